@@ -1,0 +1,334 @@
+"""Every knob of the device jobs, with its default, unit and meaning.  Plain Python: no jax here.
+
+A file in configs/ starts from `default(model)` and changes a few keys; the command line changes a few more
+(`--config.loss.alpha=2`); `build` turns the result into frozen dataclasses after checking all of it.
+"""
+
+import dataclasses
+import difflib
+import re
+import types
+import typing
+from dataclasses import dataclass, field
+
+from ml_collections import ConfigDict, config_dict
+
+from mucpt_jax.records import UserError
+
+
+@dataclass(frozen=True)
+class Model:
+    """The Qwen2 decoder.  Field names are those of Hugging Face's config.json."""
+
+    name: str = "tiny"  # for messages
+    vocab_size: int = 2048  # rows of the embedding; may exceed the tokenizer's, never fall short of it
+    hidden_size: int = 64  # D
+    intermediate_size: int = 192  # of the MLP
+    num_hidden_layers: int = 2  # decoder layers
+    num_attention_heads: int = 4  # query heads
+    num_key_value_heads: int = 2  # shared by groups of query heads
+    head_dim: int = 16  # of one head; even
+    rope_theta: float = 10_000.0  # base of the rotary angles
+    rms_norm_eps: float = 1e-6  # added to the mean square
+    tie_word_embeddings: bool = True  # the head is the embedding (0.5B to 3B)
+    max_position_embeddings: int = 4096  # tokens
+
+
+@dataclass(frozen=True)
+class Loss:
+    """The objective on domain text; general text always counts plainly.  Nats."""
+
+    kind: str = "mucpt"  # ntp | rho1 | mucpt
+    alpha: float = 1.0  # mucpt: multiplies the domain weight after normalisation and caps
+    rm_floor: float = 1.0  # mucpt: nats; the raw weight is 1 / max(-log p_RM, rm_floor)
+    weight_norm: str = "corpus_mean_one"  # mucpt: divide by the raw weight's corpus mean; or none
+    mean_raw_weight: float | None = None  # mucpt: that mean; the manifest's unless given
+    min_weight: float = 0.0  # mucpt: lower cap, after normalisation (1 = a general token)
+    max_weight: float | None = None  # mucpt: upper cap, after normalisation
+    keep: float = 0.6  # rho1: share of the step's domain tokens that is trained on
+    chunk: int = 1024  # tokens of a row whose logits exist at one time
+
+
+@dataclass(frozen=True)
+class Data:
+    """Row folders, as written by data_prep.shard (general) and by --job=score (domain)."""
+
+    domain: str | None = None  # folder of scored rows (ntp also takes unscored ones)
+    general: str | None = None  # folder of rows
+    general_fraction: float = 0.25  # share of general text among all target tokens
+    sequence_length: int = 128  # T, tokens; a row holds T + 1
+    batch_rows: int = 16  # rows of one optimiser step, over all hosts and micro-batches
+    read_threads: int = 8  # threads that read rows ahead, per host
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """AdamW after clipping; cosine from peak_lr to final_lr after a linear warm-up."""
+
+    steps: int = 400  # optimiser steps
+    peak_lr: float = 6e-5  # after the warm-up
+    final_lr: float = 3e-5  # at the last step
+    warmup_fraction: float = 0.0005  # share of the steps
+    b1: float = 0.9  # AdamW: decay of the mean
+    b2: float = 0.95  # AdamW: decay of the mean square
+    eps: float = 1e-8  # AdamW: added to the root
+    weight_decay: float = 0.1  # matrices only: not on norms and biases
+    clip_norm: float = 1.0  # global gradient norm
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """Devices per mesh axis; one axis may be -1: all that remain."""
+
+    replica: int = 1  # copies of the parameters; splits the batch
+    fsdp: int = -1  # splits parameters and batch
+    context: int = 1  # splits the tokens of a row
+    tensor: int = 1  # splits heads, MLP and vocabulary; at most num_key_value_heads
+    distributed: bool = False  # several hosts: call jax.distributed.initialize()
+
+
+@dataclass(frozen=True)
+class Train:
+    micro_batches: int = 1  # gradient accumulation: parts of a step's batch that are run one after another
+    compute_dtype: str = "bfloat16"  # bfloat16 | float32; parameters are float32
+    remat: str = "full"  # what the backward pass recomputes: full | dots | none
+    log_every: int = 10  # steps
+    checkpoint_every: int = 500  # steps
+    keep_checkpoints: int = 2  # the newest ones
+
+
+@dataclass(frozen=True)
+class Score:
+    input: str | None = None  # folder of rows
+    output: str | None = None  # folder of scored rows
+    batch_rows: int = 16  # rows of one forward pass
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    rows: str | None = None  # folder of held-out rows: plain loss per source
+    batch_rows: int = 16  # rows of one forward pass
+    questions: str | None = None  # JSONL of {id, question, answer, aliases}
+    prompt: str = "Q: {question}\nA:"  # what the model continues
+    stop: str = "\n"  # the answer ends at the first of these characters
+    max_new_tokens: int = 24  # tokens of an answer at most
+    batch_questions: int = 50  # questions decoded together
+
+
+@dataclass(frozen=True)
+class Export:
+    path: str | None = None  # Hugging Face folder to write; default WORKDIR/hf
+    dtype: str = "bfloat16"  # bfloat16 | float32
+    max_shard_bytes: int = 5_000_000_000  # of one safetensors file
+
+
+@dataclass(frozen=True)
+class Config:
+    seed: int = 0  # initialisation and shuffling
+    tokenizer: str | None = None  # Hugging Face tokenizer folder; default: the one of init_from
+    init_from: str | None = None  # Hugging Face folder, or another run's workdir (parameters only)
+    model: Model = field(default_factory=Model)
+    loss: Loss = field(default_factory=Loss)
+    data: Data = field(default_factory=Data)
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    mesh: Mesh = field(default_factory=Mesh)
+    train: Train = field(default_factory=Train)
+    score: Score = field(default_factory=Score)
+    evaluate: Evaluate = field(default_factory=Evaluate)
+    export: Export = field(default_factory=Export)
+
+
+# Sizes of the released base models (their config.json files on the Hugging Face hub).
+# fmt: off
+QWEN = [  # vocab    D      F      layers heads kv head_dim  theta eps   tied   positions
+    ("0.5b", 151_936, 896,  4864,   24, 14, 2, 64,  1e6, 1e-6, True,  32_768),
+    ("1.5b", 151_936, 1536, 8960,   28, 12, 2, 128, 1e6, 1e-6, True,  131_072),
+    ("3b",   151_936, 2048, 11_008, 36, 16, 2, 128, 1e6, 1e-6, True,  32_768),
+    ("7b",   152_064, 3584, 18_944, 28, 28, 4, 128, 1e6, 1e-6, False, 131_072),
+    ("14b",  152_064, 5120, 13_824, 48, 40, 8, 128, 1e6, 1e-5, False, 131_072),
+    ("32b",  152_064, 5120, 27_648, 64, 40, 8, 128, 1e6, 1e-5, False, 131_072),
+    ("72b",  152_064, 8192, 29_568, 80, 64, 8, 128, 1e6, 1e-5, False, 131_072),
+]
+# fmt: on
+TINY = [Model(), Model("nano", hidden_size=32, intermediate_size=64, head_dim=8)]
+MODELS = {model.name: model for model in TINY + [Model(f"qwen2.5-{size}", *rest) for size, *rest in QWEN]}
+CHOICES = {
+    "loss.kind": ("ntp", "rho1", "mucpt"),
+    "loss.weight_norm": ("none", "corpus_mean_one"),
+    "train.compute_dtype": ("bfloat16", "float32"),
+    "train.remat": ("full", "dots", "none"),
+    "export.dtype": ("bfloat16", "float32"),
+}
+
+
+def default(model: str = "tiny") -> ConfigDict:
+    """All defaults as a locked ConfigDict, with the named model's sizes."""
+    if model not in MODELS:
+        raise UserError(f"no model is called {model!r}; {nearest(model, MODELS)}")
+    return to_config_dict(Config(model=MODELS[model]))
+
+
+def to_config_dict(value) -> ConfigDict:
+    result, hints = ConfigDict(), typing.get_type_hints(type(value))
+    for f in dataclasses.fields(value):
+        item = getattr(value, f.name)
+        if dataclasses.is_dataclass(item):
+            result[f.name] = to_config_dict(item)
+        elif isinstance(hints[f.name], types.UnionType):  # `str | None`: a typed hole
+            result[f.name] = config_dict.placeholder(typing.get_args(hints[f.name])[0])
+        else:
+            result[f.name] = item
+    return result.lock()
+
+
+def build(values: ConfigDict) -> Config:
+    """ConfigDict -> checked Config.  Raises UserError in one sentence; touches no device and no file."""
+    config = from_dict(Config, values.to_dict())
+    check(config)
+    return config
+
+
+def from_dict(kind: type, values: dict):
+    hints = typing.get_type_hints(kind)
+    inner = {k: from_dict(hints[k], v) for k, v in values.items() if dataclasses.is_dataclass(hints[k])}
+    return kind(**(values | inner))
+
+
+def describe(values: dict) -> str:
+    """The resolved config, a section a line."""
+    lines = []
+    for name, value in values.items():
+        inner = value.items() if isinstance(value, dict) else [(name, value)]
+        told = " ".join(f"{k}={v!r}" for k, v in inner)
+        lines.append(f"  {name}: {told}" if isinstance(value, dict) else f"  {told}")
+    return "\n".join(lines)
+
+
+def keys(kind: type = Config, prefix: str = "") -> list[str]:
+    """Dotted names of all knobs: "loss.alpha", ..."""
+    found = []
+    for name, hint in typing.get_type_hints(kind).items():
+        inner = keys(hint, f"{prefix}{name}.") if dataclasses.is_dataclass(hint) else []
+        found += inner or [prefix + name]
+    return found
+
+
+def nearest(word: str, among) -> str:
+    """'did you mean ...?', or all there is when nothing is near."""
+    among = list(among)
+    close = difflib.get_close_matches(word, among, 1, 0.5)
+    return f"did you mean {close[0]}?" if close else f"there is {', '.join(among)}"
+
+
+def check_overrides(argv: list[str]) -> None:
+    """Refuses `--config.loss.alfa=2` before anything else looks at it."""
+    sections = [f.name for f in dataclasses.fields(Config) if dataclasses.is_dataclass(f.type)]
+    for argument in argv:
+        match = re.match(r"--config\.([\w.]+)", argument)
+        if match and match[1] not in keys() and match[1] not in sections:
+            near = nearest(match[1], keys())
+            raise UserError(f"--config.{match[1]}: there is no such key; {near}")
+
+
+def explain(error: Exception) -> str:
+    """The one sentence for what ml_collections raises on a bad key or type inside a config file."""
+    match = re.search(r'Key "(\w+)" does not exist', str(error))
+    if not match:
+        return " ".join(str(error).split())
+    leaves = {key.rsplit(".", 1)[-1]: key for key in keys()}
+    close = difflib.get_close_matches(match[1], leaves, 1, 0.5)
+    way_out = f"did you mean {leaves[close[0]]}?" if close else "see mucpt_jax/config.py for all keys"
+    return f"the config sets {match[1]}, there is no such key; {way_out}"
+
+
+def check(config: Config) -> None:
+    """Every inconsistency that can be seen without files and devices."""
+    for key, allowed in CHOICES.items():
+        section, name = key.split(".")
+        value = getattr(getattr(config, section), name)
+        if value not in allowed:
+            raise UserError(f"{key}={value!r} is not one of {allowed}; {nearest(value, allowed)}")
+    check_ranges(config)
+    check_model(config.model, config.mesh)
+    check_batch(config)
+
+
+def check_ranges(config: Config) -> None:
+    loss, optimizer = config.loss, config.optimizer
+    cap = loss.max_weight is None or loss.max_weight >= loss.min_weight
+    rules = {
+        "loss.rm_floor must be > 0 nats: the weight is 1/floor where the RM is sure": loss.rm_floor > 0,
+        "loss.keep must be in (0, 1]: the share of domain tokens to train on": 0 < loss.keep <= 1,
+        "loss.alpha must be > 0; for general text alone leave data.domain empty": loss.alpha > 0,
+        "loss.chunk must be > 0 tokens": loss.chunk > 0,
+        "loss.max_weight must not be below loss.min_weight": cap,
+        "data.general_fraction must be in [0, 1]": 0 <= config.data.general_fraction <= 1,
+        "optimizer.steps must be > 0": optimizer.steps > 0,
+        "optimizer.final_lr must be in [0, peak_lr]": 0 <= optimizer.final_lr <= optimizer.peak_lr,
+        "optimizer.warmup_fraction must be in [0, 1): a share": 0 <= optimizer.warmup_fraction < 1,
+        "evaluate.prompt must hold {question}": "{question}" in config.evaluate.prompt,
+    }
+    for section in ("data", "train", "score", "evaluate", "export"):
+        for name, value in vars(getattr(config, section)).items():
+            if type(value) is int:
+                rules[f"{section}.{name} must be > 0"] = value > 0
+    for sentence, fine in rules.items():
+        if not fine:
+            key, _, rest = sentence.partition(" ")
+            section, name = key.split(".")
+            raise UserError(f"{key}={getattr(getattr(config, section), name)!r} {rest}")
+
+
+def check_model(model: Model, mesh: Mesh) -> None:
+    heads, kv, tensor = model.num_attention_heads, model.num_key_value_heads, mesh.tensor
+    if heads % kv:
+        raise UserError(
+            f"num_key_value_heads={kv} must divide num_attention_heads={heads} of {model.name}; "
+            f"use {max(d for d in divisors(heads) if d <= kv)}"
+        )
+    if model.head_dim % 2:
+        raise UserError(f"head_dim={model.head_dim} of {model.name} must be even: rotary turns pairs")
+    for name, size in (("num_key_value_heads", kv), ("vocab_size", model.vocab_size)):
+        if tensor > 0 and size % tensor:
+            fits = max(d for d in divisors(kv) if model.vocab_size % d == 0)
+            raise UserError(
+                f"mesh.tensor={tensor} does not divide {name}={size} of {model.name}; use tensor={fits} or less"
+            )
+
+
+def check_batch(config: Config) -> None:
+    mesh, data = config.mesh, config.data
+    sizes = {name: n for name, n in vars(mesh).items() if name != "distributed"}
+    if list(sizes.values()).count(-1) > 1 or any(n == 0 or n < -1 for n in sizes.values()):
+        raise UserError(f"mesh {sizes}: sizes must be >= 1, and at most one -1 (all remaining devices)")
+    if data.sequence_length % max(mesh.context, 1):
+        raise UserError(
+            f"mesh.context={mesh.context} does not divide data.sequence_length={data.sequence_length}"
+        )
+    if data.sequence_length > config.model.max_position_embeddings:
+        raise UserError(
+            f"data.sequence_length={data.sequence_length} is longer than max_position_embeddings="
+            f"{config.model.max_position_embeddings} of {config.model.name}; use shorter rows"
+        )
+    if mesh.replica > 0 and mesh.fsdp > 0:  # else known only with the devices: see sharding.make_mesh
+        check_batch_rows(config, mesh.replica * mesh.fsdp)
+
+
+def check_batch_rows(config: Config, ways: int) -> None:
+    """`ways`: into how many parts the mesh splits a batch (replica * fsdp)."""
+    parts = ways * config.train.micro_batches
+    for key, rows, multiple in (
+        ("data.batch_rows", config.data.batch_rows, parts),
+        ("score.batch_rows", config.score.batch_rows, ways),
+        ("evaluate.batch_rows", config.evaluate.batch_rows, ways),
+    ):
+        if rows % multiple:
+            raise UserError(
+                f"{key}={rows} must be a multiple of {multiple} (mesh replica*fsdp={ways}"
+                f"{'' if multiple == ways else f', micro_batches={config.train.micro_batches}'}); "
+                f"use {max(1, round(rows / multiple)) * multiple}"
+            )
+
+
+def divisors(n: int) -> list[int]:
+    return [d for d in range(1, n + 1) if n % d == 0]

@@ -1,0 +1,185 @@
+"""Rows on disk: ArrayRecord shards, their manifest and their index.  Plain Python: no jax here.
+
+A row folder holds
+    <source>-00000-of-00003.array_record   fixed-length records, one packed row each
+    manifest.json                          T, tokenizer hash, shards with counts and checksums, sources, scores
+    index.parquet                          shard, row, segment, document, offset, length: from rows to documents
+
+A record is three arrays of T + 1 numbers, little-endian, one after the other:
+    tokens       int32     token ids; 0 in the padding
+    segment_ids  uint16    1, 2, ... for the segments of the row; 0 is padding
+    rm_nll       float16   -log p_RM(tokens[t] | tokens of the same segment before t), nats; NaN until scored
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
+
+SCHEMA = 1
+COLUMNS = (
+    ("tokens", np.dtype("<i4")),
+    ("segment_ids", np.dtype("<u2")),
+    ("rm_nll", np.dtype("<f2")),
+)
+BYTES_PER_TOKEN = sum(dtype.itemsize for _, dtype in COLUMNS)
+INDEX_SCHEMA = pa.schema(
+    [
+        ("shard", pa.string()),
+        ("row", pa.int32()),
+        ("segment", pa.int32()),
+        ("document", pa.string()),
+        ("offset", pa.int32()),  # tokens from the start of the document
+        ("length", pa.int32()),  # tokens
+    ]
+)
+
+
+class UserError(ValueError):
+    """What the user gave cannot work; the message says what, where and the way out in one sentence."""
+
+
+def encode(row: dict[str, np.ndarray]) -> bytes:
+    """Row of three arrays [T+1] -> one record."""
+    return b"".join(np.ascontiguousarray(row[name], dtype).tobytes() for name, dtype in COLUMNS)
+
+
+def decode(record: bytes, sequence_length: int, where: str = "record") -> dict[str, np.ndarray]:
+    """One record -> {"tokens" i4[T+1], "segment_ids" u2[T+1], "rm_nll" f2[T+1]}, read-only views."""
+    slots = sequence_length + 1
+    if len(record) != slots * BYTES_PER_TOKEN:
+        raise UserError(
+            f"{where} has {len(record)} bytes, a row of T={sequence_length} has {slots * BYTES_PER_TOKEN}; "
+            "write the shard again or set data.sequence_length to the shard's T"
+        )
+    row, start = {}, 0
+    for name, dtype in COLUMNS:
+        row[name] = np.frombuffer(record, dtype, slots, start)
+        start += slots * dtype.itemsize
+    return row
+
+
+def target_mask(segment_ids: np.ndarray) -> np.ndarray:
+    """u2[..., T+1] -> bool[..., T]: is position t+1 a target?  Not the first token of a segment, not padding."""
+    return (segment_ids[..., 1:] == segment_ids[..., :-1]) & (segment_ids[..., 1:] > 0)
+
+
+def shard_name(source: str, shard: int, shards: int) -> str:
+    return f"{source}-{shard:05d}-of-{shards:05d}.array_record"
+
+
+def write_shard(path: Path, rows: Iterable[dict[str, np.ndarray]]) -> dict:
+    """Writes beside, then renames, so that a file under its final name is whole.  Returns records, bytes, sha256."""
+    path = Path(path)
+    beside = path.with_suffix(".writing")
+    writer, records = ArrayRecordWriter(str(beside), "group_size:1"), 0
+    for row in rows:
+        writer.write(encode(row))
+        records += 1
+    writer.close()
+    facts = {"records": records, "bytes": beside.stat().st_size, "sha256": file_hash(beside)}
+    os.replace(beside, path)
+    return facts
+
+
+def read_shard(path: Path, sequence_length: int) -> Iterator[dict[str, np.ndarray]]:
+    """Rows of one shard in order."""
+    where = str(path)
+    try:
+        reader = ArrayRecordReader(str(path))
+        for i in range(reader.num_records()):
+            where = f"{path} record {i}"
+            yield decode(reader.read([i])[0], sequence_length, where)
+        reader.close()
+    except (RuntimeError, IndexError) as error:  # array_record has no error class of its own
+        raise UserError(f"{where} is damaged ({error}); write this shard again") from error
+
+
+def file_hash(path: Path) -> str:
+    with open(path, "rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+def text_hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def tokenizer_hash(folder: str) -> str:
+    """sha256 of tokenizer.json, or of vocab.json and merges.txt where a folder has only these."""
+    for names in (["tokenizer.json"], ["vocab.json", "merges.txt"]):
+        files = [Path(folder) / name for name in names]
+        if all(f.is_file() for f in files):
+            return text_hash("".join(file_hash(f) for f in files))
+    raise UserError(
+        f"{folder} holds no tokenizer.json (nor vocab.json and merges.txt); name a Hugging Face tokenizer folder"
+    )
+
+
+def end_of_document(tokenizer) -> int:
+    """Token id that ends every document: <|endoftext|> as in Qwen's pretraining, else the tokenizer's own."""
+    known = tokenizer.get_vocab()
+    token = "<|endoftext|>" if "<|endoftext|>" in known else tokenizer.eos_token
+    if token is None:
+        raise UserError(
+            f"{tokenizer.name_or_path} has neither <|endoftext|> nor an eos_token; set one in tokenizer_config.json"
+        )
+    return known[token]
+
+
+def write_json(path: Path, value) -> None:
+    """Writes beside, then renames: a reader sees the old file or the new one, never half."""
+    beside = Path(path).with_suffix(".writing")
+    beside.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(beside, path)
+
+
+def read_manifest(folder: str) -> dict:
+    """The manifest of a row folder, after checking that its shards are all there and whole (by size)."""
+    path = Path(folder) / "manifest.json"
+    if not path.is_file():
+        raise UserError(
+            f"{path} is missing; write rows there with python -m data_prep.shard (or launch.py --job=score)"
+        )
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    if manifest["schema"] != SCHEMA:
+        raise UserError(
+            f"{path} has schema {manifest['schema']}, this program reads {SCHEMA}; write the rows again"
+        )
+    for shard in manifest["shards"]:
+        check_shard(Path(folder) / shard["name"], shard)
+    return manifest
+
+
+def check_shard(path: Path, facts: dict) -> None:
+    if not path.is_file():
+        raise UserError(
+            f"{path} is missing, its manifest lists {facts['records']} records there; copy or write it again"
+        )
+    found = path.stat().st_size
+    if found != facts["bytes"]:
+        raise UserError(
+            f"{path} is cut short or damaged: {found} bytes instead of {facts['bytes']}, so records "
+            f"0..{facts['records'] - 1} cannot be trusted; copy or write this shard again"
+        )
+
+
+def write_index(folder: str, tables: Iterable[pa.Table]) -> None:
+    beside = Path(folder) / "index.writing"
+    with pq.ParquetWriter(beside, INDEX_SCHEMA, compression="zstd") as writer:
+        for table in tables:
+            writer.write_table(table)
+    os.replace(beside, Path(folder) / "index.parquet")
+
+
+def documents_of(folder: str, shard: str, row: int) -> list[str]:
+    """Document ids of one row, in the row's order."""
+    found = pq.read_table(
+        Path(folder) / "index.parquet", filters=[("shard", "==", shard), ("row", "==", row)]
+    )
+    return found.sort_by("segment")["document"].to_pylist()

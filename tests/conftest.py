@@ -1,0 +1,103 @@
+"""Eight simulated CPU devices for every test, and small row folders."""
+
+import os
+
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import dataclasses
+from pathlib import Path
+
+import jax
+import numpy as np
+import pyarrow as pa
+import pytest
+from absl import flags
+
+from mucpt_jax import config, records
+
+flags.FLAGS.mark_as_parsed()  # Grain reads absl flags, which only launch.py parses
+T = 32
+VOCAB = 97
+
+
+def small_config(**sections) -> config.Config:
+    """A nano model in float32 with T=32; sections: loss={...}, data={...}, ... and top-level values."""
+    cfg = config.Config(
+        model=dataclasses.replace(config.MODELS["nano"], vocab_size=VOCAB),
+        data=config.Data(sequence_length=T, batch_rows=8),
+        train=config.Train(compute_dtype="float32", remat="none", log_every=1, checkpoint_every=100),
+        optimizer=config.Optimizer(steps=6, peak_lr=1e-2, final_lr=1e-3),
+        score=config.Score(batch_rows=8),
+    )
+    for name, values in sections.items():
+        old = getattr(cfg, name)
+        new = dataclasses.replace(old, **values) if isinstance(values, dict) else values
+        cfg = dataclasses.replace(cfg, **{name: new})
+    return cfg
+
+
+def one_device_mesh() -> jax.sharding.Mesh:
+    axes = ("replica", "fsdp", "context", "tensor")
+    kinds = (jax.sharding.AxisType.Auto,) * 4
+    return jax.make_mesh((1, 1, 1, 1), axes, axis_types=kinds, devices=jax.devices()[:1])
+
+
+def random_row(rng: np.random.Generator, scored: bool = False) -> dict:
+    """Three segments of 10 to 12 tokens and padding."""
+    tokens = np.zeros(T + 1, np.int32)
+    segment_ids = np.zeros(T + 1, np.uint16)
+    start = 0
+    for number in (1, 2, 3):
+        end = start + int(rng.integers(8, 11))
+        tokens[start:end] = rng.integers(1, VOCAB, end - start)
+        segment_ids[start:end] = number
+        start = end
+    rm_nll = np.full(T + 1, np.nan, np.float16)
+    if scored:
+        rm_nll[1:][records.target_mask(segment_ids)] = rng.gamma(1.0, 3.0)
+    return {"tokens": tokens, "segment_ids": segment_ids, "rm_nll": rm_nll}
+
+
+def write_rows(
+    folder: Path, sources: dict[str, int], seed: int = 0, rows: list | None = None, **manifest
+) -> Path:
+    """A row folder with one shard per source: {"music": 20} rows; documents are called music-3-1 (row, segment)."""
+    folder.mkdir(parents=True)
+    rng, shards, facts, index = np.random.default_rng(seed), [], {}, []
+    for source, count in sources.items():
+        name = records.shard_name(source, 0, 1)
+        made = rows or [random_row(rng) for _ in range(count)]
+        targets = int(sum(records.target_mask(row["segment_ids"]).sum() for row in made))
+        numbers = {
+            "segments": 3 * count,
+            "tokens": int(sum((r["segment_ids"] > 0).sum() for r in made)),
+            "targets": targets,
+        }
+        shards.append({"name": name, "source": source, **numbers, **records.write_shard(folder / name, made)})
+        facts[source] = {"documents": 3 * count, "records": count, **numbers}
+        for row in range(count):
+            for segment in (1, 2, 3):
+                length = int((made[row]["segment_ids"] == segment).sum())
+                index.append((name, row, segment, f"{source}-{row}-{segment}", 0, length))
+    columns = {field: [line[i] for line in index] for i, field in enumerate(records.INDEX_SCHEMA.names)}
+    records.write_index(folder, [pa.table(columns, schema=records.INDEX_SCHEMA)])
+    values = {
+        "schema": 1,
+        "sequence_length": T,
+        "tokenizer_hash": "t",
+        "vocab_size": VOCAB,
+        "eod": 0,
+        "fill": 0.9,
+    }
+    records.write_json(
+        folder / "manifest.json",
+        values | {"shards": shards, "sources": facts, "scores": None} | manifest,
+    )
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def no_silent_rank_promotion():
+    with jax.numpy_rank_promotion("raise"):
+        yield
