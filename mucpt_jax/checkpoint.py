@@ -1,0 +1,153 @@
+"""Checkpoints by Orbax: parameters, optimiser state and data position in one atomic step folder.
+
+Where the parameters of a job come from, first match wins:
+    1. the newest checkpoint in the job's own workdir
+    2. init_from, the workdir of another run: its newest checkpoint (parameters only)
+    3. init_from, a Hugging Face folder
+    4. training only: random, from config.seed
+"""
+
+import dataclasses
+import functools
+import hashlib
+import logging
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import orbax.checkpoint as ocp
+
+from mucpt_jax import convert, model, sharding
+from mucpt_jax.config import Config, Model
+from mucpt_jax.records import UserError
+
+
+def manager(workdir: Path, cfg: Config | None = None) -> ocp.CheckpointManager:
+    """Asynchronous; a step folder appears under its name only when all of it is written."""
+    keep = cfg.train.keep_checkpoints if cfg else None
+    options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=cfg is not None)
+    return ocp.CheckpointManager((workdir / "checkpoints").absolute(), options=options)
+
+
+def save(ckpt: ocp.CheckpointManager, step: int, state: tuple, cfg: Config, data: dict) -> None:
+    """`data` is data.fingerprint; with the step it fixes the data position.  Returns before all is written."""
+    params, opt_state = state
+    meta = {"step": step, "model": dataclasses.asdict(cfg.model), "data": data}
+    items = ocp.args.Composite(
+        params=ocp.args.StandardSave(params),
+        opt_state=ocp.args.StandardSave(opt_state),
+        meta=ocp.args.JsonSave(meta),
+    )
+    try:
+        ckpt.save(step, args=items)
+    except Exception as error:  # of this save or, as they run behind, of the one before
+        raise write_failed(ckpt, step, error) from error
+
+
+def finish(ckpt: ocp.CheckpointManager, step: int) -> None:
+    try:
+        ckpt.wait_until_finished()
+    except Exception as error:
+        raise write_failed(ckpt, step, error) from error
+
+
+def write_failed(ckpt: ocp.CheckpointManager, step: int, error: Exception) -> UserError:
+    ckpt.reload()  # what is on disk, not what was meant to be
+    good = ckpt.latest_step()
+    reason = str(error).strip().splitlines()[0][:300]
+    return UserError(
+        f"a checkpoint could not be written under {ckpt.directory} by step {step} ({reason}); "
+        f"{f'checkpoint {good} is good' if good is not None else 'there is none yet'}: "
+        "make room and start the same command again to go on from there"
+    )
+
+
+def restore(ckpt: ocp.CheckpointManager, abstract_state: tuple, cfg: Config, data: dict) -> tuple | None:
+    """(step, (params, opt_state)) of the newest checkpoint, onto any mesh; None where there is none."""
+    step = ckpt.latest_step()
+    if step is None:
+        return None
+    where = f"{ckpt.directory}/{step}"
+    meta = ckpt.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
+    convert.check_same_model(Model(**meta["model"]), cfg.model, where)
+    for key, value in data.items():
+        if meta["data"][key] != value:
+            raise UserError(
+                f"{where} was trained with data.{key}={meta['data'][key]}, now it is {value}: the run cannot go on "
+                "exactly; restore that setting, or start in another --workdir with --config.init_from"
+            )
+    params, opt_state = abstract_state
+    items = ckpt.restore(
+        step,
+        args=ocp.args.Composite(
+            params=ocp.args.StandardRestore(params), opt_state=ocp.args.StandardRestore(opt_state)
+        ),
+    )
+    return step, (items["params"], items["opt_state"])
+
+
+def has_checkpoint(workdir: Path) -> bool:
+    return (workdir / "checkpoints").is_dir() and manager(workdir).latest_step() is not None
+
+
+def restore_params(workdir: Path, abstract_params: dict, cfg: Config) -> dict:
+    """Parameters of the newest checkpoint of a run."""
+    ckpt = manager(workdir)
+    step = ckpt.latest_step()
+    meta = ckpt.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
+    convert.check_same_model(Model(**meta["model"]), cfg.model, f"{ckpt.directory}/{step}")
+    args = ocp.args.Composite(params=ocp.args.StandardRestore(abstract_params))
+    logging.info("parameters from %s/%d", ckpt.directory, step)
+    return ckpt.restore(step, args=args)["params"]
+
+
+def abstract_params(cfg: Config, mesh: jax.sharding.Mesh) -> dict:
+    return sharding.with_shardings(model.abstract(cfg.model), mesh)
+
+
+def load_params(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> dict:
+    """Parameters for a job that needs trained ones: sources 1 to 3 of the list above."""
+    if has_checkpoint(workdir):
+        return restore_params(workdir, abstract_params(cfg, mesh), cfg)
+    if cfg.init_from:
+        return initial_params(cfg, mesh)
+    raise UserError(
+        f"{workdir} holds no checkpoint and init_from is empty; name a trained run with --workdir "
+        "or a model with --config.init_from"
+    )
+
+
+def initial_params(cfg: Config, mesh: jax.sharding.Mesh) -> dict:
+    """Sources 2 to 4: what a training run starts from."""
+    shapes = abstract_params(cfg, mesh)
+    if not cfg.init_from:
+        logging.info("parameters are random, seed %d", cfg.seed)
+        shardings = jax.tree.map(lambda leaf: leaf.sharding, shapes)
+        init = jax.jit(functools.partial(model.init, cfg.model), out_shardings=shardings)
+        return init(jax.random.key(cfg.seed))
+    if not Path(cfg.init_from).is_dir():
+        raise UserError(
+            f"init_from={cfg.init_from} is no folder; name a Hugging Face folder or a run's workdir"
+        )
+    if has_checkpoint(Path(cfg.init_from)):
+        return restore_params(Path(cfg.init_from), shapes, cfg)
+    logging.info("parameters from the Hugging Face folder %s", cfg.init_from)
+    return convert.from_hf(cfg.init_from, cfg.model, mesh, shapes)
+
+
+@jax.jit
+def checksum(x: jax.Array) -> jax.Array:
+    """uint32 of a float32 array's bits and their places.  Sums of integers: the same on every mesh."""
+    bits = jax.lax.bitcast_convert_type(x, jnp.uint32).ravel()
+    place = jnp.arange(bits.size, dtype=jnp.uint32) * jnp.uint32(2_654_435_761) + jnp.uint32(1)
+    mixed = (bits ^ (bits >> 16)) * (place | jnp.uint32(1))
+    return jnp.sum(mixed ^ (mixed >> 15), dtype=jnp.uint32)
+
+
+def params_hash(params: dict) -> str:
+    """Names a set of parameters, whatever the mesh: 16 hex digits."""
+    lines = [
+        f"{sharding.path_name(path)} {leaf.shape} {int(checksum(leaf))}"
+        for path, leaf in jax.tree_util.tree_leaves_with_path(params)
+    ]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]

@@ -1,0 +1,121 @@
+"""Where arrays live.  `axis` is an axis of the mesh, `dim` one of an array.
+
+Batches are split over (replica, fsdp), their tokens over context; parameters and optimiser state over
+fsdp and tensor by RULES.
+"""
+
+import math
+import re
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from mucpt_jax import config
+from mucpt_jax.records import UserError
+
+AXES = ("replica", "fsdp", "context", "tensor")
+
+# Parameter path -> spec, first match wins.  Layer parameters have the layers as their first dim.
+RULES = [
+    # Split on D alone: looking tokens up in a vocabulary split over tensor would rematerialise it.
+    (r"embed_tokens/embedding$", P(None, ("fsdp", "tensor"))),
+    (r"lm_head/kernel$", P("fsdp", "tensor")),
+    (r"(q|k|v|gate|up)_proj/kernel$", P(None, "fsdp", "tensor")),
+    (r"(o|down)_proj/kernel$", P(None, "tensor", "fsdp")),
+    (r"(q|k|v)_proj/bias$", P(None, "tensor")),
+    (r"layernorm/scale$", P()),
+    (r"norm/scale$", P()),
+]
+
+
+def make_mesh(cfg: config.Config) -> Mesh:
+    """The mesh of the config over all devices; -1 takes what remains."""
+    sizes = [getattr(cfg.mesh, axis) for axis in AXES]
+    named = " ".join(f"{axis}={size}" for axis, size in zip(AXES, sizes, strict=True))
+    devices, fixed = jax.device_count(), math.prod(s for s in sizes if s > 0)
+    if -1 in sizes and devices % fixed == 0:
+        sizes[sizes.index(-1)] = devices // fixed
+    if math.prod(sizes) != devices:
+        raise UserError(
+            f"the mesh {named} needs {'a multiple of ' if -1 in sizes else ''}{fixed} devices, here are {devices} "
+            f"({jax.devices()[0].device_kind}); start it on such machines, or try --config.mesh.fsdp=-1"
+        )
+    config.check_batch_rows(cfg, sizes[0] * sizes[1])
+    return jax.make_mesh(sizes, AXES, axis_types=(jax.sharding.AxisType.Auto,) * len(AXES))
+
+
+def path_name(path: tuple) -> str:
+    """('layers', 'mlp', ...) -> "layers/mlp/..."."""
+    return "/".join(str(getattr(key, "key", getattr(key, "name", key))) for key in path)
+
+
+def spec(name: str, shape: tuple[int, ...]) -> P:
+    if not shape:
+        return P()
+    for pattern, found in RULES:
+        if re.search(pattern, name):
+            return found
+    raise AssertionError(f"no sharding rule matches {name} {shape}; add a row to RULES")
+
+
+def with_shardings(abstract, mesh: Mesh):
+    """Shapes -> the same shapes with shardings.  Takes parameters, or an optimiser state over them."""
+
+    def place(path, leaf):
+        name = path_name(path)
+        found = fit(spec(name, leaf.shape), leaf.shape, mesh)
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=NamedSharding(mesh, found))
+
+    return jax.tree_util.tree_map_with_path(place, abstract)
+
+
+def fit(found: P, shape: tuple[int, ...], mesh: Mesh) -> P:
+    """Leaves a dim whole where the mesh does not divide it (small models on many devices)."""
+    ways = [
+        math.prod(mesh.shape[a] for a in ((axes,) if isinstance(axes, str) else axes or ())) for axes in found
+    ]
+    return P(*(axes if n % w == 0 else None for axes, n, w in zip(found, shape, ways, strict=False)))
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """Rows over (replica, fsdp).  Tokens come whole: T + 1 of them do not split evenly."""
+    return NamedSharding(mesh, P(("replica", "fsdp")))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    return NamedSharding(mesh, P())
+
+
+def to_global(batch: dict[str, np.ndarray], mesh: Mesh, rows: int) -> dict[str, jax.Array]:
+    """This host's rows of every array -> global arrays of `rows` rows."""
+    place = batch_sharding(mesh)
+    return {
+        name: jax.make_array_from_process_local_data(place, x, (rows, *x.shape[1:]))
+        for name, x in batch.items()
+    }
+
+
+def place(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
+    """Arrays that every host holds whole -> global arrays, rows split where they divide."""
+
+    def put(x):
+        found = NamedSharding(mesh, fit(P(("replica", "fsdp")), x.shape, mesh))
+        return jax.make_array_from_callback(x.shape, found, lambda index: x[index])
+
+    return {name: put(x) for name, x in batch.items()}
+
+
+def local_rows(mesh: Mesh, rows: int) -> list[int]:
+    """Which of `rows` global rows this host's devices hold, in order."""
+    index = batch_sharding(mesh).addressable_devices_indices_map((rows,)).values()
+    return sorted({i for (part,) in index for i in range(*part.indices(rows))})
+
+
+def constrain(x: jax.Array, *spec) -> jax.Array:
+    """Pins an array inside jit to the current mesh; without one (plain CPU tests) it does nothing."""
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty:
+        return x
+    return jax.lax.with_sharding_constraint(x, fit(P(*spec), x.shape, mesh))

@@ -1,0 +1,113 @@
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import VOCAB, T, one_device_mesh, random_row, small_config
+
+from mucpt_jax import convert, generate, losses, model, sharding
+
+GOLDEN = Path(__file__).parent / "data"
+
+
+def golden(name: str):
+    folder, mesh = str(GOLDEN / name), one_device_mesh()
+    cfg = convert.read_config(folder)
+    params = convert.from_hf(folder, cfg, mesh, sharding.with_shardings(model.abstract(cfg), mesh))
+    return cfg, params, np.load(GOLDEN / name / "golden.npz")
+
+
+def logits_of(params, tokens, segment_ids, cfg, remat="none"):
+    hidden = model.hidden(params, tokens, segment_ids, cfg, "float32", remat)
+    return jnp.einsum("BTD,DV->BTV", hidden, model.unembed(params))
+
+
+@pytest.mark.parametrize("name", ["qwen2_tied", "qwen2_untied"])
+def test_logits_agree_with_transformers_to_1e_5(name):
+    cfg, params, wanted = golden(name)
+    found = logits_of(params, wanted["tokens"], np.ones_like(wanted["tokens"]), cfg)
+    np.testing.assert_allclose(found, wanted["logits"], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["qwen2_tied", "qwen2_untied"])
+def test_greedy_decoding_with_the_cache_agrees_with_transformers(name):
+    cfg, params, wanted = golden(name)
+    run = small_config(model=cfg)
+    prompts = [row[:8].tolist() for row in wanted["tokens"]]
+    mesh = one_device_mesh()
+    found = generate.greedy(params, prompts, run, mesh, new=24, eod=-1)
+    np.testing.assert_array_equal(found, wanted["greedy"])
+    # A longer neighbour adds left padding; the shorter prompt's answer stays the same.
+    mixed = generate.greedy(params, [prompts[0], [5] * 19], run, mesh, new=24, eod=-1)
+    assert mixed[0] == found[0]
+
+
+def test_decoding_stops_before_the_end_of_document_token():
+    cfg, params, wanted = golden("qwen2_tied")
+    run = small_config(model=cfg)
+    prompts = [row[:8].tolist() for row in wanted["tokens"]]
+    eod = int(wanted["greedy"][0][5])
+    found = generate.greedy(params, prompts, run, one_device_mesh(), new=24, eod=eod)
+    assert found[0] == wanted["greedy"][0][: wanted["greedy"][0].tolist().index(eod)].tolist()
+
+
+def test_positions_start_again_in_every_segment():
+    found = model.segment_positions(jnp.array([[1, 1, 1, 2, 2, 3, 0, 0]]))
+    np.testing.assert_array_equal(found, [[0, 1, 2, 0, 1, 0, 0, 1]])
+
+
+def test_a_packed_document_gets_the_loss_it_has_alone():
+    cfg = small_config(loss={"chunk": 5})
+    params = model.init(cfg.model, jax.random.key(0))
+    row = random_row(np.random.default_rng(0))
+    packed = losses.batch_nll(params, jax.tree.map(lambda x: x[None], row), cfg)[0]
+    for segment in (1, 2, 3):
+        chosen = row["segment_ids"] == segment
+        alone = {
+            "tokens": row["tokens"][chosen][None],
+            "segment_ids": np.ones((1, chosen.sum()), np.uint16),
+        }
+        wanted = losses.batch_nll(params, alone, cfg)[0]
+        first = int(np.argmax(chosen))
+        np.testing.assert_allclose(packed[first : first + len(wanted)], wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_no_token_sees_the_next_or_the_previous_document():
+    """By gradient: the loss of segment 2 does not depend on tokens that stand only in segments 1 and 3."""
+    cfg = small_config(model=convert.read_config(str(GOLDEN / "qwen2_untied")))  # untied: inputs only
+    params = model.init(cfg.model, jax.random.key(0))
+    tokens = jnp.arange(1, T + 2)[None]  # every token once
+    segment_ids = jnp.repeat(jnp.array([1, 2, 3]), 11)[None].astype(jnp.uint16)
+
+    def loss(params, lo, hi):
+        nll = losses.batch_nll(params, {"tokens": tokens, "segment_ids": segment_ids}, cfg)[0]
+        return nll[lo:hi].sum()
+
+    rows = jnp.abs(jax.grad(loss)(params, 11, 21)["embed_tokens"]["embedding"]).sum(1)
+    np.testing.assert_array_equal(rows > 0, (jnp.arange(160) >= 12) & (jnp.arange(160) < 22))
+    # And inside a document only backwards: the first target sees the first token alone.
+    rows = jnp.abs(jax.grad(loss)(params, 11, 12)["embed_tokens"]["embedding"]).sum(1)
+    assert np.flatnonzero(rows).tolist() == [12]
+
+
+@pytest.mark.parametrize("remat", ["full", "dots"])
+def test_recomputation_changes_no_gradient(remat):
+    tokens, segments = np.arange(16)[None] % VOCAB, np.ones((1, 16), np.int32)
+    cfg = small_config().model
+    params = model.init(cfg, jax.random.key(0))
+
+    def loss(params, remat):
+        return model.hidden(params, tokens, segments, cfg, "float32", remat).std()
+
+    plain, found = jax.grad(loss)(params, "none"), jax.grad(loss)(params, remat)
+    for a, b in zip(jax.tree.leaves(plain), jax.tree.leaves(found), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_a_tied_model_has_no_head_of_its_own():
+    cfg = small_config().model
+    params = model.abstract(cfg)
+    assert "lm_head" not in params
+    assert params["layers"]["self_attn"]["q_proj"]["kernel"].shape == (2, 32, 32)
+    assert model.unembed(model.init(cfg, jax.random.key(0))).shape == (32, VOCAB)
