@@ -1,0 +1,216 @@
+"""Rows -> the batches of a training run, by Grain's random access.
+
+Every source (a name in a folder's manifest) is shuffled anew in each epoch and repeated.  Sources are then mixed
+by target tokens: `general_fraction` of them general, the rest domain; within a kind, sources keep their natural
+proportion.  Global row k of the run is a pure function of (config, data, k), so the loader's whole state is one
+integer, and any number of hosts continues where others stopped.
+"""
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import grain
+import numpy as np
+
+from mucpt_jax import records
+from mucpt_jax.config import Config, Loss
+from mucpt_jax.records import UserError
+
+
+class Source(NamedTuple):
+    name: str
+    folder: str
+    is_domain: bool
+    shards: list[dict]  # the manifest's facts
+    rows: int
+    targets: int  # tokens that count in the loss
+
+
+def open_sources(cfg: Config) -> list[Source]:
+    """Domain sources first.  Checks folders against the config: T, tokenizer, vocabulary, scores."""
+    found = []
+    for folder, is_domain in ((cfg.data.domain, True), (cfg.data.general, False)):
+        if folder:
+            manifest = records.read_manifest(folder)
+            check_manifest(manifest, folder, cfg)
+            if is_domain and cfg.loss.kind != "ntp":
+                check_scores(manifest, folder, cfg)
+            found += split_sources(manifest, folder, is_domain)
+    fraction = cfg.data.general_fraction
+    for is_domain, share, key in ((True, 1 - fraction, "domain"), (False, fraction, "general")):
+        if share > 0 and not any(s.is_domain == is_domain for s in found):
+            raise UserError(
+                f"data.{key} names no rows but data.general_fraction={fraction} wants {share:.0%} of them; "
+                f"set --config.data.{key}=FOLDER or data.general_fraction={0 if is_domain is False else 1}"
+            )
+    return [s for s in found if s.rows and (1 - fraction if s.is_domain else fraction) > 0]
+
+
+def check_manifest(manifest: dict, folder: str, cfg: Config) -> None:
+    if manifest["sequence_length"] != cfg.data.sequence_length:
+        raise UserError(
+            f"{folder} holds rows of T={manifest['sequence_length']}, the config has data.sequence_length="
+            f"{cfg.data.sequence_length}; set it to {manifest['sequence_length']} or shard again"
+        )
+    if manifest["vocab_size"] > cfg.model.vocab_size:
+        raise UserError(
+            f"{folder} was tokenised with {manifest['vocab_size']} token ids, {cfg.model.name} has "
+            f"vocab_size={cfg.model.vocab_size}; use that model's tokenizer or a larger vocabulary"
+        )
+    if cfg.tokenizer and manifest["tokenizer_hash"] != records.tokenizer_hash(cfg.tokenizer):
+        raise UserError(
+            f"{folder} was written with another tokenizer than {cfg.tokenizer} (hash "
+            f"{manifest['tokenizer_hash'][:12]}); shard and score again, or name the tokenizer it was written with"
+        )
+
+
+def check_scores(manifest: dict, folder: str, cfg: Config) -> None:
+    if not manifest["scores"]:
+        raise UserError(
+            f"{folder} holds no reference scores (rm_nll is NaN) but loss.kind={cfg.loss.kind} needs them; "
+            "run launch.py --job=score first, or train with loss.kind=ntp"
+        )
+
+
+def split_sources(manifest: dict, folder: str, is_domain: bool) -> list[Source]:
+    result = []
+    for name, facts in manifest["sources"].items():
+        shards = [s for s in manifest["shards"] if s["source"] == name]
+        result.append(Source(name, folder, is_domain, shards, facts["records"], facts["targets"]))
+    return result
+
+
+def mean_raw_weight(cfg: Config) -> float | None:
+    """Corpus mean of 1 / max(r, rm_floor), from the score job's floor grid; None where it is not used."""
+    if cfg.loss.kind != "mucpt" or cfg.loss.weight_norm == "none" or not cfg.data.domain:
+        return None
+    if cfg.loss.mean_raw_weight:
+        return cfg.loss.mean_raw_weight
+    grid = records.read_manifest(cfg.data.domain)["scores"]["mean_raw_weight"]
+    floors, means = np.array([float(f) for f in grid]), np.array(list(grid.values()))
+    if not floors[0] <= cfg.loss.rm_floor <= floors[-1]:
+        raise UserError(
+            f"loss.rm_floor={cfg.loss.rm_floor} is off the scored grid {floors[0]}..{floors[-1]} nats; "
+            "choose a floor on it or set loss.mean_raw_weight"
+        )
+    # Between grid points the mean is smooth and falling: straight in log-log.
+    return float(np.exp(np.interp(np.log(cfg.loss.rm_floor), np.log(floors), np.log(means))))
+
+
+def resolved_loss(cfg: Config) -> Loss:
+    """The config's loss with the corpus mean filled in."""
+    return dataclasses.replace(cfg.loss, mean_raw_weight=mean_raw_weight(cfg))
+
+
+class Rows:
+    """Random access to the rows of one source, checked as they are read (a Grain source)."""
+
+    def __init__(self, source: Source, number: int, cfg: Config):
+        self.source, self.number, self.cfg = source, number, cfg
+        self.files = [str(Path(source.folder) / shard["name"]) for shard in source.shards]
+        try:
+            self.reader = grain.sources.ArrayRecordDataSource(self.files)
+        except Exception as error:
+            raise UserError(
+                f"{source.folder}: a shard of {source.name} is damaged ({error}); write it again"
+            ) from error
+        self.needs_scores = source.is_domain and cfg.loss.kind != "ntp"
+
+    def __len__(self) -> int:
+        return self.source.rows
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        where = "{} record {}".format(*self.locate(index))
+        try:
+            record = self.reader[index]
+        except Exception as error:
+            raise UserError(f"{where} is damaged ({error}); write this shard again") from error
+        row = records.decode(record, self.cfg.data.sequence_length, where)
+        if self.needs_scores:
+            check_row_scores(row, where)
+        facts = {"source": self.number, "is_domain": self.source.is_domain, "row": index}
+        return row | {name: np.asarray(value) for name, value in facts.items()}
+
+    def locate(self, index: int) -> tuple[str, int]:
+        """Row of the source -> (file, record in it)."""
+        for file, shard in zip(self.files, self.source.shards, strict=True):
+            if index < shard["records"]:
+                return file, index
+            index -= shard["records"]
+        raise IndexError(index)
+
+
+def check_row_scores(row: dict[str, np.ndarray], where: str) -> None:
+    scores = row["rm_nll"][1:][records.target_mask(row["segment_ids"])]
+    if not (np.isfinite(scores) & (scores >= 0)).all():
+        raise UserError(
+            f"{where} has an rm_nll that is NaN, infinite or negative; run launch.py --job=score on this shard again"
+        )
+
+
+def mixture(sources: list[Source], cfg: Config) -> grain.MapDataset:
+    """Endless random-access dataset of rows in training order."""
+    datasets, weights = [], []
+    for number, source in enumerate(sources):
+        rows = grain.MapDataset.source(Rows(source, number, cfg)).seed(cfg.seed + number)
+        datasets.append(rows.shuffle().repeat())
+        weights.append(token_share(source, sources, cfg) / (source.targets / source.rows))
+    weights = [w / sum(weights) for w in weights]
+    return grain.MapDataset.mix(datasets, weights) if len(datasets) > 1 else datasets[0]
+
+
+def token_share(source: Source, sources: list[Source], cfg: Config) -> float:
+    """Share of the run's target tokens that this source gives."""
+    fraction = cfg.data.general_fraction
+    kind = (1 - fraction) if source.is_domain else fraction
+    same = sum(s.targets for s in sources if s.is_domain == source.is_domain)
+    return kind * source.targets / same
+
+
+def batches(dataset: grain.MapDataset, cfg: Config, local_rows: list[int], start: int) -> Iterator[dict]:
+    """Batches of steps start, start + 1, ...: {name: [rows of this host, ...]}, read ahead by threads."""
+
+    def read(step: int) -> dict[str, np.ndarray]:
+        rows = [dataset[step * cfg.data.batch_rows + i] for i in local_rows]
+        return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+
+    steps = grain.MapDataset.range(start, cfg.optimizer.steps).map(read)
+    threads = cfg.data.read_threads
+    return iter(steps.to_iter_dataset(grain.ReadOptions(threads, prefetch_buffer_size=threads)))
+
+
+def in_batches(rows: Iterator[dict], size: int) -> Iterator[tuple[dict, int]]:
+    """Stacks `size` rows; the last batch is filled up with copies and its true count says so."""
+    held = []
+    for row in rows:
+        held.append(row)
+        if len(held) == size:
+            yield {name: np.stack([r[name] for r in held]) for name in row}, size
+            held = []
+    if held:
+        full = held + [held[-1]] * (size - len(held))
+        yield {name: np.stack([r[name] for r in full]) for name in held[0]}, len(held)
+
+
+def describe_row(dataset: grain.MapDataset, sources: list[Source], cfg: Config, index: int) -> str:
+    """Global row of the run -> "file record n (documents a, b)", for error messages."""
+    row = dataset[index]
+    source = sources[int(row["source"])]
+    file, record = Rows(source, 0, cfg).locate(int(row["row"]))
+    documents = records.documents_of(source.folder, Path(file).name, record)
+    return f"{file} record {record} (documents {', '.join(documents)})"
+
+
+def fingerprint(sources: list[Source], cfg: Config) -> dict:
+    """What must stay the same for a run to continue exactly; the number of hosts need not."""
+    shards = [[s.name, s.is_domain, [shard["sha256"] for shard in s.shards]] for s in sources]
+    return {
+        "rows": records.text_hash(json.dumps(shards)),
+        "batch_rows": cfg.data.batch_rows,
+        "sequence_length": cfg.data.sequence_length,
+        "general_fraction": cfg.data.general_fraction,
+        "seed": cfg.seed,
+    }

@@ -1,0 +1,64 @@
+import json
+
+import pytest
+
+from mucpt_jax import metrics, optimizer
+from mucpt_jax.config import MODELS, Optimizer
+
+
+@pytest.mark.parametrize(
+    ("size", "gflops"),
+    [("0.5b", 3.49), ("1.5b", 10.32), ("7b", 44.89), ("14b", 89.98), ("32b", 199.96)],
+)
+def test_model_flops_per_token_at_4096_causal(size, gflops):
+    assert metrics.flops_per_token(MODELS[f"qwen2.5-{size}"], 4096) / 1e9 == pytest.approx(gflops, abs=0.005)
+
+
+def test_peaks_are_found_by_device_kind():
+    assert metrics.peak_flops("NVIDIA H20") == 148e12
+    assert metrics.peak_flops("NVIDIA H200") == metrics.peak_flops("NVIDIA H100 80GB HBM3") == 989e12
+    assert metrics.peak_flops("NVIDIA A100-SXM4-80GB") == 312e12
+    assert metrics.peak_flops("TPU v5 lite") == 197e12
+    assert metrics.peak_flops("cpu") is None
+
+
+def test_lines_after_the_restart_point_and_broken_lines_go(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("".join(json.dumps({"step": s}) + "\n" for s in (1, 2, 3)) + '{"step": 4, "lo')
+    metrics.keep_until(path, 2)
+    assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1, 2]
+
+
+def test_the_learning_rate_warms_up_then_falls_to_its_floor():
+    lr = optimizer.schedule(Optimizer(steps=100, peak_lr=6e-5, final_lr=3e-5, warmup_fraction=0.1))
+    assert float(lr(0)) == pytest.approx(6e-6)
+    assert float(lr(9)) == pytest.approx(6e-5)
+    assert float(lr(54)) == pytest.approx(4.5e-5)  # halfway down the cosine
+    assert float(lr(99)) == pytest.approx(3e-5)
+
+
+def test_without_warm_up_the_first_update_has_nearly_the_peak():
+    lr = optimizer.schedule(Optimizer(steps=1000, peak_lr=1.0, final_lr=0.0, warmup_fraction=0.0))
+    assert 0.999 < float(lr(0)) <= 1.0
+
+
+def test_norms_and_biases_do_not_decay():
+    tree = {
+        "q_proj": {"kernel": 0, "bias": 0},
+        "norm": {"scale": 0},
+        "embed_tokens": {"embedding": 0},
+    }
+    found = optimizer.decays(tree)
+    assert found == {
+        "q_proj": {"kernel": True, "bias": False}, "norm": {"scale": False}, "embed_tokens": {"embedding": True},
+    }  # fmt: skip
+
+
+def test_the_progress_line_tells_weighted_and_plain_loss():
+    values = {
+        "step": 3, "loss": 2.5, "tokens_per_second": 1234.5, "mfu": None, "eta_seconds": 3723,
+        "sources": {"music": {"nll": 3.0, "weighted_nll": 2.0}},
+    }  # fmt: skip
+    line = metrics.progress(values, 10)
+    assert "step 3/10" in line and "music 3.000 (weighted 2.000)" in line
+    assert "MFU n/a" in line and line.endswith("ETA 1:02:03")
