@@ -1,0 +1,25 @@
+"""The reference model: a small Qwen2.5 on the clean seed (encyclopaedia pages of singers, songs, albums).
+
+    python launch.py --config=configs/reference.py --config.data.domain=SEED_ROWS \\
+        --config.init_from=/models/Qwen2.5-1.5B
+    python launch.py --config=configs/reference.py --job=score \\
+        --config.score.input=DOMAIN_ROWS --config.score.output=SCORED_ROWS
+
+The paper names neither the size nor the recipe of its reference model; 1.5B adds 1.6% to the cost of a 32B run.
+Not run yet.
+"""
+
+from mucpt_jax import config
+
+
+def get_config():
+    c = config.default("qwen2.5-1.5b")
+    c.loss.kind = "ntp"
+    c.data.general_fraction = 0.0
+    c.data.sequence_length = 4096
+    c.data.batch_rows = 256
+    c.optimizer.steps = 1000
+    c.optimizer.peak_lr, c.optimizer.final_lr, c.optimizer.warmup_fraction = 2e-5, 2e-6, 0.01
+    c.train.checkpoint_every = 200
+    c.score.batch_rows = 256
+    return c

@@ -1,0 +1,100 @@
+"""Starts a job, on every host the same command:
+
+    python launch.py --config=configs/demo.py [--job=train] [--workdir=runs/demo] [--config.loss.alpha=2]
+
+Jobs: train, score, evaluate, export.  All keys of the config stand in mucpt_jax/config.py.
+"""
+
+import dataclasses
+import logging
+import re
+import sys
+from pathlib import Path
+
+from absl import app, flags
+from absl import logging as absl_logging
+from ml_collections import config_flags
+
+from mucpt_jax import config, records
+from mucpt_jax.records import UserError
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "Config file; FILE:ARGUMENT passes an argument.")
+_JOB = flags.DEFINE_enum("job", "train", ["train", "score", "evaluate", "export"], "What to do.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; default runs/<name of the config>.")
+
+
+def parse(argv: list[str]) -> list[str]:
+    """absl's parser, with the nearest key named where one is misspelt."""
+    try:
+        config.check_overrides(argv)
+        rest = flags.FLAGS(argv)
+        if flags.FLAGS.config is None:
+            raise UserError("--config is missing; for example --config=configs/demo.py")
+        _ = flags.FLAGS.config.to_dict  # a file that cannot be loaded says so only when it is used
+        return rest
+    except (flags.Error, UserError, AttributeError, TypeError, KeyError, OSError) as error:
+        sys.exit(f"error: {config.explain(error)}")
+
+
+def default_workdir() -> str:
+    """configs/qwen1_5b.py:rho1 -> runs/qwen1_5b-rho1."""
+    path = config_flags.get_config_filename(flags.FLAGS["config"])
+    given = next((a for a in sys.argv if re.match(r"--?config[= ]", a)), "")
+    argument = given.partition(".py:")[2]
+    return f"runs/{Path(path).stem}{'-' + argument if argument else ''}"
+
+
+def main(_) -> None:
+    try:
+        cfg = config.build(_CONFIG.value)
+        run(cfg, Path(_WORKDIR.value or default_workdir()))
+    except UserError as error:
+        sys.exit(f"error: {error}")
+
+
+def run(cfg: config.Config, workdir: Path) -> None:
+    import jax  # after the config was found good: a typo costs no device start
+
+    from mucpt_jax import evaluate, export, score, sharding, train
+
+    logging.getLogger().setLevel(logging.INFO)
+    absl_logging.get_absl_handler().setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    for noisy in ("absl", "jax", "orbax"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    workdir.mkdir(parents=True, exist_ok=True)
+    if jax.config.jax_compilation_cache_dir is None:
+        jax.config.update("jax_compilation_cache_dir", str(workdir.parent.absolute() / "compile_cache"))
+    if cfg.mesh.distributed:
+        start_hosts(jax)
+    mesh = sharding.make_mesh(cfg)
+    job = {
+        "train": train.train,
+        "score": score.score,
+        "evaluate": evaluate.evaluate,
+        "export": export.export,
+    }
+    if jax.process_index() == 0:
+        values = dataclasses.asdict(cfg)
+        name = "config.json" if _JOB.value == "train" else f"config.{_JOB.value}.json"
+        records.write_json(workdir / name, values)
+        logging.info("config %s\n%s", workdir / name, config.describe(values))
+    logging.info(
+        "%s on %d %s as %s, host %d of %d", _JOB.value, mesh.size, jax.devices()[0].device_kind,
+        dict(mesh.shape), jax.process_index(), jax.process_count(),
+    )  # fmt: skip
+    with jax.set_mesh(mesh):
+        job[_JOB.value](cfg, mesh, workdir)
+
+
+def start_hosts(jax) -> None:
+    try:
+        jax.distributed.initialize()
+    except (ValueError, RuntimeError) as error:
+        raise UserError(
+            f"mesh.distributed is on but no cluster was found ({str(error).splitlines()[0]}); start one process per "
+            "host under Slurm, MPI or Kubernetes, or set --config.mesh.distributed=False on a single host"
+        ) from error
+
+
+if __name__ == "__main__":
+    app.run(main, flags_parser=parse)

@@ -1,0 +1,120 @@
+"""The evaluate job: plain held-out loss per source, and short-answer questions by greedy decoding.
+
+Writes WORKDIR/evaluate.json and WORKDIR/predictions.jsonl.
+"""
+
+import functools
+import json
+import logging
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from mucpt_jax import checkpoint, convert, data, generate, judge, losses, records, sharding
+from mucpt_jax.config import Config
+from mucpt_jax.records import UserError
+
+
+def evaluate(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
+    if not cfg.evaluate.rows and not cfg.evaluate.questions:
+        raise UserError(
+            "the evaluate job needs --config.evaluate.rows=FOLDER (held-out rows) or --config.evaluate.questions=FILE"
+        )
+    questions = read_questions(cfg.evaluate.questions) if cfg.evaluate.questions else []
+    tokenizer = load_tokenizer(cfg) if questions else None
+    params = checkpoint.load_params(cfg, mesh, workdir)
+    result = {"params_hash": checkpoint.params_hash(params)}
+    if cfg.evaluate.rows:
+        result["heldout"] = heldout_loss(params, cfg, mesh)
+        for name, s in result["heldout"].items():
+            logging.info("held-out %s: %.4f nats a token over %d tokens", name, s["nll"], s["tokens"])
+    if questions:
+        predictions = answer(params, questions, tokenizer, cfg, mesh)
+        result["questions"] = grade(predictions)
+        logging.info(
+            "questions: {k}/{n} = {accuracy:.4f} (95% {low:.4f}..{high:.4f})".format(**result["questions"])
+        )
+    if jax.process_index() == 0:
+        workdir.mkdir(parents=True, exist_ok=True)
+        records.write_json(workdir / "evaluate.json", result)
+        if questions:
+            lines = [json.dumps(p, ensure_ascii=False) + "\n" for p in predictions]
+            (workdir / "predictions.jsonl").write_text("".join(lines), encoding="utf-8")
+
+
+def heldout_loss(params: dict, cfg: Config, mesh) -> dict[str, dict]:
+    """Plain mean -log p per source, nats a token."""
+    manifest = records.read_manifest(cfg.evaluate.rows)
+    data.check_manifest(manifest, cfg.evaluate.rows, cfg)
+    step = jax.jit(functools.partial(losses.batch_nll, cfg=cfg), out_shardings=sharding.replicated(mesh))
+    sums = {}
+    for shard in manifest["shards"]:
+        total, tokens = sums.get(shard["source"], (0.0, 0))
+        rows = records.read_shard(Path(cfg.evaluate.rows) / shard["name"], cfg.data.sequence_length)
+        for batch, count in data.in_batches(rows, cfg.evaluate.batch_rows):
+            inputs = {name: batch[name] for name in ("tokens", "segment_ids")}
+            nll_BT = np.asarray(step(params, sharding.place(inputs, mesh)), np.float64)[:count]
+            mask_BT = records.target_mask(batch["segment_ids"][:count])
+            total, tokens = total + nll_BT[mask_BT].sum(), tokens + int(mask_BT.sum())
+        sums[shard["source"]] = (total, tokens)
+    return {name: {"nll": total / max(n, 1), "tokens": n} for name, (total, n) in sums.items()}
+
+
+def read_questions(path: str) -> list[dict]:
+    """JSONL of {id, question, answer, aliases}; other fields are carried along."""
+    if not Path(path).is_file():
+        raise UserError(f"evaluate.questions={path} is missing; name a JSONL file of questions")
+    questions = []
+    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            found = json.loads(line)
+            questions.append({"aliases": []} | found | {"id": str(found["id"])})
+            assert isinstance(found["question"], str) and isinstance(found["answer"], str)
+        except (json.JSONDecodeError, KeyError, TypeError, AssertionError) as error:
+            raise UserError(
+                f"{path} line {number} is no {{id, question, answer}} object; mend or drop it"
+            ) from error
+    return questions
+
+
+def answer(params: dict, questions: list[dict], tokenizer, cfg: Config, mesh) -> list[dict]:
+    """The questions with `prediction` (cut at evaluate.stop) and `correct`."""
+    settings, eod = cfg.evaluate, records.end_of_document(tokenizer)
+    answered = []
+    for start in range(0, len(questions), settings.batch_questions):
+        part = questions[start : start + settings.batch_questions]
+        prompts = tokenizer([settings.prompt.format(question=q["question"]) for q in part])["input_ids"]
+        prompts += [prompts[-1]] * (settings.batch_questions - len(part))  # one shape for all batches
+        tokens = generate.greedy(params, prompts, cfg, mesh, new=settings.max_new_tokens, eod=eod)
+        for question, text in zip(part, tokenizer.batch_decode(tokens), strict=False):
+            prediction = cut(text, settings.stop)
+            correct = judge.is_correct(prediction, question["answer"], question["aliases"])
+            answered.append(question | {"prediction": prediction, "correct": correct})
+        logging.info("answered %d/%d questions", len(answered), len(questions))
+    return answered
+
+
+def cut(text: str, stop: str) -> str:
+    """Up to the first of the characters in `stop`; blanks in front do not count as an answer."""
+    text = text.lstrip()
+    ends = [text.index(c) for c in stop if c in text]
+    return text[: min(ends, default=len(text))].strip()
+
+
+def grade(predictions: list[dict]) -> dict:
+    k, n = sum(p["correct"] for p in predictions), len(predictions)
+    low, high = judge.wilson(k, n)
+    return {"k": k, "n": n, "accuracy": k / max(n, 1), "low": low, "high": high}
+
+
+def load_tokenizer(cfg: Config):
+    from transformers import AutoTokenizer  # a second of imports that training does not need
+
+    tokenizer = AutoTokenizer.from_pretrained(convert.tokenizer_folder(cfg), trust_remote_code=False)
+    if len(tokenizer) > cfg.model.vocab_size:
+        raise UserError(
+            f"the tokenizer {tokenizer.name_or_path} has {len(tokenizer)} ids, {cfg.model.name} has vocab_size="
+            f"{cfg.model.vocab_size}; name the model's own with --config.tokenizer=FOLDER"
+        )
+    return tokenizer

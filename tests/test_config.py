@@ -1,0 +1,116 @@
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mucpt_jax import config
+from mucpt_jax.records import UserError
+
+ROOT = Path(__file__).parents[1]
+SHIPPED = [
+    ("qwen32b_mucpt", None), ("reference", None),
+    *[(f"qwen{size}", kind) for size in ("7b", "1_5b") for kind in ("ntp", "rho1", "mucpt", "mucpt_literal")],
+    *[("demo", stage) for stage in ("base", "reference", "ntp", "rho1", "mucpt", "mucpt,real")],
+]  # fmt: skip
+
+
+def values(name: str, argument: str | None = None):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "configs" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.get_config(*([argument] if argument else []))
+
+
+def launch(*arguments: str) -> str:
+    """What launch.py says when it refuses."""
+    done = subprocess.run([sys.executable, "launch.py", *arguments], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode != 0
+    return done.stderr.strip().splitlines()[-1]
+
+
+@pytest.mark.parametrize(("name", "argument"), SHIPPED)
+def test_every_shipped_config_is_consistent(name, argument):
+    cfg = config.build(values(name, argument))
+    assert cfg.loss.kind in (argument or "mucpt ntp").replace("base", "ntp").replace("reference", "ntp")
+
+
+def test_the_paper_run_is_two_epochs_of_40_billion_tokens():
+    cfg = config.build(values("qwen32b_mucpt"))
+    tokens = cfg.optimizer.steps * cfg.data.batch_rows * cfg.data.sequence_length
+    assert abs(tokens / 80e9 - 1) < 1e-4
+    assert (cfg.optimizer.peak_lr, cfg.optimizer.final_lr, cfg.optimizer.warmup_fraction) == (
+        6e-5,
+        3e-5,
+        5e-4,
+    )
+    assert cfg.mesh.fsdp == 256
+
+
+def test_every_knob_is_explained_beside_its_default():
+    source = (ROOT / "mucpt_jax" / "config.py").read_text()
+    knobs = config.keys()
+    for key in knobs:
+        name = key.rsplit(".", 1)[-1]
+        assert re.search(rf"^    {name}: [^\n]* = [^\n]*  # \w+", source, re.M), f"{key} has no comment"
+
+
+def test_command_line_errors_name_the_nearest_key_or_value():
+    assert launch("--config=configs/demo.py", "--config.loss.alfa=2").endswith("did you mean loss.alpha?")
+    assert "could not convert string to float" in launch(
+        "--config=configs/demo.py", "--config.loss.alpha=much"
+    )
+    assert launch("--config=configs/qwen7b.py:rho").endswith("did you mean rho1?")
+    assert "configs/absent.py" in launch("--config=configs/absent.py")
+    assert "--config is missing" in launch()
+
+
+def test_a_config_file_with_a_misspelt_key_is_refused_in_one_sentence(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from mucpt_jax import config\n"
+        "def get_config():\n    c = config.default()\n    c.loss.alfa = 2.0\n    return c\n"
+    )
+    assert (
+        launch(f"--config={file}")
+        == "error: the config sets alfa, there is no such key; did you mean loss.alpha?"
+    )
+
+
+@pytest.mark.parametrize(
+    ("model", "changes", "sentence"),
+    [
+        ("qwen2.5-7b", {"mesh.tensor": 8}, "does not divide num_key_value_heads=4 of qwen2.5-7b; use tensor=4"),
+        ("tiny", {"mesh.fsdp": 3}, "data.batch_rows=16 must be a multiple of 3 .* use 15"),
+        ("tiny", {"mesh.fsdp": 8, "train.micro_batches": 3}, "must be a multiple of 24 .* micro_batches=3.*; use 24"),
+        ("tiny", {"mesh.context": 3}, "mesh.context=3 does not divide data.sequence_length=128"),
+        ("tiny", {"mesh.fsdp": -1, "mesh.replica": -1}, "at most one -1"),
+        ("tiny", {"loss.kind": "mucptt"}, "did you mean mucpt"),
+        ("tiny", {"loss.rm_floor": 0.0}, "rm_floor=0.0 must be > 0"),
+        ("tiny", {"loss.keep": 1.5}, r"keep=1.5 must be in \(0, 1\]"),
+        ("tiny", {"data.general_fraction": 1.5}, "general_fraction"),
+        ("tiny", {"data.sequence_length": 8192}, "longer than max_position_embeddings=4096 of tiny"),
+        ("tiny", {"model.num_key_value_heads": 3}, "num_key_value_heads=3 must divide num_attention_heads=4 .* use 2"),
+        ("tiny", {"optimizer.final_lr": 1.0}, "final_lr=1.0"),
+        ("tiny", {"train.log_every": 0}, "train.log_every=0 must be > 0"),
+        ("tiny", {"evaluate.prompt": "Q:"}, "evaluate.prompt='Q:' must hold {question}"),
+    ],
+)  # fmt: skip
+def test_an_inconsistent_config_is_refused(model, changes, sentence):
+    c = config.default(model)
+    for key, value in changes.items():
+        section, name = key.split(".")
+        c[section][name] = value
+    with pytest.raises(UserError, match=sentence):
+        config.build(c)
+
+
+def test_an_unknown_model_names_the_nearest():
+    with pytest.raises(UserError, match=r"did you mean qwen2\.5-32b"):
+        config.default("qwen2.5-32")
+
+
+def test_build_is_the_inverse_of_the_defaults():
+    assert config.build(config.default()) == config.Config()

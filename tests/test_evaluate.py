@@ -1,0 +1,124 @@
+import json
+
+import jax
+import numpy as np
+import pytest
+from conftest import T, one_device_mesh, small_config, write_rows
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from mucpt_jax import checkpoint, evaluate, judge, losses, model, records
+from mucpt_jax.records import UserError
+
+
+def write_tokenizer(folder, entries=97):
+    """A byte-level tokenizer whose ids fit the nano model: single characters only."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=entries,
+        special_tokens=["<|endoftext|>"],
+        initial_alphabet=list("abcdefghijklmnopqrstuvwxyzĠĊ?:QA"),
+    )
+    tokenizer.train_from_iterator([], trainer)
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|endoftext|>"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    return str(folder)
+
+
+@pytest.fixture
+def params(monkeypatch):
+    found = model.init(small_config().model, jax.random.key(3))
+    monkeypatch.setattr(checkpoint, "load_params", lambda *_: found)
+    return found
+
+
+def test_held_out_loss_is_the_mean_over_all_targets_of_a_source(tmp_path, params):
+    folder = write_rows(tmp_path / "rows", {"music": 11, "web": 3})
+    cfg = small_config(evaluate={"rows": str(folder), "batch_rows": 4})
+    evaluate.evaluate(cfg, one_device_mesh(), tmp_path / "run")
+    found = json.loads((tmp_path / "run" / "evaluate.json").read_text())["heldout"]
+    rows = list(records.read_shard(folder / "music-00000-of-00001.array_record", T))
+    batch = {k: np.stack([row[k] for row in rows]) for k in ("tokens", "segment_ids")}
+    mask = records.target_mask(batch["segment_ids"])
+    nll = np.asarray(losses.batch_nll(params, batch, cfg))
+    assert found["music"]["tokens"] == mask.sum()
+    assert found["music"]["nll"] == pytest.approx(nll[mask].mean(), rel=1e-5)
+
+
+def test_questions_are_answered_graded_and_kept(tmp_path, params):
+    tokenizer = write_tokenizer(tmp_path / "tokenizer")
+    questions = [
+        {"id": i, "question": f"who is {c}?", "answer": "nobody knows", "aliases": []}
+        for i, c in enumerate("abc")
+    ]
+    file = tmp_path / "questions.jsonl"
+    file.write_text("".join(json.dumps(q) + "\n" for q in questions))
+    settings = {"questions": str(file), "batch_questions": 2, "max_new_tokens": 5, "stop": "\n"}
+    cfg = small_config(evaluate=settings, tokenizer=tokenizer)
+    evaluate.evaluate(cfg, one_device_mesh(), tmp_path / "run")
+    answers = [json.loads(line) for line in (tmp_path / "run" / "predictions.jsonl").read_text().splitlines()]
+    assert [a["id"] for a in answers] == ["0", "1", "2"]
+    # The same predictions as gold: now all are right.
+    for q, a in zip(questions, answers, strict=True):
+        q["answer"], q["aliases"] = a["prediction"] or "empty", ["x"]
+    right = sum(bool(judge.normalise(a["prediction"])) for a in answers)
+    file.write_text("".join(json.dumps(q) + "\n" for q in questions))
+    evaluate.evaluate(cfg, one_device_mesh(), tmp_path / "run")
+    found = json.loads((tmp_path / "run" / "evaluate.json").read_text())["questions"]
+    assert (found["k"], found["n"]) == (right, 3)
+
+
+def test_bad_inputs_are_refused(tmp_path, params):
+    with pytest.raises(UserError, match=r"needs --config\.evaluate\.rows=FOLDER"):
+        evaluate.evaluate(small_config(), one_device_mesh(), tmp_path)
+    with pytest.raises(UserError, match=r"questions=absent is missing"):
+        evaluate.read_questions("absent")
+    (tmp_path / "q.jsonl").write_text(
+        '{"id": 1, "question": "a", "answer": "b"}\n{"id": 2, "question": "a"}\n'
+    )
+    with pytest.raises(UserError, match=r"q\.jsonl line 2 is no"):
+        evaluate.read_questions(str(tmp_path / "q.jsonl"))
+    big = write_tokenizer(tmp_path / "big")
+    cfg = small_config(tokenizer=big, model={"vocab_size": 20})
+    with pytest.raises(UserError, match=r"has \d+ ids, nano has vocab_size=20"):
+        evaluate.load_tokenizer(cfg)
+    with pytest.raises(UserError, match=r"no tokenizer in"):
+        evaluate.load_tokenizer(small_config())
+
+
+def test_an_answer_ends_at_the_first_stop_character():
+    assert evaluate.cut(" Tarsk\nQ: next", "\n") == "Tarsk"
+    assert evaluate.cut("Tarsk. She", "\n.") == "Tarsk"
+    assert evaluate.cut("\n\nTarsk", "\n") == "Tarsk"
+    assert evaluate.cut("", "\n") == ""
+
+
+@pytest.mark.parametrize(
+    ("prediction", "answer", "aliases", "right"),
+    [
+        ("The Beatles", "the beatles", [], True),
+        ("《范特西》", "范特西", [], True),
+        ("後來", "后来", [], True),  # traditional script
+        ("ＡＢＢＡ", "ABBA", [], True),  # full width
+        ("Jay Chou", "周杰伦", ["Jay Chou"], True),
+        ("It was Freddie Mercury who sang", "Freddie Mercury", [], True),
+        ("in 1998", "1998", [], False),  # numbers must match as a whole
+        ("1998", "1998年", ["1998"], True),
+        ("周杰伦和林", "林", [], False),  # too short to be searched for
+        ("Queen", "Freddie Mercury", [], False),
+        ("", "Queen", [], False),
+        ("!!!", "Queen", ["?"], False),  # nothing is left of both: no match
+    ],
+)  # fmt: skip
+def test_answers_match_by_normalised_alias(prediction, answer, aliases, right):
+    assert judge.is_correct(prediction, answer, aliases) is right
+
+
+def test_wilson_interval_of_the_papers_main_result():
+    low, high = judge.wilson(388, 500)  # 0.776
+    assert (round(low, 3), round(high, 3)) == (0.737, 0.810)
+    assert judge.wilson(0, 0) == (0.0, 1.0)
+    assert judge.wilson(0, 10)[0] == 0.0 and judge.wilson(10, 10)[1] == 1.0

@@ -1,0 +1,135 @@
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+from conftest import T, one_device_mesh, random_row, small_config, write_rows
+
+from mucpt_jax import checkpoint, data, losses, model, records, score, sharding
+from mucpt_jax.records import UserError
+
+
+@pytest.fixture
+def rm(monkeypatch):
+    """A reference model that stands in no checkpoint: load_params gives it."""
+    params = model.init(small_config().model, jax.random.key(7))
+    monkeypatch.setattr(checkpoint, "load_params", lambda *_: params)
+    return params
+
+
+def config_of(tmp_path, rows=13, **sections):
+    if not (tmp_path / "rows").exists():
+        write_rows(tmp_path / "rows", {"music": rows, "songs": 5})
+    paths = {"input": str(tmp_path / "rows"), "output": str(tmp_path / "scored"), "batch_rows": 8}
+    return small_config(score=paths | sections.pop("score", {}), **sections)
+
+
+def all_rows(folder):
+    manifest = records.read_manifest(folder)
+    return [row for s in manifest["shards"] for row in records.read_shard(folder / s["name"], T)]
+
+
+def test_scores_are_the_models_loss_of_every_target_and_nan_elsewhere(tmp_path, rm):
+    cfg = config_of(tmp_path)
+    score.score(cfg, one_device_mesh(), tmp_path / "rm")
+    before, after = all_rows(tmp_path / "rows"), all_rows(tmp_path / "scored")
+    assert len(after) == 18
+    for raw, row in zip(before, after, strict=True):
+        np.testing.assert_array_equal(row["tokens"], raw["tokens"])
+        np.testing.assert_array_equal(row["segment_ids"], raw["segment_ids"])
+        mask = records.target_mask(row["segment_ids"])
+        nll = losses.batch_nll(rm, {k: raw[k][None] for k in ("tokens", "segment_ids")}, cfg)[0]
+        np.testing.assert_allclose(row["rm_nll"][1:][mask], nll[mask], rtol=1e-3)  # float16
+        assert np.isnan(row["rm_nll"][1:][~mask]).all() and np.isnan(row["rm_nll"][0])
+
+
+def test_a_segments_scores_do_not_depend_on_its_row(tmp_path, rm):
+    cfg = config_of(tmp_path)
+    score.score(cfg, one_device_mesh(), tmp_path / "rm")
+    row = all_rows(tmp_path / "scored")[0]
+    for segment in (1, 2, 3):
+        chosen = row["segment_ids"] == segment
+        alone = random_row(np.random.default_rng(0))
+        alone["tokens"][:], alone["segment_ids"][:] = 0, 0
+        alone["tokens"][: chosen.sum()] = row["tokens"][chosen]
+        alone["segment_ids"][: chosen.sum()] = 1
+        nll = score.score_step(rm, {k: alone[k][None] for k in ("tokens", "segment_ids")}, cfg)[0]
+        wanted = np.asarray(nll)[: chosen.sum() - 1].astype(np.float16)
+        np.testing.assert_allclose(row["rm_nll"][chosen][1:], wanted, rtol=1e-3)
+
+
+def test_the_manifest_holds_hash_histogram_and_the_corpus_mean_on_the_grid(tmp_path, rm):
+    cfg = config_of(tmp_path)
+    score.score(cfg, one_device_mesh(), tmp_path / "rm")
+    scores = records.read_manifest(tmp_path / "scored")["scores"]
+    r = np.concatenate(
+        [row["rm_nll"][1:][records.target_mask(row["segment_ids"])] for row in all_rows(tmp_path / "scored")]
+    ).astype(np.float64)
+    assert scores["rm_hash"] == checkpoint.params_hash(rm)
+    assert (scores["encoding"], scores["head_dtype"]) == ("float16", "float32")
+    assert scores["tokens"] == r.size == sum(scores["histogram"]["counts"])
+    for floor in ("0.001", "1.0", "5.0"):
+        wanted = (1 / np.maximum(r, float(floor))).mean()
+        assert scores["mean_raw_weight"][floor] == pytest.approx(wanted)
+
+
+def test_the_mean_of_mucpt_weights_over_the_corpus_is_one(tmp_path, rm):
+    cfg = config_of(tmp_path)
+    score.score(cfg, one_device_mesh(), tmp_path / "rm")
+    cfg = dataclasses.replace(cfg, data=dataclasses.replace(cfg.data, domain=str(tmp_path / "scored")))
+    rows = all_rows(tmp_path / "scored")
+    batch = {k: np.stack([row[k] for row in rows]) for k in rows[0]} | {"is_domain": np.ones(18, bool)}
+    weight = losses.token_weights(np.zeros((18, T), np.float32), batch, data.resolved_loss(cfg))
+    assert float(weight.sum() / losses.target_mask(batch).sum()) == pytest.approx(1.0, rel=1e-5)
+
+
+def test_a_shard_that_is_done_is_not_scored_again_and_the_end_is_the_same(tmp_path, rm):
+    cfg = config_of(tmp_path)
+    score.score(cfg, one_device_mesh(), tmp_path / "rm")
+    whole = {f.name: f.read_bytes() for f in (tmp_path / "scored").iterdir()}
+    # As after a kill in the second shard: the first is there, the second half written, no manifest.
+    (tmp_path / "scored" / "manifest.json").unlink()
+    second = tmp_path / "scored" / "songs-00000-of-00001.array_record"
+    second.rename(second.with_suffix(".writing"))
+    first = tmp_path / "scored" / "music-00000-of-00001.array_record"
+    untouched = first.stat().st_mtime_ns
+    score.score(cfg, one_device_mesh(), tmp_path / "rm")
+    assert first.stat().st_mtime_ns == untouched
+    assert {f.name: f.read_bytes() for f in (tmp_path / "scored").iterdir()} == whole
+
+
+def test_scores_of_two_models_never_meet_in_one_folder(tmp_path, rm, monkeypatch):
+    cfg = config_of(tmp_path)
+    score.score(cfg, one_device_mesh(), tmp_path / "rm")
+    other = model.init(cfg.model, jax.random.key(8))
+    monkeypatch.setattr(checkpoint, "load_params", lambda *_: other)
+    with pytest.raises(UserError, match=r"scored holds scores of reference model .* choose another"):
+        score.score(cfg, one_device_mesh(), tmp_path / "rm")
+
+
+def test_a_model_that_gives_nan_stops_the_job(tmp_path, rm):
+    rm["norm"]["scale"] = rm["norm"]["scale"] * np.nan
+    with pytest.raises(UserError, match="gave a NaN or infinite score"):
+        score.score(config_of(tmp_path), one_device_mesh(), tmp_path / "rm")
+    assert not (tmp_path / "scored" / "manifest.json").exists()
+
+
+def test_eight_devices_score_as_one_does(tmp_path, rm):
+    cfg = config_of(tmp_path)
+    score.score(cfg, one_device_mesh(), tmp_path / "rm")
+    mesh = sharding.make_mesh(cfg)
+    eight = dataclasses.replace(cfg, score=dataclasses.replace(cfg.score, output=str(tmp_path / "eight")))
+    with jax.set_mesh(mesh):
+        score.score(eight, mesh, tmp_path / "rm")
+    for a, b in zip(all_rows(tmp_path / "scored"), all_rows(tmp_path / "eight"), strict=True):
+        np.testing.assert_allclose(a["rm_nll"], b["rm_nll"], rtol=1e-3)
+
+
+def test_missing_folders_and_the_wrong_length_are_refused(tmp_path, rm):
+    with pytest.raises(UserError, match=r"needs --config\.score\.input"):
+        score.score(small_config(), one_device_mesh(), tmp_path)
+    cfg = config_of(tmp_path, data={"sequence_length": 64})
+    with pytest.raises(UserError, match="holds rows of T=32"):
+        score.score(cfg, one_device_mesh(), tmp_path)
+    assert json.loads((tmp_path / "rows" / "manifest.json").read_text())["scores"] is None

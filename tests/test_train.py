@@ -1,0 +1,237 @@
+import dataclasses
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from conftest import VOCAB, one_device_mesh, random_row, small_config, write_rows
+
+from mucpt_jax import checkpoint, convert, model, records, sharding, train
+from mucpt_jax.records import UserError
+
+ROOT = Path(__file__).parents[1]
+
+
+def trace(workdir: Path) -> list[tuple[int, float]]:
+    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    return [(line["step"], line["loss"]) for line in map(json.loads, lines)]
+
+
+def config_of(tmp_path: Path, **sections):
+    folder = tmp_path / "rows"
+    if not folder.exists():
+        write_rows(folder, {"web": 40})
+    data = {"general": str(folder), "general_fraction": 1.0} | sections.pop("data", {})
+    return small_config(data=data, **sections)
+
+
+def test_training_lowers_the_loss_and_writes_what_scripts_rely_on(tmp_path):
+    cfg = config_of(tmp_path, optimizer={"steps": 30})
+    train.train(cfg, one_device_mesh(), tmp_path / "run")
+    losses = trace(tmp_path / "run")
+    assert [step for step, _ in losses] == list(range(1, 31))
+    assert losses[-1][1] < losses[0][1] - 0.3
+    line = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
+    assert line["sources"]["web"]["nll"] == pytest.approx(line["loss"], rel=1e-5)
+    assert list((tmp_path / "run" / "tensorboard").glob("events*"))
+    assert checkpoint.manager(tmp_path / "run").latest_step() == 30
+
+
+def test_a_run_in_two_parts_equals_the_run_in_one_bit_for_bit(tmp_path):
+    whole = config_of(tmp_path, optimizer={"steps": 12}, train={"checkpoint_every": 5})
+    train.train(whole, one_device_mesh(), tmp_path / "whole")
+    # Stopped after step 7 (no checkpoint there): what came after 5 is done again, with the same numbers.
+    part = tmp_path / "part"
+    stopped = dataclasses.replace(whole, optimizer=dataclasses.replace(whole.optimizer))
+    with pytest.MonkeyPatch.context() as patch:
+        report = train.report
+
+        def stop_at_7(pending, *rest):
+            report(pending, *rest)
+            if pending[0] == 7:
+                raise KeyboardInterrupt
+
+        patch.setattr(train, "report", stop_at_7)
+        with pytest.raises(KeyboardInterrupt):
+            train.train(stopped, one_device_mesh(), part)
+    assert trace(part)[-1][0] == 7
+    train.train(whole, one_device_mesh(), part)
+    assert trace(part) == trace(tmp_path / "whole")
+
+
+def test_a_run_goes_on_with_another_mesh_to_float_tolerance(tmp_path):
+    cfg = config_of(tmp_path, optimizer={"steps": 8}, train={"checkpoint_every": 4})
+    train.train(cfg, one_device_mesh(), tmp_path / "one")
+    half = tmp_path / "two"
+    train.train(cfg, one_device_mesh(), half)
+    shutil.rmtree(half / "checkpoints" / "8")  # as if killed before it was written
+    mesh = sharding.make_mesh(dataclasses.replace(cfg, mesh=dataclasses.replace(cfg.mesh, fsdp=4, tensor=2)))
+    with jax.set_mesh(mesh):
+        train.train(cfg, mesh, half)
+    np.testing.assert_allclose(trace(half), trace(tmp_path / "one"), rtol=1e-5)
+
+
+def test_kill_9_in_the_middle_then_the_same_command_gives_the_same_trace(tmp_path):
+    """The real command, killed by SIGKILL at a step nobody chose."""
+    write_rows(tmp_path / "rows", {"web": 40})
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from mucpt_jax import config\n"
+        "def get_config():\n"
+        "    c = config.default('nano')\n"
+        "    c.loss.kind, c.data.general_fraction, c.data.sequence_length = 'ntp', 1.0, 32\n"
+        "    c.data.batch_rows = c.score.batch_rows = c.evaluate.batch_rows = 8\n"
+        "    c.train.compute_dtype, c.train.log_every, c.train.checkpoint_every = 'float32', 1, 20\n"
+        "    c.optimizer.steps, c.optimizer.peak_lr = 300, 1e-2\n"
+        "    return c\n"
+    )
+    environment = os.environ | {"XLA_FLAGS": "", "PYTHONPATH": str(ROOT)}
+
+    def command(name):
+        return [sys.executable, "launch.py", f"--config={file}", f"--workdir={tmp_path / name}",
+                f"--config.data.general={tmp_path / 'rows'}"]  # fmt: skip
+
+    def start(name):
+        return subprocess.Popen(command(name), cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
+
+    running = start("killed")
+    metrics, deadline = tmp_path / "killed" / "metrics.jsonl", time.monotonic() + 120
+    while not (metrics.exists() and len(metrics.read_text().splitlines()) >= 50):
+        assert running.poll() is None and time.monotonic() < deadline, (
+            "the run ended before it could be killed"
+        )
+        time.sleep(0.02)
+    running.send_signal(signal.SIGKILL)
+    running.wait()
+    reached = len(metrics.read_text().splitlines())
+    assert reached < 300
+    assert start("killed").wait() == 0
+    assert start("whole").wait() == 0
+    assert trace(tmp_path / "killed") == trace(tmp_path / "whole")
+    assert len(trace(tmp_path / "whole")) == 300
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path):
+    cfg = config_of(tmp_path)
+    train.train(cfg, one_device_mesh(), tmp_path / "run")
+    before = (tmp_path / "run" / "metrics.jsonl").read_bytes()
+    train.train(cfg, one_device_mesh(), tmp_path / "run")
+    assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == before
+
+
+def test_a_checkpoint_of_another_model_or_other_data_is_refused(tmp_path):
+    cfg = config_of(tmp_path)
+    train.train(cfg, one_device_mesh(), tmp_path / "run")
+    wider = dataclasses.replace(cfg, model=dataclasses.replace(cfg.model, hidden_size=64))
+    with pytest.raises(
+        UserError, match=r"checkpoints/6 holds a model with hidden_size=32, the config's nano has 64"
+    ):
+        train.train(wider, one_device_mesh(), tmp_path / "run")
+    with pytest.raises(UserError, match=r"hidden_size=32"):
+        checkpoint.load_params(wider, one_device_mesh(), tmp_path / "run")
+    for key, value in (("seed", 1), ("data", {"batch_rows": 16})):
+        changed = config_of(tmp_path, **{key: value}, optimizer={"steps": 9})
+        name = key if key == "seed" else "batch_rows"
+        with pytest.raises(UserError, match=rf"was trained with data\.{name}=.*cannot go on exactly"):
+            train.train(changed, one_device_mesh(), tmp_path / "run")
+
+
+def test_a_full_disk_leaves_the_checkpoint_before_it_good(tmp_path):
+    """RLIMIT_FSIZE makes writes fail as a full disk does; in a process of its own, which keeps the limit."""
+    script = f"""
+import sys; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests")!r}]
+import conftest, resource, signal
+from pathlib import Path
+from mucpt_jax import checkpoint, train
+from mucpt_jax.records import UserError
+cfg = conftest.small_config(
+    data={{"general": {str(tmp_path / "rows")!r}, "general_fraction": 1.0}}, optimizer={{"steps": 8}},
+    train={{"checkpoint_every": 4}})
+save = checkpoint.save
+def full_after_4(ckpt, step, *rest):
+    if step > 4:
+        ckpt.wait_until_finished()
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+    save(ckpt, step, *rest)
+checkpoint.save = full_after_4
+try:
+    train.train(cfg, conftest.one_device_mesh(), Path({str(tmp_path / "run")!r}))
+except UserError as error:
+    print("REFUSED", error)
+"""
+    write_rows(tmp_path / "rows", {"web": 20})
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=os.environ)
+    told = [line for line in done.stdout.splitlines() if line.startswith("REFUSED")]
+    assert told, done.stdout[-2000:] + done.stderr[-2000:]
+    assert "could not be written" in told[0] and "checkpoint 4 is good" in told[0]
+    cfg = small_config(
+        data={"general": str(tmp_path / "rows"), "general_fraction": 1.0},
+        optimizer={"steps": 8},
+        train={"checkpoint_every": 4},
+    )
+    train.train(cfg, one_device_mesh(), tmp_path / "run")  # the same command goes on from 4
+    assert trace(tmp_path / "run")[-1][0] == 8
+
+
+def test_a_loss_that_is_not_finite_stops_with_step_rows_and_documents(tmp_path):
+    rng = np.random.default_rng(0)
+    rows = [random_row(rng) for _ in range(16)]
+    poison = VOCAB - 1
+    for row in rows:
+        row["tokens"][row["tokens"] == poison] = 1
+    rows[11]["tokens"][2] = poison  # one document of one row, and its embedding is NaN
+    folder = write_rows(tmp_path / "rows", {"web": 16}, rows=rows)
+    cfg = config_of(tmp_path, optimizer={"steps": 4}, model=untied(small_config().model))
+    params = model.init(cfg.model, jax.random.key(0))
+    params["embed_tokens"]["embedding"] = params["embed_tokens"]["embedding"].at[poison].set(np.nan)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoint, "initial_params", lambda *_: params)
+        with pytest.raises(UserError) as error:
+            train.train(cfg, one_device_mesh(), tmp_path / "run")
+    told = str(error.value)
+    assert told.startswith("step ") and "loss is nan" in told
+    assert "web-00000-of-00001.array_record record 11 (documents web-11-1, web-11-2, web-11-3)" in told
+    assert records.read_manifest(folder)["sources"]["web"]["records"] == 16
+    assert checkpoint.manager(tmp_path / "run").latest_step() is None
+
+
+def untied(cfg):
+    return dataclasses.replace(cfg, tie_word_embeddings=False)
+
+
+def test_training_starts_from_another_run_or_from_a_hugging_face_folder(tmp_path):
+    cfg = config_of(tmp_path)
+    train.train(cfg, one_device_mesh(), tmp_path / "base")
+    params = checkpoint.load_params(cfg, one_device_mesh(), tmp_path / "base")
+    convert.to_hf(params, cfg.model, str(tmp_path / "hf"), str(tmp_path), "float32", 10**9)
+    for start in ("base", "hf"):
+        second = dataclasses.replace(cfg, init_from=str(tmp_path / start))
+        train.train(second, one_device_mesh(), tmp_path / f"from-{start}")
+    assert trace(tmp_path / "from-base") == trace(tmp_path / "from-hf")
+    assert trace(tmp_path / "from-base")[0][1] < trace(tmp_path / "base")[0][1]
+    with pytest.raises(UserError, match="is no folder"):
+        train.train(dataclasses.replace(cfg, init_from="absent"), one_device_mesh(), tmp_path / "x")
+
+
+def test_a_hash_names_parameters_whatever_the_mesh(tmp_path):
+    cfg = small_config()
+    params = model.init(cfg.model, jax.random.key(0))
+    mesh = sharding.make_mesh(dataclasses.replace(cfg, mesh=dataclasses.replace(cfg.mesh, fsdp=4, tensor=2)))
+    shardings = jax.tree.map(lambda s: s.sharding, sharding.with_shardings(model.abstract(cfg.model), mesh))
+    before = checkpoint.params_hash(params)
+    assert before == checkpoint.params_hash(jax.device_put(params, shardings))
+    changed = jax.tree.map(lambda x: x, params)
+    changed["norm"]["scale"] = changed["norm"]["scale"].at[3].add(1e-6)
+    assert checkpoint.params_hash(changed) != before
+    swapped = jax.tree.map(lambda x: x, params)
+    kernel = swapped["layers"]["mlp"]["up_proj"]["kernel"]
+    swapped["layers"]["mlp"]["up_proj"]["kernel"] = kernel[:, ::-1]
+    assert checkpoint.params_hash(swapped) != before
