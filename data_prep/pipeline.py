@@ -1,0 +1,73 @@
+"""The whole recipe: raw text -> clean -> without duplicates -> packed rows, with the counts of the whole road.
+
+    python -m data_prep.pipeline --input=raw/ --output=out/ --tokenizer=qwen2.5/ --sequence_length=4096
+
+Writes out/clean, out/dedup, out/rows (each with its counts.json) and out/counts.json; a stage that fails leaves the
+folders of the stages before it in place.
+"""
+
+import argparse
+import itertools
+from pathlib import Path
+
+from data_prep import clean, dedup, job, shard
+from mucpt_jax.records import write_json
+
+
+def run(argv: list[str] | None = None) -> dict:
+    args, beam_args = arguments(argv)
+    out = Path(args.output)
+    shard.check_arguments(args)
+
+    stages = {
+        "clean": clean.run(
+            [*between(args.input, out / "clean"), f"--min_chars={args.min_chars}", *beam_args]
+        ),
+        "dedup": dedup.run([*between(out / "clean", out / "dedup"), *beam_args]),
+        "shard": shard.run([*between(out / "dedup", out / "rows"), *shard_flags(args), *beam_args]),
+    }
+
+    counts = total(stages)
+    write_json(out / "counts.json", counts | {"stages": stages})
+    print_table(stages)
+    return counts | {"stages": stages}
+
+
+def between(source: str | Path, target: Path) -> list[str]:
+    return [f"--input={source}", f"--output={target}"]
+
+
+def total(stages: dict[str, dict]) -> dict:
+    """Counts of stages, in their order -> counts of the whole road."""
+    in_order = list(stages.values())
+    for before, after in itertools.pairwise(in_order):
+        assert before["kept"] == after["read"], f"documents lost between stages: {stages}"
+    dropped = {}
+    for counts in in_order:
+        for reason, documents in counts["dropped"].items():
+            dropped[reason] = dropped.get(reason, 0) + documents
+    return {"read": in_order[0]["read"], "kept": in_order[-1]["kept"], "dropped": dropped}
+
+
+def print_table(stages: dict[str, dict]) -> None:
+    read = next(iter(stages.values()))["read"]
+    print(f"{'stage':<10}{'reason':<24}{'documents':>12}{'of read':>10}")
+    for stage, counts in stages.items():
+        for reason, documents in counts["dropped"].items():
+            print(f"{stage:<10}{reason:<24}{documents:>12}{documents / read:>10.2%}")
+        print(f"{stage:<10}{'kept':<24}{counts['kept']:>12}{counts['kept'] / read:>10.2%}")
+
+
+def shard_flags(args: argparse.Namespace) -> list[str]:
+    return [f"--{name}={getattr(args, name)}" for name in ("tokenizer", "sequence_length", "rows_per_shard")]
+
+
+def arguments(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
+    parser = job.parser(__doc__)
+    clean.add_arguments(parser)
+    shard.add_arguments(parser)
+    return parser.parse_known_args(argv)
+
+
+if __name__ == "__main__":
+    job.main(run)

@@ -1,0 +1,88 @@
+"""Rows: token runs packed into rows and written as one shard.  Pure but for write_shard; shard.py is the job.
+
+A document's tokens are cut into segments of at most T tokens; a row has T + 1 slots for whole segments.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mucpt_jax import records
+
+Segment = tuple[np.ndarray, str, int]  # tokens i4[n], document id, offset in the document (tokens)
+
+
+def cut(tokens: np.ndarray, length: int) -> Iterator[tuple[int, np.ndarray]]:
+    """(offset, tokens) of runs of `length` tokens and a rest."""
+    for offset in range(0, len(tokens), length):
+        yield offset, tokens[offset : offset + length]
+
+
+def pack(lengths: list[int], capacity: int) -> list[list[int]]:
+    """Best-fit decreasing: rows of indices into `lengths`, each row's sum <= capacity; equal input, equal rows.
+
+    Every length must lie in 1..capacity.  One step for a segment is one search in a bit set of `capacity` bits.
+    """
+    rows, open_rows, spaces = (
+        [],
+        [[] for _ in range(capacity)],
+        0,
+    )  # bit s of spaces: a row with s free slots waits
+    for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        length = lengths[index]
+        assert 0 < length <= capacity, f"segment of {length} tokens, rows of {capacity}"
+        if fitting := spaces >> length:
+            space = length + (fitting & -fitting).bit_length() - 1
+            row = open_rows[space].pop()
+            if not open_rows[space]:
+                spaces ^= 1 << space
+        else:
+            space, row = capacity, len(rows)
+            rows.append([])
+        rows[row].append(index)
+        if space > length:
+            open_rows[space - length].append(row)
+            spaces |= 1 << (space - length)
+    return rows
+
+
+def build_row(runs: list[np.ndarray], slots: int) -> dict[str, np.ndarray]:
+    """Token runs, one after the other, then padding; rm_nll is NaN: not scored yet."""
+    row = {name: np.zeros(slots, dtype) for name, dtype in records.COLUMNS}
+    row["rm_nll"][:] = np.nan
+    end = 0
+    for number, run in enumerate(runs, 1):
+        row["tokens"][end : end + len(run)] = run
+        row["segment_ids"][end : end + len(run)] = number
+        end += len(run)
+    return row
+
+
+def index_table(rows: list[list[Segment]]) -> pa.Table:
+    """records.INDEX_SCHEMA for one shard, whose final name is not known yet."""
+    found = [
+        ("", row, number, document, offset, len(run))
+        for row, segments in enumerate(rows)
+        for number, (run, document, offset) in enumerate(segments, 1)
+    ]
+    return pa.table(list(zip(*found, strict=True)), schema=records.INDEX_SCHEMA)
+
+
+def write_shard(path: Path, rows: list[list[Segment]], sequence_length: int) -> dict:
+    """One shard and, beside it, its part of the index; returns its entry in the manifest."""
+    facts = {"name": path.name, "segments": 0, "tokens": 0, "targets": 0}
+
+    def built() -> Iterator[dict[str, np.ndarray]]:
+        for segments in rows:
+            row = build_row([run for run, _, _ in segments], sequence_length + 1)
+            facts["segments"] += len(segments)
+            facts["tokens"] += int((row["segment_ids"] > 0).sum())
+            facts["targets"] += int(records.target_mask(row["segment_ids"]).sum())
+            yield row
+
+    written = records.write_shard(path, built())
+    pq.write_table(index_table(rows), path.with_suffix(".index"))
+    return facts | written

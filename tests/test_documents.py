@@ -1,0 +1,250 @@
+"""Documents and the running of jobs; a clean with --min_chars=0 stands for any job."""
+
+import gzip
+import json
+import subprocess
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+import apache_beam as beam
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from apache_beam.testing.util import assert_that, equal_to
+
+from data_prep import clean, documents, job
+from mucpt_jax.records import UserError
+
+
+def write_lines(path: Path, *lines: bytes) -> Path:
+    data = b"".join(line + b"\n" for line in lines)
+    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+    return path
+
+
+def run(source: Path, output: Path, *more: str) -> dict:
+    return clean.run([f"--input={source}", f"--output={output}", "--min_chars=0", *more])
+
+
+def rows(folder: Path) -> list[dict]:
+    return [row for part in sorted(folder.glob("part-*.parquet")) for row in pq.read_table(part).to_pylist()]
+
+
+def test_document_of_a_bare_text():
+    assert documents.parse_line(b'{"text": "abc"}', "songs") == {
+        "id": "ba7816bf8f01cfea414140de5dae2223",  # the published SHA-256 of "abc" begins so
+        "text": "abc",
+        "source": "songs",
+        "lang": "",
+        "meta": "{}",
+    }
+
+
+def test_other_fields_go_to_meta():
+    line = '{"id": 7, "text": "晴天", "lang": "zh", "source": "a/b", "year": 2003, "meta": {"by": "周杰伦"}}'
+    made = documents.parse_line(line.encode(), "songs")
+    assert (made["id"], made["source"], made["lang"]) == ("7", "a_b", "zh")
+    assert json.loads(made["meta"]) == {"by": "周杰伦", "year": 2003}
+    assert json.loads(documents.document({"text": "x", "meta": "{half"}, "s")["meta"]) == {"meta": "{half"}
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b'{"text": "cut', "not_json"),
+        (b"[" * 100_000, "not_json"),
+        (b'["text"]', "no_text"),
+        (b'{"title": "x"}', "no_text"),
+        (b'{"text": 3}', "no_text"),
+        (b'{"text": "caf\xe9"}', "not_utf8"),
+        (b'{"text": "half a character: \\ud83d"}', "not_utf8"),
+    ],
+)
+def test_reasons_of_bad_lines(line, reason):
+    assert documents.parse_line(line, "songs") == reason
+
+
+def test_source_is_the_file_name_up_to_the_first_dot():
+    assert documents.source_of("/data/music_zh.v2.jsonl.gz") == "music_zh"
+    assert documents.safe_name("歌词 / Lyrics!") == "歌词_Lyrics_"
+
+
+def test_bad_lines_are_counted_and_listed_without_their_text(tmp_path):
+    source = write_lines(
+        tmp_path / "songs.jsonl.gz",
+        b'\xef\xbb\xbf{"text": "first"}',
+        b"",
+        b"SECRET not json",
+        b'{"text": "second \xe2\x80\xa8 line"}',  # U+2028 ends a line of text, not a line of JSONL
+        b'{"words": "SECRET"}',
+    )
+    counts = run(source, tmp_path / "out")
+    assert counts == {"read": 4, "kept": 2, "dropped": {"no_text": 1, "not_json": 1}}
+    assert json.loads((tmp_path / "out/counts.json").read_text()) == counts
+    rejects = [json.loads(line) for line in (tmp_path / "out/rejects.jsonl").open()]
+    assert [(r["line"], r["reason"]) for r in rejects] == [(3, "not_json"), (5, "no_text")]
+    assert {r["file"] for r in rejects} == {str(source)}
+    assert "SECRET" not in (tmp_path / "out/rejects.jsonl").read_text()
+    assert [row["text"] for row in rows(tmp_path / "out")] == ["first", "second\nline"]
+
+
+def test_a_folder_of_documents_reads_its_parts_only(tmp_path):
+    run(write_lines(tmp_path / "songs.jsonl", b'{"text": "kept"}', b"bad"), tmp_path / "one")
+    assert run(tmp_path / "one", tmp_path / "two") == {"read": 1, "kept": 1, "dropped": {}}
+    assert rows(tmp_path / "two") == rows(tmp_path / "one")
+
+
+def test_a_glob_reads_what_it_names(tmp_path):
+    for name in ("a1.jsonl", "a2.jsonl", "b.jsonl"):
+        write_lines(tmp_path / name, b'{"text": "x"}')
+    assert run(tmp_path / "a*.jsonl", tmp_path / "out")["read"] == 2
+    assert [row["source"] for row in rows(tmp_path / "out")] == ["a1", "a2"]
+
+
+def test_columns_that_jobs_added_stay(tmp_path):
+    table = pa.table({name: ["x"] for name in documents.SCHEMA.names} | {"quality": [0.5]})
+    pq.write_table(table, tmp_path / "part-0.parquet")
+    run(tmp_path / "part-0.parquet", tmp_path / "out")
+    assert rows(tmp_path / "out") == [dict.fromkeys(documents.SCHEMA.names, "x") | {"quality": 0.5}]
+
+
+def test_foreign_parquet_becomes_documents(tmp_path):
+    pq.write_table(
+        pa.table({"id": [7, 8], "text": ["x", None], "tempo": [120, 90]}),
+        tmp_path / "beats.parquet",
+    )
+    assert run(tmp_path / "beats.parquet", tmp_path / "out")["dropped"] == {"no_text": 1}
+    made = {"id": "7", "text": "x", "source": "beats", "lang": "", "meta": '{"tempo": 120}'}
+    assert rows(tmp_path / "out") == [made]
+    assert json.loads((tmp_path / "out/rejects.jsonl").read_text())["line"] == 2
+
+
+def test_batches_hold_about_two_megabytes(tmp_path):
+    line = json.dumps({"text": "x" * 100_000}).encode()
+    write_lines(tmp_path / "a.jsonl", *[line] * 70)  # 21 texts pass 2 MiB = 2,097,152 bytes
+    rows_read = [batch.num_rows for batch, _ in documents.read_batches(str(tmp_path / "a.jsonl"))]
+    assert rows_read == [21, 21, 21, 7]
+    run(tmp_path / "a.jsonl", tmp_path / "out")
+    part = tmp_path / "out/part-00000-000.parquet"
+    assert all(1 <= b.nbytes / 1e6 <= 4 for b, _ in documents.read_batches(str(part)))
+
+
+def test_a_part_ends_at_its_size(tmp_path, monkeypatch):
+    monkeypatch.setattr(documents, "BATCH_BYTES", 100)
+    monkeypatch.setattr(documents, "PART_BYTES", 250)
+    write_lines(tmp_path / "a.jsonl", *[json.dumps({"text": "x" * 100}).encode()] * 7)
+    run(tmp_path / "a.jsonl", tmp_path / "out")
+    parts = sorted((tmp_path / "out").glob("part-*"))
+    assert [pq.read_metadata(p).num_rows for p in parts] == [3, 3, 1]
+
+
+def test_keep_drops_rows_with_a_reason():
+    batch = pa.RecordBatch.from_pylist([{"id": "a"}, {"id": "b"}], pa.schema([("id", pa.string())]))
+    with beam.Pipeline(runner="FnApiRunner") as pipeline:
+        kept = pipeline | beam.Create([batch]) | beam.Map(documents.keep, [None, "rude"])
+        assert_that(kept | beam.FlatMap(lambda b: b["id"].to_pylist()), equal_to(["a"]))
+
+
+# Bad input
+
+
+def cut_gzip(path: Path) -> Path:
+    write_lines(path, *[json.dumps({"text": f"song {i * i}"}).encode() for i in range(1000)])
+    path.write_bytes(path.read_bytes()[:-500])
+    return path
+
+
+def damaged_parquet(path: Path) -> Path:
+    pq.write_table(pa.table({"text": [f"song {i * i}" for i in range(1000)]}), path, compression="zstd")
+    data = bytearray(path.read_bytes())
+    data[50:500] = bytes(450)
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [(cut_gzip, "cut.jsonl.gz"), (damaged_parquet, "a.parquet"), (Path.write_bytes, "no.parquet")],
+)
+def test_damaged_files_are_named_and_leave_nothing(tmp_path, make, name):
+    if make is Path.write_bytes:
+        (tmp_path / name).write_bytes(b"not parquet at all")
+    else:
+        make(tmp_path / name)
+    with pytest.raises(UserError, match=f"{name} is damaged, cut short or unreadable") as error:
+        run(tmp_path / name, tmp_path / "out")
+    assert "while running" not in str(error.value) and "\n" not in str(error.value)
+    assert [f.name for f in tmp_path.iterdir()] == [name]
+
+
+def test_missing_input_is_found_before_anything_starts(tmp_path):
+    for missing in ("nothing", "nothing.jsonl", "*.jsonl"):
+        with pytest.raises(UserError, match="does not exist"):
+            run(tmp_path / missing, tmp_path / "out")
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(UserError, match="holds no file that ends in"):
+        run(tmp_path, tmp_path / "out")
+
+
+@pytest.mark.parametrize("lines", [[], [b"not json"], [b'{"text": " "}']])
+def test_an_output_without_documents_is_an_error(tmp_path, lines):
+    write_lines(tmp_path / "a.jsonl", *lines)
+    with pytest.raises(UserError, match="gives no documents"):
+        run(tmp_path / "a.jsonl", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_output_replaces_its_own_kind_only(tmp_path):
+    source, out = write_lines(tmp_path / "a.jsonl", b'{"text": "new"}'), tmp_path / "out"
+    run(write_lines(tmp_path / "old.jsonl", b'{"text": "old"}', b"bad"), out)
+    run(source, out)
+    assert [row["text"] for row in rows(out)] == ["new"]
+    assert not (out / "rejects.jsonl").exists()
+    (out / "thesis.tex").write_text("dear")
+    with pytest.raises(UserError, match=r"holds thesis\.tex"):
+        run(source, out)
+    assert (out / "thesis.tex").read_text() == "dear"
+    with pytest.raises(UserError, match="folder of the input"):
+        run(source, tmp_path)
+    with pytest.raises(UserError, match="is a file"):
+        run(source, source)
+
+
+def test_a_failed_run_keeps_the_earlier_output(tmp_path):
+    run(write_lines(tmp_path / "a.jsonl", b'{"text": "old"}'), tmp_path / "out")
+    with pytest.raises(UserError):
+        run(cut_gzip(tmp_path / "cut.jsonl.gz"), tmp_path / "out")
+    assert [row["text"] for row in rows(tmp_path / "out")] == ["old"]
+
+
+def test_a_document_lost_without_a_reason_stops_the_job(tmp_path):
+    write_lines(tmp_path / "a.jsonl", b'{"text": "x"}', b'{"text": "y"}')
+
+    def build(pipeline, files, folder):
+        batches = pipeline | documents.Read(files, folder) | beam.Map(lambda batch: batch.slice(1))
+        return batches | beam.ParDo(documents.WriteParts(folder))
+
+    args = Namespace(input=str(tmp_path / "a.jsonl"), output=str(tmp_path / "out"))
+    with pytest.raises(AssertionError, match="lost or doubled"):
+        job.run_job(args, [], build)
+
+
+@pytest.mark.parametrize("flag", ["--min_chrs", "--min_char"])  # the second is not taken for a short form
+def test_misspelt_flags_are_refused(tmp_path, flag):
+    write_lines(tmp_path / "a.jsonl", b'{"text": "x"}')
+    with pytest.raises(UserError, match=f"knows {flag};"):
+        run(tmp_path / "a.jsonl", tmp_path / "out", f"{flag}=3")
+
+
+def test_the_command_ends_in_one_sentence(tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "data_prep.clean",
+        f"--input={cut_gzip(tmp_path / 'cut.jsonl.gz')}",
+    ]
+    done = subprocess.run([*command, f"--output={tmp_path / 'out'}"], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "cut.jsonl.gz is damaged" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
