@@ -38,10 +38,8 @@ def parse(argv: list[str]) -> list[str]:
 
 def default_workdir() -> str:
     """configs/qwen1_5b.py:rho1 -> runs/qwen1_5b-rho1."""
-    path = config_flags.get_config_filename(flags.FLAGS["config"])
-    given = next((a for a in sys.argv if re.match(r"--?config[= ]", a)), "")
-    argument = given.partition(".py:")[2]
-    return f"runs/{Path(path).stem}{'-' + argument if argument else ''}"
+    file, _, argument = re.search(r"--?config[= ](\S+)", " ".join(sys.argv))[1].partition(":")
+    return f"runs/{Path(file).stem}{'-' + argument if argument else ''}"
 
 
 def main(_) -> None:

@@ -6,6 +6,7 @@ A file in configs/ starts from `default(model)` and changes a few keys; the comm
 
 import dataclasses
 import difflib
+import functools
 import re
 import types
 import typing
@@ -231,21 +232,27 @@ def check_overrides(argv: list[str]) -> None:
 
 
 def explain(error: Exception) -> str:
-    """The one sentence for what ml_collections raises on a bad key or type inside a config file."""
-    match = re.search(r'Key "(\w+)" does not exist', str(error))
-    if not match:
-        return " ".join(str(error).split())
-    leaves = {key.rsplit(".", 1)[-1]: key for key in keys()}
-    close = difflib.get_close_matches(match[1], leaves, 1, 0.5)
-    way_out = f"did you mean {leaves[close[0]]}?" if close else "see mucpt_jax/config.py for all keys"
-    return f"the config sets {match[1]}, there is no such key; {way_out}"
+    """The one sentence for what absl and ml_collections raise on a bad value, key or config file."""
+    told = " ".join(str(error).split())
+    if match := re.search(r"flag --config\.([\w.]+)=", told):
+        return f"{told}; {match[1]} is {value_of(Config(), match[1])!r} by default"
+    if match := re.search(r'Key "(\w+)" does not exist', told):
+        leaves = {key.rsplit(".", 1)[-1]: key for key in keys()}
+        close = difflib.get_close_matches(match[1], leaves, 1, 0.5)
+        way_out = f"did you mean {leaves[close[0]]}?" if close else "mucpt_jax/config.py has all keys"
+        return f"the config sets {match[1]}, there is no such key; {way_out}"
+    return told
+
+
+def value_of(config: Config, key: str):
+    """Value of a dotted key."""
+    return functools.reduce(getattr, key.split("."), config)
 
 
 def check(config: Config) -> None:
     """Every inconsistency that can be seen without files and devices."""
     for key, allowed in CHOICES.items():
-        section, name = key.split(".")
-        value = getattr(getattr(config, section), name)
+        value = value_of(config, key)
         if value not in allowed:
             raise UserError(f"{key}={value!r} is not one of {allowed}; {nearest(value, allowed)}")
     check_ranges(config)
@@ -275,8 +282,7 @@ def check_ranges(config: Config) -> None:
     for sentence, fine in rules.items():
         if not fine:
             key, _, rest = sentence.partition(" ")
-            section, name = key.split(".")
-            raise UserError(f"{key}={getattr(getattr(config, section), name)!r} {rest}")
+            raise UserError(f"{key}={value_of(config, key)!r} {rest}")
 
 
 def check_model(model: Model, mesh: Mesh) -> None:

@@ -31,11 +31,16 @@ class Source(NamedTuple):
 
 def open_sources(cfg: Config) -> list[Source]:
     """Domain sources first.  Checks folders against the config: T, tokenizer, vocabulary, scores."""
-    found = []
+    found, tokenizers = [], set()
     for folder, is_domain in ((cfg.data.domain, True), (cfg.data.general, False)):
         if folder:
             manifest = records.read_manifest(folder)
             check_manifest(manifest, folder, cfg)
+            tokenizers.add(manifest["tokenizer_hash"])
+            if len(tokenizers) > 1:
+                raise UserError(
+                    f"{cfg.data.domain} and {folder} were written with different tokenizers; shard one of them again"
+                )
             if is_domain and cfg.loss.kind != "ntp":
                 check_scores(manifest, folder, cfg)
             found += split_sources(manifest, folder, is_domain)
@@ -44,7 +49,7 @@ def open_sources(cfg: Config) -> list[Source]:
         if share > 0 and not any(s.is_domain == is_domain for s in found):
             raise UserError(
                 f"data.{key} names no rows but data.general_fraction={fraction} wants {share:.0%} of them; "
-                f"set --config.data.{key}=FOLDER or data.general_fraction={0 if is_domain is False else 1}"
+                f"set --config.data.{key}=FOLDER or data.general_fraction={1 if is_domain else 0}"
             )
     return [s for s in found if s.rows and (1 - fraction if s.is_domain else fraction) > 0]
 
@@ -60,11 +65,17 @@ def check_manifest(manifest: dict, folder: str, cfg: Config) -> None:
             f"{folder} was tokenised with {manifest['vocab_size']} token ids, {cfg.model.name} has "
             f"vocab_size={cfg.model.vocab_size}; use that model's tokenizer or a larger vocabulary"
         )
-    if cfg.tokenizer and manifest["tokenizer_hash"] != records.tokenizer_hash(cfg.tokenizer):
+    tokenizer = cfg.tokenizer or own_tokenizer(cfg.init_from)
+    if tokenizer and manifest["tokenizer_hash"] != records.tokenizer_hash(tokenizer):
         raise UserError(
-            f"{folder} was written with another tokenizer than {cfg.tokenizer} (hash "
+            f"{folder} was written with another tokenizer than {tokenizer} (hash "
             f"{manifest['tokenizer_hash'][:12]}); shard and score again, or name the tokenizer it was written with"
         )
+
+
+def own_tokenizer(folder: str | None) -> str | None:
+    """init_from, where it is a Hugging Face folder with a tokenizer."""
+    return folder if folder and (Path(folder) / "tokenizer.json").is_file() else None
 
 
 def check_scores(manifest: dict, folder: str, cfg: Config) -> None:

@@ -135,6 +135,12 @@ def test_rows_of_another_tokenizer_are_refused(tmp_path):
         data.open_sources(config_of({"domain": str(folder)}, fraction=0.0, tokenizer=str(tmp_path)))
 
 
+def test_folders_of_different_tokenizers_do_not_mix(folders, tmp_path):
+    other = write_rows(tmp_path / "other", {"web": 5}, tokenizer_hash="another")
+    with pytest.raises(UserError, match="were written with different tokenizers"):
+        data.open_sources(config_of(folders | {"general": str(other)}))
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -1.0])
 def test_a_bad_score_stops_with_file_and_record(tmp_path, bad):
     rng = np.random.default_rng(0)

@@ -1,0 +1,29 @@
+# make demo [DATA=folder] [RUN=folder]   the whole road on a small corpus; a table and RUN/report.html
+# make test                              ruff, then pytest
+# make clean                             removes .venv and runs/demo
+PYTHON ?= python3
+RUN ?= runs/demo
+DATA ?=
+
+VENV = .venv/bin/python
+
+.PHONY: demo test clean
+demo: .venv/installed
+	$(VENV) -m demo.run --run=$(RUN) $(if $(DATA),--data=$(DATA))
+
+test: .venv/installed-dev
+	$(VENV) -m ruff check .
+	$(VENV) -m ruff format --check .
+	$(VENV) -m pytest -n 2
+
+.venv/installed: requirements.txt
+	$(PYTHON) -m venv .venv
+	$(VENV) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+.venv/installed-dev: .venv/installed requirements-dev.txt
+	$(VENV) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	touch $@
+
+clean:
+	rm -rf .venv runs/demo

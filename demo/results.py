@@ -1,0 +1,116 @@
+"""What the demo found: a row per objective, with the mean weight on noise and on the rest."""
+
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+from pathlib import Path
+
+import numpy as np
+
+from demo.noise import noise_slots
+from mucpt_jax import config, data, losses, records
+
+ROLES = ("seed", "domain", "general", "heldout")
+PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "apache-beam", "transformers")
+
+
+def collect(run: Path, corpus: dict, objectives: tuple[str, ...], seconds: float) -> dict:
+    """Reads what the jobs wrote; writes and returns RUN/results.json."""
+    noise = noise_slots(run, corpus["tokenizer"])
+    rows = []
+    for name in ("base", "reference", *objectives):
+        found = read(run / name / "evaluate.json")
+        row = {"objective": name, "questions": found["questions"]}
+        row["heldout"] = {source: s["nll"] for source, s in found["heldout"].items()}
+        if name in objectives:
+            row |= mean_weights(run, name, noise["slots"])
+        rows.append(row)
+    table = {
+        "rows": rows,
+        "noise": {"spans": noise["spans"], "spans_cut_by_cleaning": noise["lost"]},
+        "corpus": corpus,
+        "counts": {role: read(run / "data" / role / "counts.json") for role in ROLES},
+        "seconds": round(seconds, 1),
+        "machine": machine(),
+        "date": datetime.date.today().isoformat(),
+    }
+    records.write_json(run / "results.json", table)
+    return table
+
+
+def read(path: Path) -> dict:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def mean_weights(run: Path, objective: str, slots: dict) -> dict:
+    """Mean weight of noise tokens and of the other domain tokens, by the training's own weight function.
+
+    rho1's selection depends on the model in training: here it is the start model's, batch by batch.
+    """
+    cfg = config.from_dict(config.Config, read(run / objective / "config.json"))
+    loss = data.resolved_loss(cfg)
+    sums = {True: [0.0, 0], False: [0.0, 0]}
+    for batch, nll_BT, noise_BT in scored_batches(run, cfg, slots):
+        weight_BT = np.asarray(losses.token_weights(nll_BT, batch, loss))
+        mask_BT = records.target_mask(batch["segment_ids"])
+        for is_noise, total in sums.items():
+            chosen = mask_BT & (noise_BT == is_noise)
+            total[0] += float(weight_BT[chosen].sum())
+            total[1] += int(chosen.sum())
+    return {
+        "weight_noise": sums[True][0] / max(sums[True][1], 1),
+        "weight_rest": sums[False][0] / max(sums[False][1], 1),
+        "noise_tokens": sums[True][1],
+        "rest_tokens": sums[False][1],
+    }
+
+
+def scored_batches(run: Path, cfg: config.Config, slots: dict):
+    """(batch, the start model's nll [B, T], is noise [B, T]) over all domain rows, in the training's batch size."""
+    held, folder = [], run / "data" / "domain"
+    for shard in records.read_manifest(folder / "scored")["shards"]:
+        pair = [
+            records.read_shard(folder / name / shard["name"], cfg.data.sequence_length)
+            for name in ("scored", "scored_base")
+        ]
+        for number, (row, base) in enumerate(zip(*pair, strict=True)):
+            held.append((row, base["rm_nll"][1:], slots[shard["name"], number][1:]))
+    for start in range(0, len(held), cfg.data.batch_rows):
+        part = held[start : start + cfg.data.batch_rows]
+        batch = {name: np.stack([row[name] for row, _, _ in part]) for name in part[0][0]}
+        batch["is_domain"] = np.ones(len(part), bool)
+        nll_BT = np.nan_to_num(np.stack([nll for _, nll, _ in part]).astype(np.float32))
+        yield batch, nll_BT, np.stack([noise for _, _, noise in part])
+
+
+def machine() -> dict:
+    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
+    return {
+        "cores": os.cpu_count(),
+        "cpu": cpu_name(),
+        "python": platform.python_version(),
+        **versions,
+    }
+
+
+def cpu_name() -> str:
+    """The processor's name where Linux tells it, else its architecture."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if os.path.exists("/proc/cpuinfo") else []
+    names = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def as_text(table: dict) -> str:
+    """The table for the terminal; the same columns stand in the report and in the README."""
+    sources = list(table["rows"][0]["heldout"])
+    lines = [["objective", *sources, "questions", "95%", "w noise", "w rest"]]
+    for row in table["rows"]:
+        q = row["questions"]
+        weights = [f"{row[k]:.3f}" if k in row else "-" for k in ("weight_noise", "weight_rest")]
+        losses_ = [f"{row['heldout'][s]:.3f}" for s in sources]
+        interval = f"{q['low']:.3f}-{q['high']:.3f}"
+        lines.append([row["objective"], *losses_, f"{q['k']}/{q['n']}", interval, *weights])
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)) for line in lines)

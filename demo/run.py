@@ -1,0 +1,121 @@
+"""The whole road on a small corpus: raw text in, three domain models and a report out.
+
+    python -m demo.run [--data=FOLDER] [--run=runs/demo]        (make demo [DATA=FOLDER] [RUN=FOLDER])
+
+Every step is a command that is printed and can be typed by hand.  A second start skips what is done: offline
+steps whose output is there, training by its checkpoints, scoring by its shards.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from demo import report, results
+
+OBJECTIVES = ("ntp", "rho1", "mucpt")
+ROLES = ("seed", "domain", "general", "heldout")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", default="", help="folder of real text; default: a corpus made here")
+    parser.add_argument("--run", default="runs/demo", help="everything is written below this folder")
+    args = parser.parse_args()
+    run, started = Path(args.run), time.monotonic()
+    run.mkdir(parents=True, exist_ok=True)
+    refuse_other_data(run, args.data)
+
+    corpus = prepare(run, args.data)
+    train_and_score(run, corpus["tokenizer"], ",real" if args.data else "")
+    seconds = time.monotonic() - started
+    table = results.collect(run, corpus, OBJECTIVES, seconds)
+    report.write(run, table)
+    print(results.as_text(table))
+    print(f"\n{run}/results.json\n{run}/report.html   <- open this in a browser ({seconds / 60:.1f} minutes)")
+
+
+def refuse_other_data(run: Path, data: str) -> None:
+    """One RUN folder holds one corpus; half of each would give a table of nonsense."""
+    note = run / "data.json"
+    wanted = {"data": str(Path(data).absolute()) if data else ""}
+    if note.is_file() and json.loads(note.read_text()) != wanted:
+        sys.exit(
+            f"error: {run} was made from other data ({note}); choose another RUN=folder or delete this one"
+        )
+    note.write_text(json.dumps(wanted))
+
+
+def prepare(run: Path, data: str) -> dict:
+    """Raw text -> rows of each role.  Returns what sample_corpus says about the corpus."""
+    raw, length = run / "raw", 256 if data else 128
+    if not (raw / "corpus.json").is_file():
+        command("data_prep.sample_corpus", f"--output={raw}", *([f"--data={data}"] if data else []))
+    corpus = json.loads((raw / "corpus.json").read_text(encoding="utf-8"))
+    for role in ROLES:
+        if not (run / "data" / role / "counts.json").is_file():
+            command(
+                "data_prep.pipeline", f"--input={raw / role}", f"--output={run / 'data' / role}",
+                f"--tokenizer={corpus['tokenizer']}", f"--sequence_length={length}",
+            )  # fmt: skip
+    return corpus
+
+
+def train_and_score(run: Path, tokenizer: str, size: str) -> None:
+    """Base model, reference model, scores, and continued pretraining from the same start with each objective."""
+    rows = {role: f"{run}/data/{role}/rows" for role in ROLES}
+    scored, base = f"{run}/data/domain/scored", f"{run}/base/hf"
+    common = [f"--config.tokenizer={tokenizer}"]
+    general, start = f"--config.data.general={rows['general']}", f"--config.init_from={base}"
+
+    launch(run, "base", size, "train", *common, general)
+    launch(run, "base", size, "export", *common)
+    launch(run, "reference", size, "train", *common, start, f"--config.data.domain={rows['seed']}")
+    source = f"--config.score.input={rows['domain']}"
+    launch(run, "reference", size, "score", *common, source, f"--config.score.output={scored}")
+    # The start model's loss on the same rows: what rho1 selects by at step 0, for the report.
+    launch(run, "base", size, "score", *common, source, f"--config.score.output={scored}_base")
+    for objective in OBJECTIVES:
+        domain = f"--config.data.domain={scored}"
+        launch(run, objective, size, "train", *common, start, domain, general)
+    for name in ("base", "reference", *OBJECTIVES):
+        questions = f"--config.evaluate.questions={run}/raw/questions.jsonl"
+        heldout = f"--config.evaluate.rows={rows['heldout']}"
+        if not (run / name / "evaluate.json").is_file():
+            launch(run, name, size, "evaluate", *common, heldout, questions)
+
+
+def launch(run: Path, stage: str, size: str, job: str, *overrides: str) -> None:
+    done = {"export": run / stage / "hf" / "config.json"}.get(job)
+    if done and done.is_file():
+        return
+    call(
+        "launch.py",
+        f"--config=configs/demo.py:{stage}{size}",
+        f"--job={job}",
+        f"--workdir={run / stage}",
+        *overrides,
+    )
+
+
+def command(module: str, *arguments: str) -> None:
+    call("-m", module, *arguments)
+
+
+def call(*arguments: str) -> None:
+    print("\n$ python", *arguments, flush=True)
+    started = time.monotonic()
+    code = subprocess.run([sys.executable, *arguments]).returncode
+    if code:
+        sys.exit(
+            f"error: the command above ended with code {code}; mend its cause and start the demo again to go on"
+        )
+    print(f"  ({time.monotonic() - started:.1f} s)", flush=True)
+
+
+if __name__ == "__main__":
+    main()
