@@ -268,6 +268,7 @@ def check_ranges(config: Config) -> None:
         "loss.keep must be in (0, 1]: the share of domain tokens to train on": 0 < loss.keep <= 1,
         "loss.alpha must be > 0; for general text alone leave data.domain empty": loss.alpha > 0,
         "loss.chunk must be > 0 tokens": loss.chunk > 0,
+        "loss.min_weight must be >= 0": loss.min_weight >= 0,
         "loss.max_weight must not be below loss.min_weight": cap,
         "data.general_fraction must be in [0, 1]": 0 <= config.data.general_fraction <= 1,
         "optimizer.steps must be > 0": optimizer.steps > 0,

@@ -6,7 +6,6 @@ Names map by rule, because the model keeps Hugging Face's:
 """
 
 import dataclasses
-import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -20,7 +19,7 @@ from safetensors.numpy import save_file
 
 from mucpt_jax import sharding
 from mucpt_jax.config import Config, Model
-from mucpt_jax.records import UserError, write_json
+from mucpt_jax.records import UserError, read_json, write_json
 
 LEAF = {"kernel": "weight", "embedding": "weight", "scale": "weight", "bias": "bias"}
 # Files beside the weights that make a folder usable; copied where they exist.
@@ -44,7 +43,7 @@ def read_config(folder: str) -> Model:
     path = Path(folder) / "config.json"
     if not path.is_file():
         raise UserError(f"{path} is missing; init_from must name a Hugging Face folder or a run's workdir")
-    values = json.loads(path.read_text(encoding="utf-8"))
+    values = read_json(path)
     rope = values.get("rope_parameters") or values.get("rope_scaling") or {}
     refused = {
         "model_type": values.get("model_type") != "qwen2",
@@ -55,10 +54,13 @@ def read_config(folder: str) -> Model:
     for key, bad in refused.items():
         if bad:
             raise UserError(f"{path}: {key}={values.get(key)!r} is not a Qwen2 this decoder can run")
-    values.setdefault("head_dim", values["hidden_size"] // values["num_attention_heads"])
+    if "num_attention_heads" in values and "hidden_size" in values:
+        values.setdefault("head_dim", values["hidden_size"] // values["num_attention_heads"])
     values.setdefault("rope_theta", rope.get("rope_theta", 10_000.0))
     values.setdefault("tie_word_embeddings", False)
     names = {f.name for f in dataclasses.fields(Model)} - {"name"}
+    if missing := sorted(names - values.keys()):
+        raise UserError(f"{path} has no {missing[0]}; is this a Qwen2 folder?")
     return Model(name=Path(folder).name, **{name: values[name] for name in names})
 
 

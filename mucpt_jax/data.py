@@ -43,15 +43,15 @@ def open_sources(cfg: Config) -> list[Source]:
                 )
             if is_domain and cfg.loss.kind != "ntp":
                 check_scores(manifest, folder, cfg)
-            found += split_sources(manifest, folder, is_domain)
+            found += split_sources(manifest, folder, is_domain, {s.name for s in found})
     fraction = cfg.data.general_fraction
     for is_domain, share, key in ((True, 1 - fraction, "domain"), (False, fraction, "general")):
-        if share > 0 and not any(s.is_domain == is_domain for s in found):
+        if share > 0 and not any(s.is_domain == is_domain and s.targets for s in found):
             raise UserError(
                 f"data.{key} names no rows but data.general_fraction={fraction} wants {share:.0%} of them; "
                 f"set --config.data.{key}=FOLDER or data.general_fraction={1 if is_domain else 0}"
             )
-    return [s for s in found if s.rows and (1 - fraction if s.is_domain else fraction) > 0]
+    return [s for s in found if s.targets and (1 - fraction if s.is_domain else fraction) > 0]
 
 
 def check_manifest(manifest: dict, folder: str, cfg: Config) -> None:
@@ -86,11 +86,13 @@ def check_scores(manifest: dict, folder: str, cfg: Config) -> None:
         )
 
 
-def split_sources(manifest: dict, folder: str, is_domain: bool) -> list[Source]:
+def split_sources(manifest: dict, folder: str, is_domain: bool, taken: set[str]) -> list[Source]:
+    """A name that the domain folder has too is marked, so that metrics keep the two apart."""
     result = []
     for name, facts in manifest["sources"].items():
         shards = [s for s in manifest["shards"] if s["source"] == name]
-        result.append(Source(name, folder, is_domain, shards, facts["records"], facts["targets"]))
+        label = f"{name} (general)" if name in taken else name
+        result.append(Source(label, folder, is_domain, shards, facts["records"], facts["targets"]))
     return result
 
 

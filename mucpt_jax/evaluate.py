@@ -84,7 +84,8 @@ def answer(params: dict, questions: list[dict], tokenizer, cfg: Config, mesh) ->
     answered = []
     for start in range(0, len(questions), settings.batch_questions):
         part = questions[start : start + settings.batch_questions]
-        prompts = tokenizer([settings.prompt.format(question=q["question"]) for q in part])["input_ids"]
+        texts = [settings.prompt.format(question=q["question"]) for q in part]
+        prompts = tokenizer(texts, add_special_tokens=False)["input_ids"]
         prompts += [prompts[-1]] * (settings.batch_questions - len(part))  # one shape for all batches
         tokens = generate.greedy(params, prompts, cfg, mesh, new=settings.max_new_tokens, eod=eod)
         for question, text in zip(part, tokenizer.batch_decode(tokens), strict=False):

@@ -139,6 +139,13 @@ def write_json(path: Path, value) -> None:
     os.replace(beside, path)
 
 
+def read_json(path: Path) -> dict:
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError, OSError) as error:
+        raise UserError(f"{path} cannot be read as JSON ({error}); copy or write it again") from error
+
+
 def read_manifest(folder: str) -> dict:
     """The manifest of a row folder, after checking that its shards are all there and whole (by size)."""
     path = Path(folder) / "manifest.json"
@@ -146,7 +153,7 @@ def read_manifest(folder: str) -> dict:
         raise UserError(
             f"{path} is missing; write rows there with python -m data_prep.shard (or launch.py --job=score)"
         )
-    manifest = json.loads(path.read_text(encoding="utf-8"))
+    manifest = read_json(path)
     if manifest["schema"] != SCHEMA:
         raise UserError(
             f"{path} has schema {manifest['schema']}, this program reads {SCHEMA}; write the rows again"

@@ -46,6 +46,10 @@ def score(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
     """Rows in score.input -> scored rows in score.output, with the model of workdir (or init_from)."""
     if not cfg.score.input or not cfg.score.output:
         raise UserError("the score job needs --config.score.input=ROWS and --config.score.output=FOLDER")
+    if Path(cfg.score.input).resolve() == Path(cfg.score.output).resolve():
+        raise UserError(
+            f"score.output is score.input ({cfg.score.input}); name another folder, the rows stay as they are"
+        )
     manifest = records.read_manifest(cfg.score.input)
     data.check_manifest(manifest, cfg.score.input, cfg)
     params = checkpoint.load_params(cfg, mesh, workdir)
@@ -111,7 +115,7 @@ def claim_folder(output: Path, about: dict) -> None:
     """Scores of two models, or of two corpora, never meet in one folder."""
     path = output / "scoring.json"
     if path.is_file():
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = records.read_json(path)
         if found != about:
             raise UserError(
                 f"{output} holds scores of reference model {found['rm_hash']} over rows {found['input'][:12]}, this is "

@@ -77,7 +77,7 @@ def train_step(state: tuple, batch: dict, *, cfg: Config, tx: optax.GradientTran
     (loss, (nll_BT, weight_BT)), grads = loss_and_grads(params, batch, cfg, tokens)
     updates, opt_state = tx.update(grads, opt_state, params)
     values = token_metrics(nll_BT, weight_BT, batch, num_sources)
-    values |= {"loss": loss, "grad_norm": optax.global_norm(grads)}
+    values |= {"loss": loss, "grad_norm": optax.tree.norm(grads)}
     return (optax.apply_updates(params, updates), opt_state), values
 
 

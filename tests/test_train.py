@@ -235,3 +235,26 @@ def test_a_hash_names_parameters_whatever_the_mesh(tmp_path):
     kernel = swapped["layers"]["mlp"]["up_proj"]["kernel"]
     swapped["layers"]["mlp"]["up_proj"]["kernel"] = kernel[:, ::-1]
     assert checkpoint.params_hash(swapped) != before
+
+
+def test_a_bad_score_met_while_training_stops_with_its_sentence(tmp_path):
+    """The rows are read by threads ahead of the step; what they raise must arrive as it was."""
+    rng = np.random.default_rng(0)
+    scores = {"scores": {"mean_raw_weight": {"0.1": 1.0, "10.0": 0.1}}}
+    folder = write_rows(tmp_path / "domain", {"music": 8}, rows=[random_row(rng) for _ in range(8)], **scores)
+    cfg = small_config(data={"domain": str(folder), "general_fraction": 0.0})
+    with pytest.raises(UserError, match=r"record \d has an rm_nll that is NaN"):
+        train.train(cfg, one_device_mesh(), tmp_path / "run")
+
+
+def test_a_source_of_the_same_name_in_both_folders_is_told_apart(tmp_path):
+    for kind, seed in (("domain", 0), ("general", 1)):
+        write_rows(tmp_path / kind, {"web": 8}, seed)
+    folders = {kind: str(tmp_path / kind) for kind in ("domain", "general")}
+    cfg = small_config(data=folders | {"general_fraction": 0.5}, loss={"kind": "ntp"})
+    train.train(cfg, one_device_mesh(), tmp_path / "run")
+    line = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[0])
+    assert {name: s["is_domain"] for name, s in line["sources"].items()} == {
+        "web": True,
+        "web (general)": False,
+    }
