@@ -14,7 +14,7 @@ demo: .venv/installed
 test: .venv/installed-dev
 	$(VENV) -m ruff check .
 	$(VENV) -m ruff format --check .
-	$(VENV) -m pytest -n 2
+	$(VENV) -m pytest -n 2 --dist loadfile
 
 .venv/installed: requirements.txt
 	$(PYTHON) -m venv .venv

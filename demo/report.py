@@ -13,6 +13,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from transformers import AutoTokenizer
 
+from demo.results import cells
 from mucpt_jax import records
 
 STYLE = """
@@ -32,7 +33,7 @@ def write(run: Path, table: dict) -> None:
         "<h1>From raw text to a domain model</h1>",
         f"<p>{intro(table)}</p>",
         "<h2>Objectives</h2>",
-        html_table(result_rows(table)),
+        html_table(cells(table)),
         "<p class=note>Held-out loss is plain -log p in nats a token (lower is better). Weighted objectives do not "
         "minimise it: they also sharpen towards the reference model, so read it beside the questions. Questions: "
         "greedy answers, normalised alias match, 95% Wilson interval. Weights: mean over noise tokens that were "
@@ -62,25 +63,6 @@ def intro(table: dict) -> str:
         f"Corpus: {mode}. Made on {table['date']} with {table['machine']['cores']} cores in "
         f"{table['seconds'] / 60:.1f} minutes. {table['noise']['spans']} planted noise spans reached the rows."
     )
-
-
-def result_rows(table: dict) -> list[list[str]]:
-    sources = list(table["rows"][0]["heldout"])
-    rows = [["objective", *sources, "questions", "95%", "weight of noise", "of the rest"]]
-    for row in table["rows"]:
-        q = row["questions"]
-        weights = [f"{row[k]:.3f}" if k in row else "" for k in ("weight_noise", "weight_rest")]
-        heldout = [f"{row['heldout'][s]:.3f}" for s in sources]
-        rows.append(
-            [
-                row["objective"],
-                *heldout,
-                f"{q['k']}/{q['n']}",
-                f"{q['low']:.3f} - {q['high']:.3f}",
-                *weights,
-            ]
-        )
-    return rows
 
 
 def funnel_rows(table: dict) -> list[list[str]]:

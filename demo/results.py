@@ -102,15 +102,23 @@ def cpu_name() -> str:
     return names[0] if names else platform.machine()
 
 
-def as_text(table: dict) -> str:
-    """The table for the terminal; the same columns stand in the report and in the README."""
+def cells(table: dict) -> list[list[str]]:
+    """The table's head and rows as text, for the terminal and for the report."""
     sources = list(table["rows"][0]["heldout"])
     lines = [["objective", *sources, "questions", "95%", "w noise", "w rest"]]
     for row in table["rows"]:
         q = row["questions"]
+        heldout = [f"{row['heldout'][source]:.3f}" for source in sources]
         weights = [f"{row[k]:.3f}" if k in row else "-" for k in ("weight_noise", "weight_rest")]
-        losses_ = [f"{row['heldout'][s]:.3f}" for s in sources]
         interval = f"{q['low']:.3f}-{q['high']:.3f}"
-        lines.append([row["objective"], *losses_, f"{q['k']}/{q['n']}", interval, *weights])
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)) for line in lines)
+        lines.append([row["objective"], *heldout, f"{q['k']}/{q['n']}", interval, *weights])
+    return lines
+
+
+def as_text(table: dict) -> str:
+    lines = cells(table)
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )

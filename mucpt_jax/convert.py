@@ -94,40 +94,43 @@ def from_hf(folder: str, cfg: Model, mesh: jax.sharding.Mesh, abstract: dict) ->
     """Hugging Face folder -> parameters, float32, sharded over the mesh; one of our arrays at a time."""
     check_same_model(read_config(folder), cfg, folder)
     tensors = open_tensors(folder)
-    used = set()
+    check_names(set(tensors), abstract, cfg, folder)
 
     def load(path, leaf):
-        name = sharding.path_name(path)
-        array = np.empty(leaf.shape, np.float32)
-        names = hf_names(name, cfg.num_hidden_layers)
-        for i, hf_name in enumerate(names):
-            if hf_name not in tensors:
-                found = sum(n in tensors for n in names)
-                raise UserError(
-                    f"{hf_name} is missing in {folder} ({found} of {len(names)} of its kind are there, "
-                    f"{len(tensors)} tensors in all); is this {cfg.name}?"
-                )
-            part = tensors[hf_name]()
-            part = part.T if name.endswith("kernel") else part
-            target = array[i] if len(names) > 1 or name.startswith("layers/") else array
-            if part.shape != target.shape:
-                raise UserError(
-                    f"{hf_name} in {folder} has shape {part.shape}, {cfg.name} needs {target.shape}"
-                )
-            target[...] = part
-            if not np.isfinite(target).all():
-                raise UserError(f"{hf_name} in {folder} holds NaN or infinity; get the weights again")
-        used.update(names)
+        array = read_parameter(sharding.path_name(path), leaf.shape, tensors, cfg, folder)
         return jax.make_array_from_callback(leaf.shape, leaf.sharding, lambda index: array[index])
 
-    params = jax.tree_util.tree_map_with_path(load, abstract)
-    # A tied folder may carry the head once more; it is the embedding.
-    extra = set(tensors) - used - {"lm_head.weight"} if cfg.tie_word_embeddings else set(tensors) - used
-    if extra:
+    return jax.tree_util.tree_map_with_path(load, abstract)
+
+
+def check_names(found: set[str], abstract: dict, cfg: Model, folder: str) -> None:
+    """Every tensor has its place and every place its tensor."""
+    paths = [sharding.path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(abstract)]
+    wanted = {name for path in paths for name in hf_names(path, cfg.num_hidden_layers)}
+    if cfg.tie_word_embeddings:
+        found = found - {"lm_head.weight"}  # some tied folders carry the embedding once more
+    if missing := sorted(wanted - found):
         raise UserError(
-            f"{folder} holds {sorted(extra)[0]}, which {cfg.name} has no place for ({len(extra)} such)"
+            f"{missing[0]} is missing in {folder} (found {len(wanted & found)} of {len(wanted)} tensors); "
+            f"is this {cfg.name}?"
         )
-    return params
+    if extra := sorted(found - wanted):
+        raise UserError(f"{folder} holds {extra[0]}, which {cfg.name} has no place for ({len(extra)} such)")
+
+
+def read_parameter(path: str, shape: tuple, tensors: dict, cfg: Model, folder: str) -> np.ndarray:
+    """One of our arrays, float32, from its tensor or from one tensor per layer."""
+    array = np.empty(shape, np.float32)
+    stacked = path.startswith("layers/")
+    for i, name in enumerate(hf_names(path, cfg.num_hidden_layers)):
+        part, target = tensors[name](), array[i] if stacked else array
+        part = part.T if path.endswith("kernel") else part
+        if part.shape != target.shape:
+            raise UserError(f"{name} in {folder} has shape {part.shape}, {cfg.name} needs {target.shape}")
+        target[...] = part
+        if not np.isfinite(target).all():
+            raise UserError(f"{name} in {folder} holds NaN or infinity; get the weights again")
+    return array
 
 
 def to_hf(params: dict, cfg: Model, folder: str, tokenizer: str, dtype: str, max_shard_bytes: int) -> None:

@@ -44,25 +44,17 @@ EDGES = (
 
 def score(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
     """Rows in score.input -> scored rows in score.output, with the model of workdir (or init_from)."""
-    if not cfg.score.input or not cfg.score.output:
-        raise UserError("the score job needs --config.score.input=ROWS and --config.score.output=FOLDER")
-    if Path(cfg.score.input).resolve() == Path(cfg.score.output).resolve():
-        raise UserError(
-            f"score.output is score.input ({cfg.score.input}); name another folder, the rows stay as they are"
-        )
-    manifest = records.read_manifest(cfg.score.input)
-    data.check_manifest(manifest, cfg.score.input, cfg)
+    manifest, output = open_input(cfg), Path(cfg.score.output)
     params = checkpoint.load_params(cfg, mesh, workdir)
-    output = Path(cfg.score.output)
     output.mkdir(parents=True, exist_ok=True)
     about = {"rm_hash": checkpoint.params_hash(params), "input": input_hash(manifest)}
     claim_folder(output, about)
-
     step = jax.jit(functools.partial(score_step, cfg=cfg), out_shardings=sharding.replicated(mesh))
     started, tokens = time.monotonic(), 0
     for number, shard in enumerate(manifest["shards"], 1):
+        told = f"shard {number}/{len(manifest['shards'])} {shard['name']}"
         if is_done(output / shard["name"], shard["records"]):
-            logging.info("%s is scored already", shard["name"])
+            logging.info("%s: scored already", told)
             continue
         rows = records.read_shard(Path(cfg.score.input) / shard["name"], cfg.data.sequence_length)
         scored = scored_rows(rows, step, params, mesh, cfg.score.batch_rows)
@@ -72,17 +64,24 @@ def score(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
             for _ in scored:  # all hosts compute, the first one writes
                 pass
         tokens += shard["targets"]
-        speed = tokens / (time.monotonic() - started)
-        logging.info(
-            "shard %d/%d %s: %s tok/s",
-            number,
-            len(manifest["shards"]),
-            shard["name"],
-            f"{speed:,.0f}",
-        )
+        logging.info("%s: %s tok/s", told, f"{tokens / (time.monotonic() - started):,.0f}")
     if jax.process_index() == 0:
         finish(cfg, manifest, about, output)
     multihost_utils.sync_global_devices("score")
+
+
+def open_input(cfg: Config) -> dict:
+    """The manifest of the rows, after checking the job's folders."""
+    source, output = cfg.score.input, cfg.score.output
+    if not source or not output:
+        raise UserError("the score job needs --config.score.input=ROWS and --config.score.output=FOLDER")
+    if Path(source).resolve() == Path(output).resolve():
+        raise UserError(
+            f"score.output is score.input ({source}); name another folder, the rows stay as they are"
+        )
+    manifest = records.read_manifest(source)
+    data.check_manifest(manifest, source, cfg)
+    return manifest
 
 
 def score_step(params: dict, batch: dict, cfg: Config) -> jax.Array:

@@ -107,7 +107,7 @@ def test_a_folder_is_read_onto_any_mesh(folder):
 @pytest.mark.parametrize(
     ("edit", "sentence"),
     [
-        (lambda t: t.pop("model.layers.1.self_attn.q_proj.bias"), r"layers\.1\..*bias is missing .*1 of 2"),
+        (lambda t: t.pop("model.layers.1.self_attn.q_proj.bias"), r"layers\.1\..*bias is missing .*found 26 of 27"),
         (lambda t: t.update(extra=np.zeros(2)), "holds extra, which model has no place for"),
         (lambda t: t.update({"model.norm.weight": np.zeros(7)}), r"norm\.weight .* has shape \(7,\), .* needs \(32,\)"),
         (lambda t: t["model.norm.weight"].__setitem__(3, np.nan), r"model\.norm\.weight .* NaN or infinity"),

@@ -61,14 +61,15 @@ def test_a_packed_document_gets_the_loss_it_has_alone():
     cfg = small_config(loss={"chunk": 5})
     params = model.init(cfg.model, jax.random.key(0))
     row = random_row(np.random.default_rng(0))
-    packed = losses.batch_nll(params, jax.tree.map(lambda x: x[None], row), cfg)[0]
+    nll_of = jax.jit(lambda batch: losses.batch_nll(params, batch, cfg))
+    packed = nll_of(jax.tree.map(lambda x: x[None], row))[0]
     for segment in (1, 2, 3):
         chosen = row["segment_ids"] == segment
         alone = {
             "tokens": row["tokens"][chosen][None],
             "segment_ids": np.ones((1, chosen.sum()), np.uint16),
         }
-        wanted = losses.batch_nll(params, alone, cfg)[0]
+        wanted = nll_of(alone)[0]
         first = int(np.argmax(chosen))
         np.testing.assert_allclose(packed[first : first + len(wanted)], wanted, rtol=1e-5, atol=1e-5)
 
@@ -84,10 +85,11 @@ def test_no_token_sees_the_next_or_the_previous_document():
         nll = losses.batch_nll(params, {"tokens": tokens, "segment_ids": segment_ids}, cfg)[0]
         return nll[lo:hi].sum()
 
-    rows = jnp.abs(jax.grad(loss)(params, 11, 21)["embed_tokens"]["embedding"]).sum(1)
+    grad = jax.jit(jax.grad(loss), static_argnums=(1, 2))
+    rows = jnp.abs(grad(params, 11, 21)["embed_tokens"]["embedding"]).sum(1)
     np.testing.assert_array_equal(rows > 0, (jnp.arange(160) >= 12) & (jnp.arange(160) < 22))
     # And inside a document only backwards: the first target sees the first token alone.
-    rows = jnp.abs(jax.grad(loss)(params, 11, 12)["embed_tokens"]["embedding"]).sum(1)
+    rows = jnp.abs(grad(params, 11, 12)["embed_tokens"]["embedding"]).sum(1)
     assert np.flatnonzero(rows).tolist() == [12]
 
 

@@ -35,11 +35,12 @@ def test_scores_are_the_models_loss_of_every_target_and_nan_elsewhere(tmp_path, 
     score.score(cfg, one_device_mesh(), tmp_path / "rm")
     before, after = all_rows(tmp_path / "rows"), all_rows(tmp_path / "scored")
     assert len(after) == 18
-    for raw, row in zip(before, after, strict=True):
+    inputs = {k: np.stack([raw[k] for raw in before]) for k in ("tokens", "segment_ids")}
+    nlls = jax.jit(lambda params, batch: losses.batch_nll(params, batch, cfg))(rm, inputs)
+    for raw, row, nll in zip(before, after, np.asarray(nlls), strict=True):
         np.testing.assert_array_equal(row["tokens"], raw["tokens"])
         np.testing.assert_array_equal(row["segment_ids"], raw["segment_ids"])
         mask = records.target_mask(row["segment_ids"])
-        nll = losses.batch_nll(rm, {k: raw[k][None] for k in ("tokens", "segment_ids")}, cfg)[0]
         np.testing.assert_allclose(row["rm_nll"][1:][mask], nll[mask], rtol=1e-3)  # float16
         assert np.isnan(row["rm_nll"][1:][~mask]).all() and np.isnan(row["rm_nll"][0])
 
@@ -48,13 +49,14 @@ def test_a_segments_scores_do_not_depend_on_its_row(tmp_path, rm):
     cfg = config_of(tmp_path)
     score.score(cfg, one_device_mesh(), tmp_path / "rm")
     row = all_rows(tmp_path / "scored")[0]
+    step = jax.jit(lambda params, batch: score.score_step(params, batch, cfg))
     for segment in (1, 2, 3):
         chosen = row["segment_ids"] == segment
         alone = random_row(np.random.default_rng(0))
         alone["tokens"][:], alone["segment_ids"][:] = 0, 0
         alone["tokens"][: chosen.sum()] = row["tokens"][chosen]
         alone["segment_ids"][: chosen.sum()] = 1
-        nll = score.score_step(rm, {k: alone[k][None] for k in ("tokens", "segment_ids")}, cfg)[0]
+        nll = step(rm, {k: alone[k][None] for k in ("tokens", "segment_ids")})[0]
         wanted = np.asarray(nll)[: chosen.sum() - 1].astype(np.float16)
         np.testing.assert_allclose(row["rm_nll"][chosen][1:], wanted, rtol=1e-3)
 
