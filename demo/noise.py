@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
-from transformers import AutoTokenizer
 
 from data_prep.clean import clean_text
+from data_prep.shard import load_tokenizer
 from mucpt_jax import records
 
 NOISE = (
@@ -21,7 +21,7 @@ NOISE = (
 
 
 def noise_slots(run: Path, tokenizer_folder: str) -> dict:
-    """{"slots": {(shard, row): bool[T+1]}, "spans": found, "lost": spans that cleaning cut or that fell to dedup}."""
+    """{"slots": {(shard, row): bool[T+1]}, "spans": {found, cut_by_cleaning, in_duplicates (dropped by dedup)}}."""
     rows = run / "data" / "domain" / "rows"
     length = records.read_manifest(rows)["sequence_length"]
     tokens, counts = noise_tokens(run, tokenizer_folder)
@@ -36,12 +36,12 @@ def noise_slots(run: Path, tokenizer_folder: str) -> dict:
         if mask is not None:
             slots[key][end[key] : end[key] + n] = mask[item["offset"] : item["offset"] + n]
         end[key] += n
-    return {"slots": slots, "spans": counts["found"], "lost": counts["lost"]}
+    return {"slots": slots, "spans": dict(counts)}
 
 
 def noise_tokens(run: Path, tokenizer_folder: str) -> tuple[dict[str, np.ndarray], Counter]:
     """Document id -> bool per token (the end-of-document token last), for the documents that reached the rows."""
-    tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder, trust_remote_code=False)
+    tokenizer = load_tokenizer(tokenizer_folder)  # shard's own: the same text must give the same tokens
     texts = kept_texts(run)
     masks, counts = {}, Counter()
     for line in (run / "raw" / "truth.jsonl").read_text(encoding="utf-8").splitlines():
@@ -49,7 +49,8 @@ def noise_tokens(run: Path, tokenizer_folder: str) -> tuple[dict[str, np.ndarray
         text = texts.get(truth["id"])
         wanted = [clean_text(s["text"]) for s in truth["spans"] if s["kind"] in NOISE]
         spans = find_in_order(text, wanted) if text is not None else []
-        counts.update(found=len(spans), lost=len(wanted) - len(spans))
+        lost = "cut_by_cleaning" if text is not None else "in_duplicates"
+        counts.update({"found": len(spans), lost: len(wanted) - len(spans)})
         if spans:
             offsets = tokenizer(text, return_offsets_mapping=True, add_special_tokens=False)["offset_mapping"]
             hit = [any(a < e and b > s for s, e in spans) for a, b in offsets]

@@ -11,17 +11,17 @@ import matplotlib
 matplotlib.use("svg")
 import matplotlib.pyplot as plt
 import numpy as np
-from transformers import AutoTokenizer
 
+from data_prep.shard import load_tokenizer
 from demo.results import cells
-from mucpt_jax import records
+from mucpt_jax import config, data, losses, records
 
 STYLE = """
 body { font: 16px/1.5 system-ui, "Noto Sans CJK SC", sans-serif; max-width: 1200px; margin: 2rem auto; padding: 0 1rem; color: #222 }
 h1 { font-size: 1.6rem } h2 { font-size: 1.2rem; margin-top: 2.2rem }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums }
-th, td { white-space: nowrap; padding: .3rem .7rem; text-align: right; border-bottom: 1px solid #ddd } th:first-child, td:first-child { text-align: left }
-.wide { overflow-x: auto } svg { max-width: 100%; height: auto }
+th, td { white-space: nowrap; padding: .3rem .6rem; text-align: right; border-bottom: 1px solid #ddd } th:first-child, td:first-child { text-align: left }
+.wide { overflow-x: auto } svg { min-width: 640px; max-width: 100%; height: auto }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; background: #fafafa; padding: 1rem; border-radius: 6px; font: inherit; line-height: 1.7 }
 .note { color: #666; font-size: .9rem }
 """  # noqa: E501
@@ -39,16 +39,16 @@ def write(run: Path, table: dict) -> None:
         "greedy answers, normalised alias match, 95% Wilson interval. Weights: mean over noise tokens that were "
         "planted in the domain corpus, and over its other tokens; for rho1 by the start model's excess loss.</p>",
         "<h2>Training</h2>",
-        curves(run),
+        curves(run, table),
         "<h2>What the reference model thinks of the corpus</h2>",
         histogram(run),
         "<h2>Documents by weight</h2>",
-        "<p class=note>mucpt weight of every token: <b>dark</b> counts much, "
-        '<span style="color:#bbb">pale</span> counts little, as the planted noise should.</p>',
+        "<p class=note>The first document of each shard. Dark tokens weigh most in mucpt, pale ones least, as the "
+        "planted noise should; hold the pointer over a token for its weight.</p>",
         *shaded_rows(run),
         "<h2>Curation</h2>",
         html_table(funnel_rows(table)),
-        f"<p class=note>{html.escape(json.dumps(table['machine']))}</p>",
+        f"<p class=note>{html.escape(', '.join(f'{k} {v}' for k, v in table['machine'].items()))}</p>",
     ]
     page = (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>mucpt_jax demo</title>'
@@ -59,9 +59,11 @@ def write(run: Path, table: dict) -> None:
 
 def intro(table: dict) -> str:
     mode = html.escape(str(table["corpus"].get("mode", "")))
+    spans, weighed = table["noise_spans"], table["rows"][-1]
+    share = weighed["noise_tokens"] / (weighed["noise_tokens"] + weighed["rest_tokens"])
     return (
-        f"Corpus: {mode}. Made on {table['date']} with {table['machine']['cores']} cores in "
-        f"{table['seconds'] / 60:.1f} minutes. {table['noise']['spans']} planted noise spans reached the rows."
+        f"Corpus: {mode}. {spans['found']} planted noise spans reached the rows, {share:.0%} of the domain tokens. "
+        f"Made on {table['date']} in {table['seconds'] / 60:.1f} minutes on {table['machine']['cores']} cores."
     )
 
 
@@ -80,10 +82,10 @@ def html_table(rows: list[list[str]]) -> str:
     return f'<div class="wide"><table>{"".join(lines)}</table></div>'
 
 
-def curves(run: Path) -> str:
+def curves(run: Path, table: dict) -> str:
     """Plain training loss of domain and general text, an objective a line."""
     fig, axes = plt.subplots(1, 2, figsize=(10, 3.4), sharey=True)
-    for name in ("ntp", "rho1", "mucpt"):
+    for name in (row["objective"] for row in table["rows"] if "weight_rest" in row):
         lines = [json.loads(line) for line in (run / name / "metrics.jsonl").read_text().splitlines()]
         for axis, kind in zip(axes, ("domain", "general"), strict=True):
             points = [(line["step"], plain_loss(line, kind)) for line in lines]
@@ -116,34 +118,37 @@ def svg(fig) -> str:
     fig.tight_layout()
     fig.savefig(out, format="svg")
     plt.close(fig)
-    return out.getvalue().partition("<svg")[1] + out.getvalue().partition("<svg")[2]
+    picture = "<svg" + out.getvalue().partition("<svg")[2]
+    return f'<div class="wide">{picture}</div>'
 
 
 def shaded_rows(run: Path) -> list[str]:
-    """The first rows of each scored shard, a token's darkness by 1 / max(r, 1 nat)."""
-    folder = run / "data" / "domain" / "scored"
-    manifest = records.read_manifest(folder)
-    corpus = json.loads((run / "raw" / "corpus.json").read_text(encoding="utf-8"))
-    tokenizer = AutoTokenizer.from_pretrained(corpus["tokenizer"], trust_remote_code=False)
+    """The first document of each scored shard, a token's darkness by its mucpt weight."""
+    cfg = config.from_dict(config.Config, records.read_json(run / "mucpt" / "config.json"))
+    folder, loss = Path(cfg.data.domain), data.resolved_loss(cfg)
+    tokenizer = load_tokenizer(cfg.tokenizer)
+    heaviest = float(losses.mucpt_weights(0.0, np.float32(0), True, loss))
     shown = []
-    for shard in manifest["shards"][:SHOWN]:
-        row = next(records.read_shard(folder / shard["name"], manifest["sequence_length"]))
+    for shard in records.read_manifest(folder)["shards"][:SHOWN]:
+        row = next(records.read_shard(folder / shard["name"], cfg.data.sequence_length))
+        batch = {name: array[None] for name, array in row.items()} | {"is_domain": np.array([True])}
+        nll_BT = np.zeros((1, cfg.data.sequence_length), np.float32)
+        weights = np.concatenate([[heaviest], np.asarray(losses.token_weights(nll_BT, batch, loss))[0]])
         first = row["segment_ids"] == 1
-        shown.append(f"<pre>{shade(row['tokens'][first], row['rm_nll'][first], tokenizer)}</pre>")
+        shown.append(f"<pre>{shade(row['tokens'][first], weights[first], heaviest, tokenizer)}</pre>")
     return shown
 
 
-def shade(tokens: np.ndarray, scores: np.ndarray, tokenizer) -> str:
-    """Tokens grouped so that a Chinese character split over several byte tokens stays whole."""
+def shade(tokens: np.ndarray, weights: np.ndarray, heaviest: float, tokenizer) -> str:
+    """Tokens in a darkness by weight; those that make up one Chinese character stay together."""
     parts, held = [], []
-    for token, r in zip(tokens.tolist(), scores.astype(float), strict=True):
-        held.append((token, 1.0 if np.isnan(r) else 1 / max(r, 1.0)))
+    for token, weight in zip(tokens.tolist(), weights.tolist(), strict=True):
+        held.append((token, weight))
         text = tokenizer.decode([t for t, _ in held])
         if not text.endswith("\N{REPLACEMENT CHARACTER}"):
-            weight = sum(w for _, w in held) / len(held)
-            title = f"w={weight:.2f}"
-            parts.append(
-                f'<span style="color:rgba(0,0,0,{0.18 + 0.82 * weight:.2f})" title="{title}">{html.escape(text)}</span>'
-            )
+            mean = sum(w for _, w in held) / len(held)
+            darkness = 0.25 + 0.75 * min(mean / heaviest, 1.0)
+            style = f"color:rgba(0,0,0,{darkness:.2f})"
+            parts.append(f'<span style="{style}" title="weight {mean:.2f}">{html.escape(text)}</span>')
             held = []
     return "".join(parts)

@@ -29,7 +29,7 @@ def collect(run: Path, corpus: dict, objectives: tuple[str, ...], seconds: float
         rows.append(row)
     table = {
         "rows": rows,
-        "noise": {"spans": noise["spans"], "spans_cut_by_cleaning": noise["lost"]},
+        "noise_spans": noise["spans"],
         "corpus": corpus,
         "counts": {role: read(run / "data" / role / "counts.json") for role in ROLES},
         "seconds": round(seconds, 1),
@@ -77,6 +77,7 @@ def scored_batches(run: Path, cfg: config.Config, slots: dict):
         ]
         for number, (row, base) in enumerate(zip(*pair, strict=True)):
             held.append((row, base["rm_nll"][1:], slots[shard["name"], number][1:]))
+    np.random.default_rng(cfg.seed).shuffle(held)  # in training, batches mix the sources
     for start in range(0, len(held), cfg.data.batch_rows):
         part = held[start : start + cfg.data.batch_rows]
         batch = {name: np.stack([row[name] for row, _, _ in part]) for name in part[0][0]}
@@ -105,12 +106,13 @@ def cpu_name() -> str:
 def cells(table: dict) -> list[list[str]]:
     """The table's head and rows as text, for the terminal and for the report."""
     sources = list(table["rows"][0]["heldout"])
-    lines = [["objective", *sources, "questions", "95%", "w noise", "w rest"]]
+    names = [source.removeprefix("heldout_") for source in sources]
+    lines = [["objective", *names, "questions", "95%", "w noise", "w rest"]]
     for row in table["rows"]:
         q = row["questions"]
         heldout = [f"{row['heldout'][source]:.3f}" for source in sources]
         weights = [f"{row[k]:.3f}" if k in row else "-" for k in ("weight_noise", "weight_rest")]
-        interval = f"{q['low']:.3f}-{q['high']:.3f}"
+        interval = f"{q['low']:.2f}-{q['high']:.2f}"
         lines.append([row["objective"], *heldout, f"{q['k']}/{q['n']}", interval, *weights])
     return lines
 

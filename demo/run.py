@@ -2,21 +2,22 @@
 
     python -m demo.run [--data=FOLDER] [--run=runs/demo]        (make demo [DATA=FOLDER] [RUN=FOLDER])
 
-Every step is a command that is printed and can be typed by hand.  A second start skips what is done: offline
-steps whose output is there, training by its checkpoints, scoring by its shards.
+Every step is a command that is printed and can be typed by hand.  A second start goes on where the first was stopped:
+offline steps whose output is there are skipped, training goes on from its checkpoints, scoring from its shards.
 """
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 from demo import report, results
+from mucpt_jax.records import write_json
 
 OBJECTIVES = ("ntp", "rho1", "mucpt")
-ROLES = ("seed", "domain", "general", "heldout")
 
 
 def main() -> None:
@@ -28,26 +29,14 @@ def main() -> None:
     args = parser.parse_args()
     run, started = Path(args.run), time.monotonic()
     run.mkdir(parents=True, exist_ok=True)
-    refuse_other_data(run, args.data)
 
     corpus = prepare(run, args.data)
     train_and_score(run, corpus["tokenizer"], ",real" if args.data else "")
-    seconds = time.monotonic() - started
+    seconds = spent(run, time.monotonic() - started)
     table = results.collect(run, corpus, OBJECTIVES, seconds)
     report.write(run, table)
     print(results.as_text(table))
     print(f"\n{run}/results.json\n{run}/report.html   <- open this in a browser ({seconds / 60:.1f} minutes)")
-
-
-def refuse_other_data(run: Path, data: str) -> None:
-    """One RUN folder holds one corpus; half of each would give a table of nonsense."""
-    note = run / "data.json"
-    wanted = {"data": str(Path(data).absolute()) if data else ""}
-    if note.is_file() and json.loads(note.read_text()) != wanted:
-        sys.exit(
-            f"error: {run} was made from other data ({note}); choose another RUN=folder or delete this one"
-        )
-    note.write_text(json.dumps(wanted))
 
 
 def prepare(run: Path, data: str) -> dict:
@@ -56,7 +45,8 @@ def prepare(run: Path, data: str) -> dict:
     if not (raw / "corpus.json").is_file():
         command("data_prep.sample_corpus", f"--output={raw}", *([f"--data={data}"] if data else []))
     corpus = json.loads((raw / "corpus.json").read_text(encoding="utf-8"))
-    for role in ROLES:
+    refuse_other_data(run, corpus, data)
+    for role in results.ROLES:
         if not (run / "data" / role / "counts.json").is_file():
             command(
                 "data_prep.pipeline", f"--input={raw / role}", f"--output={run / 'data' / role}",
@@ -65,9 +55,24 @@ def prepare(run: Path, data: str) -> dict:
     return corpus
 
 
+def refuse_other_data(run: Path, corpus: dict, data: str) -> None:
+    """One RUN folder holds one corpus; half of each would give a table of nonsense."""
+    if corpus["data"] != (str(Path(data).resolve()) if data else ""):
+        made = corpus["data"] or "the invented corpus"
+        sys.exit(f"error: {run} was made from {made}; choose another RUN=folder, or delete this one")
+
+
+def spent(run: Path, seconds: float) -> float:
+    """Seconds of all starts together; a finished demo that is started again adds nothing worth telling."""
+    note = run / "seconds.json"
+    before = json.loads(note.read_text())["seconds"] if note.is_file() else 0.0
+    write_json(note, {"seconds": before + seconds})
+    return before + seconds
+
+
 def train_and_score(run: Path, tokenizer: str, size: str) -> None:
     """Base model, reference model, scores, and continued pretraining from the same start with each objective."""
-    rows = {role: f"{run}/data/{role}/rows" for role in ROLES}
+    rows = {role: f"{run}/data/{role}/rows" for role in results.ROLES}
     scored, base = f"{run}/data/domain/scored", f"{run}/base/hf"
     common = [f"--config.tokenizer={tokenizer}"]
     general, start = f"--config.data.general={rows['general']}", f"--config.init_from={base}"
@@ -85,14 +90,10 @@ def train_and_score(run: Path, tokenizer: str, size: str) -> None:
     for name in ("base", "reference", *OBJECTIVES):
         questions = f"--config.evaluate.questions={run}/raw/questions.jsonl"
         heldout = f"--config.evaluate.rows={rows['heldout']}"
-        if not (run / name / "evaluate.json").is_file():
-            launch(run, name, size, "evaluate", *common, heldout, questions)
+        launch(run, name, size, "evaluate", *common, heldout, questions)
 
 
 def launch(run: Path, stage: str, size: str, job: str, *overrides: str) -> None:
-    done = {"export": run / stage / "hf" / "config.json"}.get(job)
-    if done and done.is_file():
-        return
     call(
         "launch.py",
         f"--config=configs/demo.py:{stage}{size}",
@@ -107,7 +108,7 @@ def command(module: str, *arguments: str) -> None:
 
 
 def call(*arguments: str) -> None:
-    print("\n$ python", *arguments, flush=True)
+    print(f"\n$ {os.path.relpath(sys.executable)}", *arguments, flush=True)
     started = time.monotonic()
     code = subprocess.run([sys.executable, *arguments]).returncode
     if code:

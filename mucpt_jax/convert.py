@@ -25,6 +25,7 @@ LEAF = {"kernel": "weight", "embedding": "weight", "scale": "weight", "bias": "b
 # Files beside the weights that make a folder usable; copied where they exist.
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt",
                    "special_tokens_map.json", "added_tokens.json", "chat_template.jinja")  # fmt: skip
+MARK = "mucpt_jax_export.json"  # tells an export, which the next may replace, from any other folder
 DTYPES = {"F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16}
 
 
@@ -138,6 +139,8 @@ def to_hf(params: dict, cfg: Model, folder: str, tokenizer: str, dtype: str, max
 
     Written beside and renamed, so that a folder under its final name is whole.
     """
+    if Path(folder).exists() and not (Path(folder) / MARK).is_file():
+        raise UserError(f"{folder} exists and is no export of ours; choose another --config.export.path")
     beside = Path(f"{folder}.writing")
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
@@ -152,16 +155,18 @@ def to_hf(params: dict, cfg: Model, folder: str, tokenizer: str, dtype: str, max
     name_files(beside, files)
     write_json(beside / "config.json", hf_config(cfg, dtype))
     copy_tokenizer(tokenizer, beside)
+    write_json(beside / MARK, {"model": cfg.name, "dtype": dtype})
     replace_folder(beside, Path(folder))
 
 
 def replace_folder(new: Path, final: Path) -> None:
-    """An earlier export under the final name gives way; anything else there is not ours to remove."""
+    """At every moment a whole folder stands under the final name or under its name + .old."""
+    old = Path(f"{final}.old")
+    shutil.rmtree(old, ignore_errors=True)
     if final.exists():
-        if not (final / "config.json").is_file():
-            raise UserError(f"{final} exists and is no exported model; choose another --config.export.path")
-        shutil.rmtree(final)
+        os.replace(final, old)
     os.replace(new, final)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def hf_tensors(params: dict, cfg: Model, dtype: str) -> Iterator[tuple[str, np.ndarray]]:

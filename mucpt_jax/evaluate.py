@@ -112,7 +112,9 @@ def grade(predictions: list[dict]) -> dict:
 def load_tokenizer(cfg: Config):
     from transformers import AutoTokenizer  # a second of imports that training does not need
 
-    tokenizer = AutoTokenizer.from_pretrained(convert.tokenizer_folder(cfg), trust_remote_code=False)
+    tokenizer = AutoTokenizer.from_pretrained(
+        convert.tokenizer_folder(cfg), trust_remote_code=False, local_files_only=True
+    )
     if len(tokenizer) > cfg.model.vocab_size:
         raise UserError(
             f"the tokenizer {tokenizer.name_or_path} has {len(tokenizer)} ids, {cfg.model.name} has vocab_size="

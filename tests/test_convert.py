@@ -160,7 +160,11 @@ def test_export_carries_the_tokenizer_and_replaces_only_an_export(tmp_path, fold
         export.export(run, one_device_mesh(), tmp_path / "run")
     assert (tmp_path / "out" / "tokenizer.json").read_text() == "{}"
     assert not (tmp_path / "out.writing").exists()
-    (tmp_path / "precious").mkdir()
-    other = dataclasses.replace(run, export=dataclasses.replace(run.export, path=str(tmp_path / "precious")))
-    with pytest.raises(UserError, match="exists and is no exported model"):
-        export.export(other, one_device_mesh(), tmp_path / "run")
+    # A run, a downloaded model, any folder: never removed, though a run has a config.json too.
+    for precious in (folder, tmp_path / "run"):
+        precious.mkdir(exist_ok=True)
+        (precious / "config.json").touch()
+        other = dataclasses.replace(run, export=dataclasses.replace(run.export, path=str(precious)))
+        with pytest.raises(UserError, match="exists and is no export of ours"):
+            export.export(other, one_device_mesh(), tmp_path / "run")
+        assert (precious / "config.json").is_file()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import one_device_mesh, small_config
+from conftest import one_device_mesh, small_config, write_rows
 from transformers import AutoTokenizer
 
 from data_prep import pipeline, sample_corpus
@@ -126,7 +126,8 @@ def test_noise_slots_hold_the_planted_noise_and_nothing_else(run):
                 lines = [line.strip() for line in text.splitlines() if len(line.strip()) > 3]
                 checked += len(lines)
                 assert all(line in planted for line in lines), text
-    assert found["spans"] > 100 and checked > 100
+    assert found["spans"]["found"] > 100 and checked > 100
+    assert found["spans"].get("cut_by_cleaning", 0) == 0
     assert 0.35 < slots / manifest["sources"]["music_en"]["tokens"] < 2  # about half of both sources
 
 
@@ -136,21 +137,39 @@ def runs(mask: np.ndarray) -> list[slice]:
     return [slice(a, b) for a, b in edges.reshape(-1, 2)]
 
 
+def test_mean_weights_go_to_noise_and_rest_by_hand(run, tmp_path):
+    """Two rows, r = 4 on noise and r = 1 elsewhere, floor 1: weights 1/4 and 1, over their mean of 0.625."""
+    rng = np.random.default_rng(0)
+    rows, slots = [], {}
+    for number in range(2):
+        row = {"tokens": rng.integers(1, 90, T + 1).astype("i4"), "segment_ids": np.ones(T + 1, "u2")}
+        noisy = np.arange(T + 1) > T // 2  # targets T/2 + 1 .. T: half of the T targets
+        rows.append(row | {"rm_nll": np.where(noisy, 4.0, 1.0).astype("f2")})
+        slots["music-00000-of-00001.array_record", number] = noisy
+    cfg = config_of(run, data={"domain": str(tmp_path / "data/domain/scored"), "sequence_length": T})
+    scores = {"scores": {"mean_raw_weight": {"0.5": 1.0, "1.0": 0.625, "2.0": 0.4}}}
+    for name in ("scored", "scored_base"):
+        write_rows(tmp_path / "data/domain" / name, {"music": 2}, rows=rows, sequence_length=T, **scores)
+    (tmp_path / "mucpt").mkdir()
+    save_config(cfg, tmp_path / "mucpt")
+    found = results.mean_weights(tmp_path, "mucpt", slots)
+    assert found == pytest.approx(
+        {"weight_noise": 0.4, "weight_rest": 1.6, "noise_tokens": T, "rest_tokens": T}
+    )
+
+
 def test_a_second_start_of_the_demo_on_other_data_is_refused(tmp_path):
     from demo.run import refuse_other_data
 
-    refuse_other_data(tmp_path, "")
-    refuse_other_data(tmp_path, "")
-    with pytest.raises(SystemExit, match="was made from other data"):
-        refuse_other_data(tmp_path, "elsewhere")
+    refuse_other_data(tmp_path, {"data": ""}, "")
+    refuse_other_data(tmp_path, {"data": str(tmp_path)}, f"{tmp_path}/../{tmp_path.name}")
+    with pytest.raises(SystemExit, match="was made from the invented corpus"):
+        refuse_other_data(tmp_path, {"data": ""}, str(tmp_path))
 
 
-def test_report_escapes_what_documents_hold(run):
+def test_report_escapes_what_documents_and_names_hold(run):
     tokenizer = AutoTokenizer.from_pretrained(run / "raw/tokenizer")
     tokens = np.array(tokenizer("<script>alert('音乐')</script>")["input_ids"])
-    page = report.shade(tokens, np.full(tokens.size, 0.5), tokenizer)
-    assert (
-        "<script" not in page
-        and "&lt;" in page
-        and "音乐" in page.replace("</span>", "").replace("<span", "")
-    )
+    page = report.shade(tokens, np.full(tokens.size, 0.5), 1.0, tokenizer)
+    assert "<script" not in page and "&lt;" in page and "音" in page and "乐" in page
+    assert "<b>" not in report.html_table([["source"], ["<b>"]])
