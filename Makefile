@@ -9,7 +9,7 @@ VENV = .venv/bin/python
 
 .PHONY: demo test clean
 demo: .venv/installed
-	$(VENV) -m demo.run --run=$(RUN) $(if $(DATA),--data=$(DATA))
+	$(VENV) -m demo.run --run="$(RUN)" $(if $(DATA),--data="$(DATA)")
 
 test: .venv/installed-dev
 	$(VENV) -m ruff check .
@@ -17,7 +17,8 @@ test: .venv/installed-dev
 	$(VENV) -m pytest -n 2 --dist loadfile
 
 .venv/installed: requirements.txt
-	$(PYTHON) -m venv .venv
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and "error: python 3.11 to 3.13 is needed, $(PYTHON) is " + sys.version.split()[0] + "; try PYTHON=python3.12 make ...")'
+	$(PYTHON) -m venv --clear .venv
 	$(VENV) -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $@
 

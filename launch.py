@@ -7,7 +7,7 @@ Jobs: train, score, evaluate, export.  All keys of the config stand in mucpt_jax
 
 import dataclasses
 import logging
-import re
+import os
 import sys
 from pathlib import Path
 
@@ -28,17 +28,22 @@ def parse(argv: list[str]) -> list[str]:
     try:
         config.check_overrides(argv)
         rest = flags.FLAGS(argv)
+        if rest[1:]:
+            raise UserError(f"{rest[1]!r} is no flag; did you mean --{rest[1].lstrip('-')}?")
         if flags.FLAGS.config is None:
             raise UserError("--config is missing; for example --config=configs/demo.py")
         _ = flags.FLAGS.config.to_dict  # a file that cannot be loaded says so only when it is used
         return rest
-    except (flags.Error, UserError, AttributeError, TypeError, KeyError, OSError) as error:
+    except (flags.Error, UserError, AttributeError, OSError) as error:
         sys.exit(f"error: {config.explain(error)}")
+    except Exception as error:  # whatever the config file raised
+        sys.exit(f"error: {config.explain(error)} ({type(error).__name__} in the config file)")
 
 
 def default_workdir() -> str:
     """configs/qwen1_5b.py:rho1 -> runs/qwen1_5b-rho1."""
-    file, _, argument = re.search(r"--?config[= ](\S+)", " ".join(sys.argv))[1].partition(":")
+    file = config_flags.get_config_filename(flags.FLAGS["config"])
+    argument = next((a.partition(f"{file}:")[2] for a in sys.argv if f"{file}:" in a), "")
     return f"runs/{Path(file).stem}{'-' + argument if argument else ''}"
 
 
@@ -46,7 +51,7 @@ def main(_) -> None:
     try:
         cfg = config.build(_CONFIG.value)
         run(cfg, Path(_WORKDIR.value or default_workdir()))
-    except UserError as error:
+    except (UserError, OSError) as error:  # OSError: a full disk, a folder that may not be written
         sys.exit(f"error: {error}")
 
 
@@ -71,11 +76,9 @@ def run(cfg: config.Config, workdir: Path) -> None:
         "evaluate": evaluate.evaluate,
         "export": export.export,
     }
-    if jax.process_index() == 0:
-        values = dataclasses.asdict(cfg)
-        name = "config.json" if _JOB.value == "train" else f"config.{_JOB.value}.json"
-        records.write_json(workdir / name, values)
-        logging.info("config %s\n%s", workdir / name, config.describe(values))
+    logging.info("config\n%s", config.describe(dataclasses.asdict(cfg)))
+    if jax.process_index() == 0 and _JOB.value != "train":  # train saves its own when it really starts
+        records.write_json(workdir / f"config.{_JOB.value}.json", dataclasses.asdict(cfg))
     logging.info(
         "%s on %d %s as %s, host %d of %d", _JOB.value, mesh.size, jax.devices()[0].device_kind,
         dict(mesh.shape), jax.process_index(), jax.process_count(),
@@ -85,8 +88,10 @@ def run(cfg: config.Config, workdir: Path) -> None:
 
 
 def start_hosts(jax) -> None:
+    """Slurm, MPI and Kubernetes are found by themselves; else JAX_COORDINATOR_ADDRESS, _NUM_PROCESSES, _PROCESS_ID."""
     try:
-        jax.distributed.initialize()
+        numbers = [os.environ.get(name) for name in ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID")]
+        jax.distributed.initialize(None, *[int(n) if n else None for n in numbers])
     except (ValueError, RuntimeError) as error:
         raise UserError(
             f"mesh.distributed is on but no cluster was found ({str(error).splitlines()[0]}); start one process per "

@@ -42,9 +42,15 @@ log = logging.getLogger(__name__)
 
 
 def safe_name(name: str) -> str:
-    """A source's name as it may stand in a file name: ASCII letters, digits, _ and -, kana, han and hangul."""
-    safe = re.sub(r"[^A-Za-z0-9_\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af-]+", "_", name)
-    return safe[:64] or "_"
+    """A source's name as it may stand in a file name: letters and digits of any script, _ and -; else with a hash.
+
+    The hash keeps "a/b" and "a b" apart.  safe_name(safe_name(name)) == safe_name(name).
+    """
+    if re.fullmatch(r"[\w-]{1,55}", name):
+        return name
+    mark = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:6]
+    safe = re.sub(r"[^\w-]+", "_", name)
+    return f"{safe[:48]}_{mark}"
 
 
 def source_of(path: str) -> str:
@@ -63,7 +69,7 @@ def document(fields: object, source: str) -> dict[str, str] | str:
         "text": text,
         "source": safe_name(given["source"]) if given["source"] else source,
         "lang": given["lang"],
-        "meta": json.dumps(_meta(fields.get("meta")) | other, ensure_ascii=False, default=str),
+        "meta": _json(_meta(fields.get("meta")) | other),
     }
     try:  # "\ud83d" is valid JSON but half a character
         "".join(made.values()).encode()
@@ -78,6 +84,13 @@ def _meta(value: object) -> dict:
     if isinstance(value, dict):
         return value
     return {} if value in (None, "") else {"meta": value}
+
+
+def _json(value: dict) -> str:
+    """NaN and Infinity, which JSON does not know, as strings."""
+    with suppress(ValueError):
+        return json.dumps(value, ensure_ascii=False, default=str, allow_nan=False)
+    return json.dumps(json.loads(json.dumps(value, default=str), parse_constant=str), ensure_ascii=False)
 
 
 def parse_line(line: bytes, source: str) -> dict[str, str] | str:
@@ -101,7 +114,7 @@ def read_batches(path: str) -> Iterator[tuple[pa.RecordBatch, list[tuple[int, st
     try:
         with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as f:
             if path.endswith(".parquet"):
-                yield from _parquet_batches(f, source_of(path))
+                yield from _parquet_batches(f, path)
             else:  # gzip and not Beam's own decompression, which may end at a cut without a word
                 lines = gzip.GzipFile(fileobj=f) if path.endswith(".gz") else f
                 parse = (
@@ -123,10 +136,21 @@ def _no_bom(lines: Iterable[bytes]) -> Iterator[bytes]:
         yield line.removeprefix(b"\xef\xbb\xbf") if number == 0 else line
 
 
-def _parquet_batches(f, source: str) -> Iterator[tuple[pa.RecordBatch, list[tuple[int, str]]]]:
+def _check_text(path: str, schema: pa.Schema) -> None:
+    kind = schema.field("text").type if "text" in schema.names else None
+    kind = kind.value_type if kind and pa.types.is_dictionary(kind) else kind
+    if kind not in (pa.string(), pa.large_string(), pa.string_view(), pa.null()):
+        columns = ", ".join(f"{field.name}: {field.type}" for field in schema)[:200]
+        raise UserError(
+            f"{path} has no column `text` of strings (its columns: {columns}); rename or convert the one with the text"
+        )
+
+
+def _parquet_batches(f, path: str) -> Iterator[tuple[pa.RecordBatch, list[tuple[int, str]]]]:
     """A table that is a document table already passes as it is, with the columns that jobs added."""
     parquet = pq.ParquetFile(f)
     schema, start = parquet.schema_arrow, 0
+    _check_text(path, schema)
     ours = all(name in schema.names and schema.field(name).type == pa.string() for name in SCHEMA.names)
     for batch in parquet.iter_batches(batch_size=1024):
         batch.validate(full=True)  # finds text that is not UTF-8
@@ -135,7 +159,7 @@ def _parquet_batches(f, source: str) -> Iterator[tuple[pa.RecordBatch, list[tupl
             for first in range(0, batch.num_rows, rows):
                 yield batch.slice(first, rows).replace_schema_metadata(None), []
         else:
-            made = (document(fields, source) for fields in batch.to_pylist())
+            made = (document(fields, source_of(path)) for fields in batch.to_pylist())
             for some, rejects in _batches(made):
                 yield some, [(start + number, reason) for number, reason in rejects]
         start += batch.num_rows

@@ -120,7 +120,10 @@ def merge_rejects(folder: Path) -> None:
 
 
 def check_output(output: str, files: Iterable[str], own: Sequence[str]) -> Path:
-    """The output folder as an absolute path; UserError if foreign work or the input could get lost there."""
+    """The output folder as an absolute path; UserError if foreign work or the input could get lost there.
+
+    `own` are the names that the job writes there; those of folders end in /.
+    """
     final = Path(output)
     if "://" in output:
         raise UserError(
@@ -131,7 +134,7 @@ def check_output(output: str, files: Iterable[str], own: Sequence[str]) -> Path:
     if any(Path(file).resolve().parent == final.resolve() for file in files):
         raise UserError(f"--output={output} is the folder of the input; name another")
     foreign = [
-        f.name for f in final.glob("*") if f.is_dir() or not any(fnmatch(f.name, name) for name in own)
+        f.name for f in final.glob("*") if not any(fnmatch(f.name + "/" * f.is_dir(), name) for name in own)
     ]
     if foreign:
         raise UserError(
@@ -141,12 +144,25 @@ def check_output(output: str, files: Iterable[str], own: Sequence[str]) -> Path:
 
 
 @contextmanager
+def writable(output: str) -> Iterator[None]:
+    """Around what first touches the output: an OSError there is about the place that was named."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"--output={output} cannot be made or written ({documents.one_line(error)}); "
+            "name a folder in a place where you may write"
+        ) from error
+
+
+@contextmanager
 def output_folder(output: str, files: Iterable[str], own: Sequence[str]) -> Iterator[Path]:
     """A folder beside `output` that takes its place if the block ends well; only files named like `own` go."""
-    final = check_output(output, files, own)
-    beside, old = (final.with_name(f".{final.name}.{word}") for word in ("writing", "old"))
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
+    with writable(output):
+        final = check_output(output, files, own)
+        beside, old = (final.with_name(f".{final.name}.{word}") for word in ("writing", "old"))
+        shutil.rmtree(beside, ignore_errors=True)
+        beside.mkdir(parents=True)
     try:
         yield beside
         if final.exists():
@@ -158,13 +174,22 @@ def output_folder(output: str, files: Iterable[str], own: Sequence[str]) -> Iter
         shutil.rmtree(beside, ignore_errors=True)
 
 
+def make_pipeline(options: PipelineOptions) -> beam.Pipeline:
+    try:
+        return beam.Pipeline(options=options)
+    except (ValueError, ImportError, AttributeError) as error:  # no such runner, not installed, flags missing
+        raise UserError(
+            f"Apache Beam cannot start here ({documents.one_line(error)}); check --runner and its flags"
+        ) from error
+
+
 def run_pipeline(build: Callable[[beam.Pipeline], object], beam_args: list[str]) -> dict[str, dict[str, int]]:
     """Builds and runs a pipeline; returns its counters as {"documents": {name: n}, "dropped": {reason: n}}."""
     options = PipelineOptions(["--runner=FnApiRunner", *beam_args])  # the last --runner counts
     unknown = options.get_all_options(retain_unknown_options=True).keys() - options.get_all_options().keys()
     if unknown:
         raise UserError(f"neither this job nor Apache Beam knows --{min(unknown)}; see --help")
-    pipeline = beam.Pipeline(options=options)
+    pipeline = make_pipeline(options)
     build(pipeline)
     try:
         result = pipeline.run()

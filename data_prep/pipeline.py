@@ -2,8 +2,8 @@
 
     python -m data_prep.pipeline --input=raw/ --output=out/ --tokenizer=qwen2.5/ --sequence_length=4096
 
-Writes out/clean, out/dedup, out/rows (each with its counts.json) and out/counts.json; a stage that fails leaves the
-folders of the stages before it in place.
+Writes out/clean, out/dedup, out/rows (each with its counts.json) and, last of all, out/counts.json: where it stands,
+all of out/ is of one finished run.  A stage that fails leaves the folders of the stages before it in place.
 """
 
 import argparse
@@ -13,11 +13,18 @@ from pathlib import Path
 from data_prep import clean, dedup, job, shard
 from mucpt_jax.records import write_json
 
+# The hidden ones are of a stage that was killed.
+OWN = ("clean/", "dedup/", "rows/", "counts.json", "counts.writing", ".*.writing/", ".*.old/")
+
 
 def run(argv: list[str] | None = None) -> dict:
     args, beam_args = arguments(argv)
     out = Path(args.output)
     shard.check_arguments(args)
+    files = job.find_files(args.input)
+    with job.writable(args.output):
+        job.check_output(args.output, files, OWN)
+        (out / "counts.json").unlink(missing_ok=True)
 
     stages = {
         "clean": clean.run(

@@ -11,7 +11,7 @@ RAW/questions.jsonl   {"id", "lang", "question", "answer", "aliases"}
 RAW/truth.jsonl       per domain document {"id", "spans", "duplicate_of", "wrong_facts"}; offsets are characters of the
                       raw text; a noise span is a whole line, a private one (email, id_card, ip) the string alone
 RAW/tokenizer/        synthetic only: byte-level BPE of 2,048 entries, a Hugging Face folder
-RAW/corpus.json       mode, seed, counts, tokenizer folder
+RAW/corpus.json       mode, data folder, seed, counts, tokenizer folder; written last: where it stands, all is done
 The same arguments write the same bytes.
 """
 
@@ -74,6 +74,15 @@ def write_jsonl(path: Path, rows: Iterable[dict]) -> None:
         out.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
+def make_folder(output: Path) -> None:
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"--output={output} cannot be made ({error.strerror}); name a folder in a place where you may write"
+        ) from error
+
+
 def write_roles(output: Path, roles: dict[str, list[dict]]) -> None:
     """One file per role and source; refuses a folder that holds files of another corpus."""
     files: dict[Path, list[dict]] = {}
@@ -83,6 +92,7 @@ def write_roles(output: Path, roles: dict[str, list[dict]]) -> None:
     for old in sorted(path for role in ROLES for path in (output / role).glob("*.jsonl")):
         if old not in files:
             raise UserError(f"{old} is of another corpus; remove {output} or name a new --output")
+    (output / "corpus.json").unlink(missing_ok=True)
     for path, documents in files.items():
         write_jsonl(path, documents)
 
@@ -90,6 +100,7 @@ def write_roles(output: Path, roles: dict[str, list[dict]]) -> None:
 def build(output: Path, seed: int, data: Path | None, characters: int) -> dict:
     """Writes the whole folder; returns what corpus.json says."""
     roles, truth, questions = real(data, seed, characters) if data else synthetic(seed)
+    make_folder(output)
     write_roles(output, roles)
     write_jsonl(output / "questions.jsonl", questions)
     write_jsonl(output / "truth.jsonl", truth)
@@ -100,6 +111,7 @@ def build(output: Path, seed: int, data: Path | None, characters: int) -> dict:
         save_tokenizer(trained, tokenizer)
     facts = {
         "mode": "real" if data else "synthetic",
+        "data": str(data.resolve()) if data else "",
         "seed": seed,
         "documents": {role: len(texts[role]) for role in ROLES},
         "characters": {role: sum(map(len, texts[role])) for role in ROLES},
@@ -147,4 +159,4 @@ if __name__ == "__main__":
     try:
         run()
     except UserError as error:
-        sys.exit(str(error))
+        sys.exit(f"error: {error}")

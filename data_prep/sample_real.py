@@ -4,8 +4,9 @@ import gzip
 import hashlib
 import json
 import re
+import zlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from random import Random
 
@@ -51,12 +52,29 @@ def cut(text: str) -> str:
     return text[: ends[-1] if ends and ends[-1] > LONGEST // 2 else LONGEST].rstrip()
 
 
+def read_lines(path: Path, make: Callable[[dict], dict]) -> Iterator[dict]:
+    """make(the object) of each line; UserError with file and line where that fails."""
+    done = 0
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as lines:
+            for line in lines:
+                yield make(json.loads(line))
+                done += 1
+    except (OSError, EOFError, zlib.error, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{path} line {done + 1} cannot be used ({type(error).__name__}: {error}); "
+            "repair it or copy the file again"
+        ) from error
+
+
 def read_file(path: Path) -> Iterator[dict]:
     source = path.name.removesuffix(".jsonl.gz")
-    with gzip.open(path, "rt", encoding="utf-8") as lines:
-        for raw in map(json.loads, lines):
-            text, lang = cut(raw["text"].strip()), "zh" if raw["lang"].startswith("zh") else "en"
-            yield {"id": raw["id"], "text": text, "source": source, "lang": lang}
+
+    def make(raw: dict) -> dict:
+        text, lang = cut(raw["text"].strip()), "zh" if raw["lang"].startswith("zh") else "en"
+        return {"id": raw["id"], "text": text, "source": source, "lang": lang}
+
+    return read_lines(path, make)
 
 
 def read_folder(data: Path, seed: int) -> list[dict]:
@@ -68,7 +86,7 @@ def read_folder(data: Path, seed: int) -> list[dict]:
 
 
 def plan(documents: list[dict], seed: int, characters: int) -> Iterator[tuple]:
-    """(role, candidates, characters to take): a document goes to the first that takes it."""
+    """(role, files, candidates from there, characters to take): a document goes to the first that takes it."""
     sources, more = defaultdict(list), defaultdict(list)
     for document in documents:
         source = document["source"]
@@ -77,18 +95,19 @@ def plan(documents: list[dict], seed: int, characters: int) -> Iterator[tuple]:
             more[document["lang"]].append(document)
 
     for source, name in HELDOUT.items():  # first: the others must not have these
-        yield "heldout", [{**d, "source": name} for d in sources[source]], characters / 15
+        yield "heldout", source, [{**d, "source": name} for d in sources[source]], characters / 15
     # not by the hash of the order, else the first documents would all be of one half
     halves = [], []
     for document in sources["music_zh_wiki"]:
         halves[hashed(seed + 1, document["id"]) % 2].append(document)
-    music = {"en": (sources["music_en_bios"], sources["music_en_wiki"]), "zh": halves}
+    english = [(source, sources[source]) for source in ("music_en_bios", "music_en_wiki")]
+    music = {"en": english, "zh": [("music_zh_wiki", half) for half in halves]}
     for lang, (clean, mixed) in music.items():
-        budget = characters * SHARE[lang]
-        yield "seed", clean, budget * 2 / 3
-        yield "domain", mixed, budget
-        yield "general", sources[f"general_{lang}_wiki"], budget * (1 - MORE_SHARE)
-        yield "general", more[lang], budget * MORE_SHARE
+        budget, wiki = characters * SHARE[lang], f"general_{lang}_wiki"
+        yield "seed", *clean, budget * 2 / 3
+        yield "domain", *mixed, budget
+        yield "general", wiki, sources[wiki], budget * (1 - MORE_SHARE)
+        yield "general", "general_*", more[lang], budget * MORE_SHARE
 
 
 def pick(documents: Iterable[dict], characters: float, taken: set[str]) -> list[dict]:
@@ -104,6 +123,28 @@ def pick(documents: Iterable[dict], characters: float, taken: set[str]) -> list[
     return chosen
 
 
+def characters_of(documents: Iterable[dict]) -> int:
+    return sum(len(document["text"]) for document in documents)
+
+
+def pick_roles(parts: Iterable[tuple]) -> dict[str, list[dict]]:
+    """plan(...) -> documents by role; UserError where a role gets less than half of its characters."""
+    roles, budgets, short, taken = defaultdict(list), defaultdict(float), defaultdict(set), set()
+    for role, files, documents, budget in parts:
+        chosen = pick(documents, budget, taken)
+        roles[role] += chosen
+        budgets[role] += budget
+        if characters_of(chosen) < budget / 2:
+            short[role].add(files)
+    for role, budget in budgets.items():
+        if (found := characters_of(roles[role])) < budget / 2:
+            raise UserError(
+                f"--data: {role} gets {found:,} of {budget:,.0f} characters, too little is left in "
+                f"{', '.join(sorted(short[role]))}; add text there or lower --characters"
+            )
+    return roles
+
+
 def with_noise(rng: Random, document: dict) -> Draft:
     """The document as lines; every second one gets one to four noise lines."""
     lines = [Line(text) for text in document["text"].split("\n")]
@@ -114,20 +155,19 @@ def with_noise(rng: Random, document: dict) -> Draft:
 
 def read_questions(data: Path) -> list[dict]:
     fields = ("id", "lang", "question", "answer")
-    with (data / QUESTIONS).open(encoding="utf-8") as lines:
-        return [
-            {**{name: item[name] for name in fields}, "aliases": item.get("aliases", [])}
-            for item in map(json.loads, lines)
-        ]
+
+    def make(item: dict) -> dict:
+        return {**{name: item[name] for name in fields}, "aliases": item.get("aliases", [])}
+
+    return list(read_lines(data / QUESTIONS, make))
 
 
 def real(data: Path, seed: int, characters: int) -> tuple[dict[str, list[dict]], list[dict], list[dict]]:
     """(documents by role, truth about the domain, questions)"""
     check_folder(data)
-    roles, taken = defaultdict(list), set()
-    for role, documents, budget in plan(read_folder(data, seed), seed, characters):
-        roles[role] += pick(documents, budget, taken)
+    questions = read_questions(data)
+    roles = pick_roles(plan(read_folder(data, seed), seed, characters))
     rng = Random(f"{seed}:domain")
     drafts = [with_noise(rng, document) for document in roles["domain"]]
     roles["domain"], truth = plant_duplicates(rng, drafts)
-    return roles, truth, read_questions(data)
+    return roles, truth, questions

@@ -28,6 +28,7 @@ from data_prep.rows import Segment, cut, pack, write_shard
 from mucpt_jax import records
 from mucpt_jax.records import UserError
 
+MAX_SOURCES = 1000  # each makes shards of its own
 ROW_FILES = ("*.array_record", "manifest.json", "index.parquet", "counts.json", "rejects.jsonl")
 
 
@@ -94,6 +95,14 @@ def tokenized(batch: pa.RecordBatch, tokenizer, eod: int) -> Iterator[tuple[str,
             documents.count("no_tokens")
 
 
+def check_sources(where: str, sources: dict) -> None:
+    if len(sources) > MAX_SOURCES:
+        raise UserError(
+            f"{where} has more than {MAX_SOURCES:,} sources, for example {next(iter(sources))}; `source` (without one "
+            "the file's name) must name a corpus, not a page or a part, so write it anew"
+        )
+
+
 def shard_file(file: tuple[int, str], folder: Path, tokenizer_folder: str, size: tuple[int, int]) -> None:
     """(number, path) -> its shards under provisional names in `folder`, and what they hold in <number>.facts."""
     tokenizer = load_tokenizer(tokenizer_folder)
@@ -109,6 +118,7 @@ def shard_file(file: tuple[int, str], folder: Path, tokenizer_folder: str, size:
             facts.setdefault(source, {"documents": 0, "shards": []})["documents"] += 1
             segments = waiting.setdefault(source, [])
             segments += [(run, name, offset) for offset, run in cut(tokens, size[0])]
+        check_sources(file[1], facts)
         flush(last=False)
     flush(last=True)
     records.write_json(folder / f"{file[0]:05d}.facts", facts)
@@ -125,6 +135,7 @@ def number_shards(folder: Path) -> tuple[list[dict], dict[str, int]]:
             by_source.setdefault(source, []).extend(facts["shards"])
             kept[source] = kept.get(source, 0) + facts["documents"]
         path.unlink()
+    check_sources("--input", by_source)
     shards, provisional = [], {}
     for source, found in by_source.items():
         for i, facts in enumerate(found):

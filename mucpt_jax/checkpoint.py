@@ -29,10 +29,10 @@ def manager(workdir: Path, cfg: Config | None = None) -> ocp.CheckpointManager:
     return ocp.CheckpointManager((workdir / "checkpoints").absolute(), options=options)
 
 
-def save(ckpt: ocp.CheckpointManager, step: int, state: tuple, cfg: Config, data: dict) -> None:
-    """`data` is data.fingerprint; with the step it fixes the data position.  Returns before all is written."""
+def save(ckpt: ocp.CheckpointManager, step: int, state: tuple, cfg: Config, identity: dict) -> None:
+    """`identity` is data.fingerprint; with the step it fixes the data position.  Returns before all is written."""
     params, opt_state = state
-    meta = {"step": step, "model": dataclasses.asdict(cfg.model), "data": data}
+    meta = {"step": step, "model": dataclasses.asdict(cfg.model), "identity": identity}
     items = ocp.args.Composite(
         params=ocp.args.StandardSave(params),
         opt_state=ocp.args.StandardSave(opt_state),
@@ -62,28 +62,49 @@ def write_failed(ckpt: ocp.CheckpointManager, step: int, error: Exception) -> Us
     )
 
 
-def restore(ckpt: ocp.CheckpointManager, abstract_state: tuple, cfg: Config, data: dict) -> tuple | None:
+def restore(ckpt: ocp.CheckpointManager, abstract_state: tuple, cfg: Config, identity: dict) -> tuple | None:
     """(step, (params, opt_state)) of the newest checkpoint, onto any mesh; None where there is none."""
     step = ckpt.latest_step()
     if step is None:
         return None
-    where = f"{ckpt.directory}/{step}"
-    meta = ckpt.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
-    convert.check_same_model(Model(**meta["model"]), cfg.model, where)
-    for key, value in data.items():
-        if meta["data"][key] != value:
+    found = read_meta(ckpt, step, cfg)["identity"]
+    for key, value in identity.items():
+        if found.get(key) != value:
             raise UserError(
-                f"{where} was trained with data.{key}={meta['data'][key]}, now it is {value}: the run cannot go on "
-                "exactly; restore that setting, or start in another --workdir with --config.init_from"
+                f"{ckpt.directory}/{step} was trained with {key}={found.get(key)}, now it is {value}: the run cannot "
+                "go on exactly; restore that setting, or start in another --workdir with --config.init_from"
             )
     params, opt_state = abstract_state
-    items = ckpt.restore(
-        step,
-        args=ocp.args.Composite(
-            params=ocp.args.StandardRestore(params), opt_state=ocp.args.StandardRestore(opt_state)
-        ),
-    )
+    items = read_items(ckpt, step, params=params, opt_state=opt_state)
     return step, (items["params"], items["opt_state"])
+
+
+def read_items(ckpt: ocp.CheckpointManager, step: int, **abstract) -> dict:
+    """Arrays of the named items, in the shapes and shardings asked for."""
+    args = {name: ocp.args.StandardRestore(item) for name, item in abstract.items()}
+    try:
+        return ckpt.restore(step, args=ocp.args.Composite(**args))
+    except Exception as error:
+        raise damaged(ckpt, step, error) from error
+
+
+def read_meta(ckpt: ocp.CheckpointManager, step: int, cfg: Config) -> dict:
+    """What is known about a checkpoint, after checking that it holds the config's model."""
+    try:
+        meta = ckpt.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
+        found = Model(**meta["model"])
+    except Exception as error:
+        raise damaged(ckpt, step, error) from error
+    convert.check_same_model(found, cfg.model, f"{ckpt.directory}/{step}")
+    return meta
+
+
+def damaged(ckpt: ocp.CheckpointManager, step: int, error: Exception) -> UserError:
+    others = [s for s in ckpt.all_steps() if s != step]
+    return UserError(
+        f"{ckpt.directory}/{step} is damaged ({' '.join(str(error).split())[:200]}); move it away to go on from "
+        f"{f'step {max(others)}' if others else 'the start'}"
+    )
 
 
 def has_checkpoint(workdir: Path) -> bool:
@@ -94,11 +115,9 @@ def restore_params(workdir: Path, abstract_params: dict, cfg: Config) -> dict:
     """Parameters of the newest checkpoint of a run."""
     ckpt = manager(workdir)
     step = ckpt.latest_step()
-    meta = ckpt.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
-    convert.check_same_model(Model(**meta["model"]), cfg.model, f"{ckpt.directory}/{step}")
-    args = ocp.args.Composite(params=ocp.args.StandardRestore(abstract_params))
+    read_meta(ckpt, step, cfg)
     logging.info("parameters from %s/%d", ckpt.directory, step)
-    return ckpt.restore(step, args=args)["params"]
+    return read_items(ckpt, step, params=abstract_params)["params"]
 
 
 def abstract_params(cfg: Config, mesh: jax.sharding.Mesh) -> dict:

@@ -225,7 +225,7 @@ def check_overrides(argv: list[str]) -> None:
     """Refuses `--config.loss.alfa=2` before anything else looks at it."""
     sections = [f.name for f in dataclasses.fields(Config) if dataclasses.is_dataclass(f.type)]
     for argument in argv:
-        match = re.match(r"--config\.([\w.]+)", argument)
+        match = re.match(r"--?config\.([\w.]+)", argument)
         if match and match[1] not in keys() and match[1] not in sections:
             near = nearest(match[1], keys())
             raise UserError(f"--config.{match[1]}: there is no such key; {near}")
@@ -268,15 +268,24 @@ def check_ranges(config: Config) -> None:
         "loss.keep must be in (0, 1]: the share of domain tokens to train on": 0 < loss.keep <= 1,
         "loss.alpha must be > 0; for general text alone leave data.domain empty": loss.alpha > 0,
         "loss.chunk must be > 0 tokens": loss.chunk > 0,
+        "loss.mean_raw_weight must be > 0": loss.mean_raw_weight is None or loss.mean_raw_weight > 0,
         "loss.min_weight must be >= 0": loss.min_weight >= 0,
         "loss.max_weight must not be below loss.min_weight": cap,
         "data.general_fraction must be in [0, 1]": 0 <= config.data.general_fraction <= 1,
-        "optimizer.steps must be > 0": optimizer.steps > 0,
+        "optimizer.peak_lr must be > 0": optimizer.peak_lr > 0,
+        "optimizer.clip_norm must be > 0": optimizer.clip_norm > 0,
+        "optimizer.eps must be > 0": optimizer.eps > 0,
+        "optimizer.b1 must be in [0, 1)": 0 <= optimizer.b1 < 1,
+        "optimizer.b2 must be in [0, 1)": 0 <= optimizer.b2 < 1,
+        "optimizer.weight_decay must be >= 0": optimizer.weight_decay >= 0,
+        "seed must be >= 0": config.seed >= 0,
+        "mesh.context must be >= 1": config.mesh.context >= 1,
+        "mesh.tensor must be >= 1": config.mesh.tensor >= 1,
         "optimizer.final_lr must be in [0, peak_lr]": 0 <= optimizer.final_lr <= optimizer.peak_lr,
         "optimizer.warmup_fraction must be in [0, 1): a share": 0 <= optimizer.warmup_fraction < 1,
         "evaluate.prompt must hold {question}": "{question}" in config.evaluate.prompt,
     }
-    for section in ("data", "train", "score", "evaluate", "export"):
+    for section in ("model", "data", "optimizer", "train", "score", "evaluate", "export"):
         for name, value in vars(getattr(config, section)).items():
             if type(value) is int:
                 rules[f"{section}.{name} must be > 0"] = value > 0
@@ -296,7 +305,7 @@ def check_model(model: Model, mesh: Mesh) -> None:
     if model.head_dim % 2:
         raise UserError(f"head_dim={model.head_dim} of {model.name} must be even: rotary turns pairs")
     for name, size in (("num_key_value_heads", kv), ("vocab_size", model.vocab_size)):
-        if tensor > 0 and size % tensor:
+        if size % tensor:
             fits = max(d for d in divisors(kv) if model.vocab_size % d == 0)
             raise UserError(
                 f"mesh.tensor={tensor} does not divide {name}={size} of {model.name}; use tensor={fits} or less"
@@ -308,7 +317,7 @@ def check_batch(config: Config) -> None:
     sizes = {name: n for name, n in vars(mesh).items() if name != "distributed"}
     if list(sizes.values()).count(-1) > 1 or any(n == 0 or n < -1 for n in sizes.values()):
         raise UserError(f"mesh {sizes}: sizes must be >= 1, and at most one -1 (all remaining devices)")
-    if data.sequence_length % max(mesh.context, 1):
+    if data.sequence_length % mesh.context:
         raise UserError(
             f"mesh.context={mesh.context} does not divide data.sequence_length={data.sequence_length}"
         )

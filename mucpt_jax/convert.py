@@ -45,6 +45,8 @@ def read_config(folder: str) -> Model:
     if not path.is_file():
         raise UserError(f"{path} is missing; init_from must name a Hugging Face folder or a run's workdir")
     values = read_json(path)
+    if not isinstance(values, dict):
+        raise UserError(f"{path} holds no object; is this a Hugging Face folder?")
     rope = values.get("rope_parameters") or values.get("rope_scaling") or {}
     refused = {
         "model_type": values.get("model_type") != "qwen2",
@@ -139,9 +141,10 @@ def to_hf(params: dict, cfg: Model, folder: str, tokenizer: str, dtype: str, max
 
     Written beside and renamed, so that a folder under its final name is whole.
     """
-    if Path(folder).exists() and not (Path(folder) / MARK).is_file():
+    folder = Path(folder)
+    if folder.exists() and not (folder / MARK).is_file():
         raise UserError(f"{folder} exists and is no export of ours; choose another --config.export.path")
-    beside = Path(f"{folder}.writing")
+    beside = folder.with_name(folder.name + ".writing")
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
     pending, size, files = {}, 0, []
@@ -156,12 +159,12 @@ def to_hf(params: dict, cfg: Model, folder: str, tokenizer: str, dtype: str, max
     write_json(beside / "config.json", hf_config(cfg, dtype))
     copy_tokenizer(tokenizer, beside)
     write_json(beside / MARK, {"model": cfg.name, "dtype": dtype})
-    replace_folder(beside, Path(folder))
+    replace_folder(beside, folder)
 
 
 def replace_folder(new: Path, final: Path) -> None:
     """At every moment a whole folder stands under the final name or under its name + .old."""
-    old = Path(f"{final}.old")
+    old = final.with_name(final.name + ".old")
     shutil.rmtree(old, ignore_errors=True)
     if final.exists():
         os.replace(final, old)

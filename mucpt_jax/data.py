@@ -41,7 +41,7 @@ def open_sources(cfg: Config) -> list[Source]:
                 raise UserError(
                     f"{cfg.data.domain} and {folder} were written with different tokenizers; shard one of them again"
                 )
-            if is_domain and cfg.loss.kind != "ntp":
+            if is_domain and cfg.loss.kind != "ntp" and cfg.data.general_fraction < 1:
                 check_scores(manifest, folder, cfg)
             found += split_sources(manifest, folder, is_domain, {s.name for s in found})
     fraction = cfg.data.general_fraction
@@ -99,6 +99,8 @@ def split_sources(manifest: dict, folder: str, is_domain: bool, taken: set[str])
 def mean_raw_weight(cfg: Config) -> float | None:
     """Corpus mean of 1 / max(r, rm_floor), from the score job's floor grid; None where it is not used."""
     if cfg.loss.kind != "mucpt" or cfg.loss.weight_norm == "none" or not cfg.data.domain:
+        return None
+    if cfg.data.general_fraction == 1:
         return None
     if cfg.loss.mean_raw_weight:
         return cfg.loss.mean_raw_weight
@@ -218,12 +220,16 @@ def describe_row(dataset: grain.MapDataset, sources: list[Source], cfg: Config, 
 
 
 def fingerprint(sources: list[Source], cfg: Config) -> dict:
-    """What must stay the same for a run to continue exactly; the number of hosts need not."""
+    """What must stay the same for a run to continue exactly; the number of hosts need not, and steps may grow."""
     shards = [[s.name, s.is_domain, [shard["sha256"] for shard in s.shards]] for s in sources]
+    loss = {k: v for k, v in dataclasses.asdict(cfg.loss).items() if k != "chunk"}
+    optimizer = {k: v for k, v in dataclasses.asdict(cfg.optimizer).items() if k != "steps"}
     return {
         "rows": records.text_hash(json.dumps(shards)),
-        "batch_rows": cfg.data.batch_rows,
-        "sequence_length": cfg.data.sequence_length,
-        "general_fraction": cfg.data.general_fraction,
+        "data.batch_rows": cfg.data.batch_rows,
+        "data.sequence_length": cfg.data.sequence_length,
+        "data.general_fraction": cfg.data.general_fraction,
         "seed": cfg.seed,
+        **{f"loss.{k}": v for k, v in loss.items()},
+        **{f"optimizer.{k}": v for k, v in optimizer.items()},
     }

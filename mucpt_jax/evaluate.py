@@ -63,19 +63,30 @@ def heldout_loss(params: dict, cfg: Config, mesh) -> dict[str, dict]:
 
 def read_questions(path: str) -> list[dict]:
     """JSONL of {id, question, answer, aliases}; other fields are carried along."""
-    if not Path(path).is_file():
-        raise UserError(f"evaluate.questions={path} is missing; name a JSONL file of questions")
-    questions = []
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
-        try:
-            found = json.loads(line)
-            questions.append({"aliases": []} | found | {"id": str(found["id"])})
-            assert isinstance(found["question"], str) and isinstance(found["answer"], str)
-        except (json.JSONDecodeError, KeyError, TypeError, AssertionError) as error:
-            raise UserError(
-                f"{path} line {number} is no {{id, question, answer}} object; mend or drop it"
-            ) from error
-    return questions
+    try:
+        lines = Path(path).read_text(encoding="utf-8").split("\n")  # splitlines() would split at U+2028 too
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"evaluate.questions={path} cannot be read ({error}); name a JSONL file of questions"
+        ) from error
+    found = [read_question(line, f"{path} line {n}") for n, line in enumerate(lines, 1) if line.strip()]
+    if len({q["id"] for q in found}) < len(found) or not found:
+        raise UserError(
+            f"{path} holds {'the same id twice' if found else 'no question'}; each needs an id of its own"
+        )
+    return found
+
+
+def read_question(line: str, where: str) -> dict:
+    try:
+        found = json.loads(line)
+        found = found | {"id": str(found["id"]), "aliases": found.get("aliases") or []}
+        texts = [found["question"], found["answer"], *found["aliases"]]
+    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{where} is no {{id, question, answer}} object; mend or drop it") from error
+    if not all(isinstance(t, str) and t for t in texts) or isinstance(found["aliases"], str):
+        raise UserError(f"{where}: question, answer and each alias must be text; mend or drop it")
+    return found
 
 
 def answer(params: dict, questions: list[dict], tokenizer, cfg: Config, mesh) -> list[dict]:
@@ -84,7 +95,7 @@ def answer(params: dict, questions: list[dict], tokenizer, cfg: Config, mesh) ->
     answered = []
     for start in range(0, len(questions), settings.batch_questions):
         part = questions[start : start + settings.batch_questions]
-        texts = [settings.prompt.format(question=q["question"]) for q in part]
+        texts = [settings.prompt.replace("{question}", q["question"]) for q in part]
         prompts = tokenizer(texts, add_special_tokens=False)["input_ids"]
         prompts += [prompts[-1]] * (settings.batch_questions - len(part))  # one shape for all batches
         tokens = generate.greedy(params, prompts, cfg, mesh, new=settings.max_new_tokens, eod=eod)

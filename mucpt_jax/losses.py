@@ -15,6 +15,8 @@ would raise the loss when minimised; alpha * nll / r is meant.
 B rows, T tokens, D model, V vocabulary; t tokens of one chunk.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
@@ -24,56 +26,68 @@ from mucpt_jax.config import Config, Loss
 from mucpt_jax.sharding import constrain
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
 def token_nll(hidden_BTD: Array, unembed_DV: Array, targets_BT: Array, chunk: int) -> Array:
     """-log p of each target in nats, float32 [B, T]; at most `chunk` tokens of a row have logits at a time.
 
     Logits are float32 whatever the inputs' dtype; the backward pass makes them again.
     """
-    rows, tokens, _ = hidden_BTD.shape
-    chunk = min(chunk, tokens)
-    chunks = -(-tokens // chunk)
+    return nll_forward(hidden_BTD, unembed_DV, targets_BT, chunk)[0]
+
+
+def nll_forward(hidden_BTD: Array, unembed_DV: Array, targets_BT: Array, chunk: int) -> tuple:
     # Gathered once, before the loop: inside it, every chunk would fetch the head again.
     unembed_DV = constrain(unembed_DV, None, "tensor")
 
-    def split(x):  # [B, T, ...] -> [chunks, B, t, ...]
-        x = jnp.pad(x, [(0, 0), (0, chunks * chunk - tokens)] + [(0, 0)] * (x.ndim - 2))
-        return x.reshape(rows, chunks, chunk, *x.shape[2:]).swapaxes(0, 1)
+    def one_chunk(_, part):
+        hidden_BtD, targets_Bt = part
+        logits_BtV = chunk_logits(hidden_BtD, unembed_DV)
+        norm_Bt = jax.nn.logsumexp(logits_BtV, -1)
+        return None, (norm_Bt - jnp.take_along_axis(logits_BtV, targets_Bt[..., None], -1)[..., 0], norm_Bt)
 
-    def one_chunk(_, parts):
-        return None, chunk_nll(parts[0], unembed_DV, parts[1])
-
-    _, nll_cBt = lax.scan(one_chunk, None, (split(hidden_BTD), split(targets_BT)))
-    return nll_cBt.swapaxes(0, 1).reshape(rows, chunks * chunk)[:, :tokens]
+    parts = (split(hidden_BTD, chunk), split(targets_BT, chunk))
+    _, (nll_cBt, norm_cBt) = lax.scan(one_chunk, None, parts)
+    return join(nll_cBt, targets_BT.shape[1]), (hidden_BTD, unembed_DV, targets_BT, norm_cBt)
 
 
-@jax.custom_vjp
-def chunk_nll(hidden_BtD: Array, unembed_DV: Array, targets_Bt: Array) -> Array:
-    return chunk_forward(hidden_BtD, unembed_DV, targets_Bt)[0]
+def nll_backward(chunk: int, saved: tuple, grad_BT: Array) -> tuple:
+    """d nll / d logits = softmax - one-hot; products in the inputs' dtype, the head's sum over chunks in float32."""
+    hidden_BTD, unembed_DV, targets_BT, norm_cBt = saved
+
+    def one_chunk(d_unembed_DV, part):
+        hidden_BtD, targets_Bt, norm_Bt, grad_Bt = part
+        softmax_BtV = jnp.exp(chunk_logits(hidden_BtD, unembed_DV) - norm_Bt[..., None])
+        is_target_BtV = lax.broadcasted_iota(jnp.int32, softmax_BtV.shape, 2) == targets_Bt[..., None]
+        grad_BtV = ((softmax_BtV - is_target_BtV) * grad_Bt[..., None]).astype(hidden_BtD.dtype)
+        d_unembed_DV += jnp.einsum("BtD,BtV->DV", hidden_BtD, grad_BtV, preferred_element_type=jnp.float32)
+        return d_unembed_DV, jnp.einsum("BtV,DV->BtD", grad_BtV, unembed_DV)
+
+    zero_DV = constrain(jnp.zeros(unembed_DV.shape, jnp.float32), None, "tensor")
+    parts = (split(hidden_BTD, chunk), split(targets_BT, chunk), norm_cBt, split(grad_BT, chunk))
+    d_unembed_DV, d_hidden_cBtD = lax.scan(one_chunk, zero_DV, parts)
+    return join(d_hidden_cBtD, targets_BT.shape[1]), d_unembed_DV.astype(unembed_DV.dtype), None
+
+
+token_nll.defvjp(nll_forward, nll_backward)
 
 
 def chunk_logits(hidden_BtD: Array, unembed_DV: Array) -> Array:
     return jnp.einsum("BtD,DV->BtV", hidden_BtD, unembed_DV, preferred_element_type=jnp.float32)
 
 
-def chunk_forward(hidden_BtD: Array, unembed_DV: Array, targets_Bt: Array) -> tuple:
-    logits_BtV = chunk_logits(hidden_BtD, unembed_DV)
-    norm_Bt = jax.nn.logsumexp(logits_BtV, -1)
-    target_Bt = jnp.take_along_axis(logits_BtV, targets_Bt[..., None], -1)[..., 0]
-    return norm_Bt - target_Bt, (hidden_BtD, unembed_DV, targets_Bt, norm_Bt)
+def split(x_BT: Array, chunk: int) -> Array:
+    """[B, T, ...] -> [chunks, B, t, ...]; the last chunk is filled up with zeros."""
+    rows, tokens = x_BT.shape[:2]
+    chunk = min(chunk, tokens)
+    chunks = -(-tokens // chunk)
+    x_BT = jnp.pad(x_BT, [(0, 0), (0, chunks * chunk - tokens)] + [(0, 0)] * (x_BT.ndim - 2))
+    return x_BT.reshape(rows, chunks, chunk, *x_BT.shape[2:]).swapaxes(0, 1)
 
 
-def chunk_backward(saved: tuple, grad_Bt: Array) -> tuple:
-    """d nll / d logits = softmax - one-hot, in the inputs' dtype: float32 products would be far slower in bfloat16."""
-    hidden_BtD, unembed_DV, targets_Bt, norm_Bt = saved
-    softmax_BtV = jnp.exp(chunk_logits(hidden_BtD, unembed_DV) - norm_Bt[..., None])
-    is_target_BtV = lax.broadcasted_iota(jnp.int32, softmax_BtV.shape, 2) == targets_Bt[..., None]
-    grad_BtV = ((softmax_BtV - is_target_BtV) * grad_Bt[..., None]).astype(hidden_BtD.dtype)
-    d_hidden_BtD = jnp.einsum("BtV,DV->BtD", grad_BtV, unembed_DV)
-    d_unembed_DV = jnp.einsum("BtD,BtV->DV", hidden_BtD, grad_BtV)
-    return d_hidden_BtD, d_unembed_DV, None
-
-
-chunk_nll.defvjp(chunk_forward, chunk_backward)
+def join(x_cBt: Array, tokens: int) -> Array:
+    """The inverse of split: [chunks, B, t, ...] -> [B, T, ...]."""
+    chunks, rows, chunk = x_cBt.shape[:3]
+    return x_cBt.swapaxes(0, 1).reshape(rows, chunks * chunk, *x_cBt.shape[3:])[:, :tokens]
 
 
 def target_mask(batch: dict) -> Array:
@@ -106,7 +120,7 @@ def ntp_weights(nll_BT: Array, rm_nll_BT: Array, domain_BT: Array, cfg: Loss) ->
 def rho1_weights(nll_BT: Array, rm_nll_BT: Array, domain_BT: Array, cfg: Loss) -> Array:
     """The `keep` share of the domain tokens with the largest excess loss (RHO-1, arXiv 2404.07965).
 
-    Exactly round(keep * domain tokens) of them, at least one; ties go to the earlier token.
+    round(keep * domain tokens) of them, at least one (the product in float32); ties go to the earlier token.
     """
     excess = jnp.where(domain_BT, nll_BT - rm_nll_BT, -jnp.inf).ravel()
     domain = domain_BT.sum()

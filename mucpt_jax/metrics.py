@@ -79,7 +79,8 @@ def log(workdir: Path, after_step: int) -> Iterator[Callable[[dict], None]]:
         try:
             yield write
         finally:
-            board.close()
+            with contextlib.suppress(OSError):  # on a full disk it would hide the error that matters
+                board.close()
 
 
 def keep_until(path: Path, step: int) -> None:
@@ -109,7 +110,7 @@ def progress(values: dict, steps: int) -> str:
         f"{name} {s['nll']:.3f} (weighted {s['weighted_nll']:.3f})" for name, s in values["sources"].items()
     )
     share = "MFU n/a" if values["mfu"] is None else f"MFU {values['mfu']:.1%}"
-    minutes, seconds = divmod(round(values["eta_seconds"]), 60)
+    minutes, seconds = divmod(round(values["eta_seconds"] or 0), 60)
     return (
         f"step {values['step']}/{steps}  loss {values['loss']:.4f} | {sources} | "
         f"{values['tokens_per_second']:,.0f} tok/s  {share}  ETA {minutes // 60}:{minutes % 60:02d}:{seconds:02d}"

@@ -29,6 +29,7 @@ COLUMNS = (
     ("rm_nll", np.dtype("<f2")),
 )
 BYTES_PER_TOKEN = sum(dtype.itemsize for _, dtype in COLUMNS)
+MANIFEST_KEYS = {"schema", "sequence_length", "tokenizer_hash", "vocab_size", "shards", "sources", "scores"}
 INDEX_SCHEMA = pa.schema(
     [
         ("shard", pa.string()),
@@ -154,6 +155,10 @@ def read_manifest(folder: str) -> dict:
             f"{path} is missing; write rows there with python -m data_prep.shard (or launch.py --job=score)"
         )
     manifest = read_json(path)
+    if not isinstance(manifest, dict) or not manifest.keys() >= MANIFEST_KEYS:
+        raise UserError(
+            f"{path} is no manifest of rows (it lacks some of {sorted(MANIFEST_KEYS)}); write the rows again"
+        )
     if manifest["schema"] != SCHEMA:
         raise UserError(
             f"{path} has schema {manifest['schema']}, this program reads {SCHEMA}; write the rows again"

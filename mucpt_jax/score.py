@@ -47,7 +47,11 @@ def score(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
     manifest, output = open_input(cfg), Path(cfg.score.output)
     params = checkpoint.load_params(cfg, mesh, workdir)
     output.mkdir(parents=True, exist_ok=True)
-    about = {"rm_hash": checkpoint.params_hash(params), "input": input_hash(manifest)}
+    about = {
+        "rm_hash": checkpoint.params_hash(params),
+        "input": input_hash(manifest),
+        "compute_dtype": cfg.train.compute_dtype,
+    }
     claim_folder(output, about)
     step = jax.jit(functools.partial(score_step, cfg=cfg), out_shardings=sharding.replicated(mesh))
     started, tokens = time.monotonic(), 0
@@ -80,6 +84,8 @@ def open_input(cfg: Config) -> dict:
             f"score.output is score.input ({source}); name another folder, the rows stay as they are"
         )
     manifest = records.read_manifest(source)
+    if not (Path(source) / "index.parquet").is_file():
+        raise UserError(f"{source}/index.parquet is missing; copy it or write these rows again")
     data.check_manifest(manifest, source, cfg)
     return manifest
 
@@ -111,15 +117,20 @@ def input_hash(manifest: dict) -> str:
 
 
 def claim_folder(output: Path, about: dict) -> None:
-    """Scores of two models, or of two corpora, never meet in one folder."""
+    """Scores of two models, two corpora or two dtypes never meet in one folder."""
     path = output / "scoring.json"
     if path.is_file():
         found = records.read_json(path)
-        if found != about:
-            raise UserError(
-                f"{output} holds scores of reference model {found['rm_hash']} over rows {found['input'][:12]}, this is "
-                f"model {about['rm_hash']} over {about['input'][:12]}; choose another --config.score.output"
-            )
+        for key, value in about.items():
+            if found.get(key) != value:
+                raise UserError(
+                    f"{output} holds scores with {key}={found.get(key)}, this job has {value}; "
+                    "choose another --config.score.output"
+                )
+    elif any(output.glob("*.array_record")):
+        raise UserError(
+            f"{output} holds shards that no score job wrote; choose another --config.score.output"
+        )
     elif jax.process_index() == 0:
         records.write_json(path, about)
 
@@ -128,9 +139,12 @@ def is_done(path: Path, wanted: int) -> bool:
     """A shard gets its final name when it is whole; the count guards against another program's file."""
     if not path.is_file():
         return False
-    reader = ArrayRecordReader(str(path))
-    found = reader.num_records()
-    reader.close()
+    try:
+        reader = ArrayRecordReader(str(path))
+        found = reader.num_records()
+        reader.close()
+    except RuntimeError:  # damaged since: written again
+        return False
     return found == wanted
 
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from mucpt_jax import checkpoint, data, losses, metrics, model, optimizer, sharding
+from mucpt_jax import checkpoint, data, losses, metrics, model, optimizer, records, sharding
 from mucpt_jax.config import Config
 from mucpt_jax.records import UserError
 
@@ -31,6 +31,8 @@ def train(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
         logging.info("%s is trained already: %d steps; raise optimizer.steps to go on", workdir, start)
         return
     describe_run(cfg, sources, state, start)
+    if jax.process_index() == 0:
+        records.write_json(workdir / "config.json", dataclasses.asdict(cfg))
 
     step_fn = jax.jit(
         functools.partial(train_step, cfg=cfg, tx=tx, num_sources=len(sources)),
@@ -188,7 +190,7 @@ def report(pending: tuple, cfg: Config, sources: list, rows: grain.MapDataset, c
         "max_weight": float(values["max_weight"]),
         "tokens_per_second": speed,
         "mfu": metrics.mfu(cfg.model, cfg.data.sequence_length, speed),
-        "eta_seconds": left if math.isfinite(left) else 0.0,
+        "eta_seconds": left if math.isfinite(left) else None,  # not known after one step
     }
     write(line)
     logging.info(metrics.progress(line, cfg.optimizer.steps))

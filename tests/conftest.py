@@ -44,7 +44,7 @@ def one_device_mesh() -> jax.sharding.Mesh:
 
 
 def random_row(rng: np.random.Generator, scored: bool = False) -> dict:
-    """Three segments of 10 to 12 tokens and padding."""
+    """Three segments of 8 to 10 tokens and padding."""
     tokens = np.zeros(T + 1, np.int32)
     segment_ids = np.zeros(T + 1, np.uint16)
     start = 0

@@ -65,6 +65,10 @@ def test_command_line_errors_name_the_nearest_key_or_value():
     assert launch("--config=configs/qwen7b.py:rho").endswith("did you mean rho1?")
     assert "configs/absent.py" in launch("--config=configs/absent.py")
     assert "--config is missing" in launch()
+    assert (
+        launch("--config=configs/demo.py", "job=score")
+        == "error: 'job=score' is no flag; did you mean --job=score?"
+    )
 
 
 def test_a_config_file_with_a_misspelt_key_is_refused_in_one_sentence(tmp_path):
@@ -94,6 +98,10 @@ def test_a_config_file_with_a_misspelt_key_is_refused_in_one_sentence(tmp_path):
         ("tiny", {"data.sequence_length": 8192}, "longer than max_position_embeddings=4096 of tiny"),
         ("tiny", {"model.num_key_value_heads": 3}, "num_key_value_heads=3 must divide num_attention_heads=4 .* use 2"),
         ("tiny", {"optimizer.final_lr": 1.0}, "final_lr=1.0"),
+        ("tiny", {"mesh.tensor": -1}, "mesh.tensor=-1 must be >= 1"),
+        ("tiny", {"model.num_hidden_layers": 0}, "model.num_hidden_layers=0 must be > 0"),
+        ("tiny", {"optimizer.b2": 1.5}, r"optimizer.b2=1.5 must be in"),
+        ("tiny", {"loss.mean_raw_weight": -2.0}, "mean_raw_weight=-2.0 must be > 0"),
         ("tiny", {"train.log_every": 0}, "train.log_every=0 must be > 0"),
         ("tiny", {"evaluate.prompt": "Q:"}, "evaluate.prompt='Q:' must hold {question}"),
     ],

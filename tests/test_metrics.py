@@ -1,5 +1,9 @@
 import json
 
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
 import pytest
 
 from mucpt_jax import metrics, optimizer
@@ -52,6 +56,20 @@ def test_norms_and_biases_do_not_decay():
     assert found == {
         "q_proj": {"kernel": True, "bias": False}, "norm": {"scale": False}, "embed_tokens": {"embedding": True},
     }  # fmt: skip
+
+
+def test_only_matrices_decay_and_large_gradients_are_clipped():
+    params = {"q_proj": {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}}
+    cfg = Optimizer(steps=10, peak_lr=0.1, final_lr=0.1, warmup_fraction=0.0, weight_decay=0.5, clip_norm=1.0)
+    tx = optimizer.make(cfg)
+    updates, _ = tx.update(jax.tree.map(jnp.zeros_like, params), tx.init(params), params)
+    np.testing.assert_allclose(updates["q_proj"]["kernel"], -0.1 * 0.5 * np.ones((2, 2)), rtol=1e-5)
+    np.testing.assert_array_equal(updates["q_proj"]["bias"], np.zeros(2))
+    # After clipping, the mean of the first step is (1 - b1) * g / |g|.
+    grads = jax.tree.map(lambda p: 1e6 * p, params)
+    _, state = tx.update(grads, tx.init(params), params)
+    mean = optax.tree.get(state, "mu")
+    assert float(optax.tree.norm(mean)) == pytest.approx(1 - cfg.b1, rel=1e-5)
 
 
 def test_the_progress_line_tells_weighted_and_plain_loss():

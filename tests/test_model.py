@@ -30,6 +30,16 @@ def test_logits_agree_with_transformers_to_1e_5(name):
     np.testing.assert_allclose(found, wanted["logits"], atol=1e-5)
 
 
+def test_the_loss_of_a_token_is_its_log_probability_after_those_before_it():
+    cfg, params, wanted = golden("qwen2_tied")
+    run = small_config(model=cfg, loss={"chunk": 7})
+    batch = {"tokens": wanted["tokens"], "segment_ids": np.ones_like(wanted["tokens"])}
+    logits = wanted["logits"][:, :-1].astype(np.float64)
+    log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    by_hand = -np.take_along_axis(log_p, wanted["tokens"][:, 1:, None], -1)[..., 0]
+    np.testing.assert_allclose(losses.batch_nll(params, batch, run), by_hand, atol=1e-5)
+
+
 @pytest.mark.parametrize("name", ["qwen2_tied", "qwen2_untied"])
 def test_greedy_decoding_with_the_cache_agrees_with_transformers(name):
     cfg, params, wanted = golden(name)

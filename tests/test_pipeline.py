@@ -35,6 +35,7 @@ def write_raw(path: Path) -> None:
         "Home | Log in",
         "A song by nobody in particular.",
         "short",
+        "not so short",  # for --min_chars=10, not for the 20 without it
     ]
     lines = [json.dumps({"text": text}) for text in [*texts, texts[2].upper()]]
     path.write_text("\n".join([*lines, "not json"]) + "\n")
@@ -44,14 +45,14 @@ def test_counts_add_up_over_the_whole_road(tmp_path, tokenizer, capsys):
     write_raw(tmp_path / "raw.jsonl")
     counts = pipeline.run([*flags(tmp_path / "raw.jsonl", tmp_path / "out", tokenizer), "--min_chars=10"])
     assert json.loads((tmp_path / "out/counts.json").read_text()) == counts
-    assert counts["read"] == 6 and counts["kept"] == 2
+    assert counts["read"] == 7 and counts["kept"] == 3
     assert counts["dropped"] == {"empty": 1, "exact_duplicate": 1, "not_json": 1, "too_short": 1}
     assert counts["stages"] == {
-        "clean": {"read": 6, "kept": 3, "dropped": {"empty": 1, "not_json": 1, "too_short": 1}},
-        "dedup": {"read": 3, "kept": 2, "dropped": {"exact_duplicate": 1}},
-        "shard": {"read": 2, "kept": 2, "dropped": {}},
+        "clean": {"read": 7, "kept": 4, "dropped": {"empty": 1, "not_json": 1, "too_short": 1}},
+        "dedup": {"read": 4, "kept": 3, "dropped": {"exact_duplicate": 1}},
+        "shard": {"read": 3, "kept": 3, "dropped": {}},
     }
-    assert records.read_manifest(str(tmp_path / "out/rows"))["sources"]["raw"]["documents"] == 2
+    assert records.read_manifest(str(tmp_path / "out/rows"))["sources"]["raw"]["documents"] == 3
     assert "exact_duplicate" in capsys.readouterr().out
 
 
@@ -72,13 +73,32 @@ def test_a_failing_stage_leaves_the_earlier_ones(tmp_path, tokenizer):
     write_raw(tmp_path / "raw.jsonl")
     (tmp_path / "out/rows").mkdir(parents=True)
     (tmp_path / "out/rows/mine.txt").write_text("dear")
+    (tmp_path / "out/counts.json").write_text("{}")  # of an earlier run
+    (tmp_path / "out/.clean.writing").mkdir()  # of a killed one
     with pytest.raises(UserError, match=r"holds mine\.txt"):
         pipeline.run(flags(tmp_path / "raw.jsonl", tmp_path / "out", tokenizer))
     assert (tmp_path / "out/dedup/counts.json").is_file()
     assert not (tmp_path / "out/counts.json").exists()
 
 
-def test_importing_the_jobs_loads_no_framework():
-    code = "import sys, data_prep.pipeline; print(*{m.split('.')[0] for m in sys.modules})"
+def test_only_its_own_output_is_replaced_and_only_by_input(tmp_path, tokenizer):
+    write_raw(tmp_path / "raw.jsonl")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/counts.json").write_text("{}")
+    with pytest.raises(UserError, match="does not exist"):
+        pipeline.run(flags(tmp_path / "nothing.jsonl", tmp_path / "out", tokenizer))
+    (tmp_path / "out/thesis").mkdir()
+    with pytest.raises(UserError, match="holds thesis"):
+        pipeline.run(flags(tmp_path / "raw.jsonl", tmp_path / "out", tokenizer))
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"counts.json", "thesis"}
+    with pytest.raises(UserError, match="cannot be made or written"):
+        pipeline.run(flags(tmp_path / "raw.jsonl", tmp_path / "raw.jsonl/out", tokenizer))
+
+
+def test_importing_the_jobs_loads_no_framework_and_says_nothing():
+    code = (
+        "import sys, data_prep.pipeline; print(*{m.split('.')[0] for m in sys.modules}); import transformers"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"jax", "flax", "torch", "tensorflow", "transformers"} & set(done.stdout.split())
+    assert done.stderr == ""

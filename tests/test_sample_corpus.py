@@ -1,5 +1,6 @@
 """The synthetic world and the sampled real text: what is planted is found where truth.jsonl says."""
 
+import gzip
 import json
 import os
 import re
@@ -16,6 +17,7 @@ from mucpt_jax.records import UserError
 DATA = Path(__file__).parents[2] / "shared" / "data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="no real text in shared/data beside the checkout")
 NOISE = {"qr_code", "address", "phone", "chatter", "boilerplate"}
+FILES = {*sample_corpus.ROLES, "questions.jsonl", "truth.jsonl", "corpus.json"}
 PRIVATE = {"email", "id_card", "ip"}
 
 
@@ -203,6 +205,76 @@ def test_another_seed_is_another_world():
     assert not {item["question"] for item in first} & {item["question"] for item in second}
 
 
+def real_folder(folder: Path) -> Path:
+    """The least that --data needs: 20 documents of 100 characters in each file."""
+    for name in sample_real.NEEDED:
+        path, lang = folder / name, "zh" if "zh" in name else "en"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        made = [{"id": f"{path.name}{i}", "lang": lang, "text": chr(97 + i) * 100} for i in range(20)]
+        lines = b"".join(json.dumps(d | {"question": "?", "answer": "!"}).encode() + b"\n" for d in made)
+        path.write_bytes(gzip.compress(lines) if path.suffix == ".gz" else lines)
+    return folder
+
+
+def test_the_least_real_folder_will_do(tmp_path, monkeypatch):
+    real_folder(tmp_path / "data")
+    monkeypatch.chdir(tmp_path)
+    sample_corpus.run(["--output=raw", "--data=data", "--characters=2000"])
+    assert json.loads(Path("raw/corpus.json").read_text("utf-8"))["data"] == str(tmp_path / "data")
+    assert {path.name for path in Path("raw").iterdir()} == FILES
+
+
+@pytest.mark.parametrize(
+    ("file", "damage", "told"),
+    [
+        (sample_real.MUSIC[0], lambda data: data[:-20], r"line \d+ cannot be used \(EOFError"),
+        (sample_real.MUSIC[1], lambda data: b"not gzip", r"line 1 cannot be used \(BadGzipFile"),
+        (sample_real.WIKIS[0], lambda data: data + gzip.compress(b"{half"), "line 21 cannot be used"),
+        (
+            sample_real.WIKIS[1],
+            lambda data: data + gzip.compress(b'{"id": "x", "lang": "zh"}'),
+            "line 21.*text",
+        ),
+        (sample_real.QUESTIONS, lambda data: b'{"id": "x"}\n' + data, "line 1 .*lang"),
+    ],
+)
+def test_damaged_real_text_is_named_with_its_line(tmp_path, file, damage, told):
+    path = real_folder(tmp_path / "data") / file
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(UserError, match=rf"{re.escape(path.name)} {told}"):
+        sample_corpus.run(
+            [f"--output={tmp_path / 'raw'}", f"--data={tmp_path / 'data'}", "--characters=2000"]
+        )
+    assert not (tmp_path / "raw").exists()
+
+
+def test_too_little_real_text_is_named(tmp_path):
+    flags = [f"--output={tmp_path / 'raw'}", f"--data={real_folder(tmp_path / 'data')}", "--characters=9000"]
+    with pytest.raises(
+        UserError, match=r"seed gets [\d,]+ of 6,000 characters.*music_en_bios.*lower --characters"
+    ):
+        sample_corpus.run(flags)
+
+
+def test_corpus_json_marks_the_end(tmp_path, raw, monkeypatch):
+    assert json.loads((raw / "corpus.json").read_text("utf-8"))["data"] == ""
+    flags = [f"--output={tmp_path / 'raw'}", f"--data={real_folder(tmp_path / 'data')}", "--characters=2000"]
+    sample_corpus.run(flags)
+    monkeypatch.setattr(sample_corpus, "write_jsonl", lambda *_: (tmp_path / "raw/domain/x").read_text())
+    with pytest.raises(FileNotFoundError):
+        sample_corpus.run(flags)
+    assert not (tmp_path / "raw/corpus.json").exists()
+
+
+def test_id_cards_have_the_check_digit_of_the_standard(raw):
+    """GB 11643 (ISO 7064 MOD 11-2): the digits times 2^17 .. 2^0, X for 10, add up to 1 modulo 11."""
+    check = lambda card: sum((10 if c == "X" else int(c)) << 17 - i for i, c in enumerate(card)) % 11  # noqa: E731
+    assert check("11010519491231002X") == 1  # the example in the standard
+    cards = {s["text"] for t in truths(raw).values() for s in t["spans"] if s["kind"] == "id_card"}
+    plain = [unicodedata.normalize("NFKC", card).upper() for card in cards]
+    assert len(plain) > 5 and {check(card) for card in plain} == {1}
+
+
 def test_cut_ends_with_a_sentence():
     assert sample_real.cut("短。" * 2000) == "短。" * 2000
     assert sample_real.cut("a" * 5000 + ". " + "b" * 5000) == "a" * 5000 + "."
@@ -216,6 +288,9 @@ def test_bad_arguments_are_answered_in_a_sentence(tmp_path, raw):
         sample_corpus.run([f"--output={tmp_path}", f"--data={tmp_path}"])
     with pytest.raises(UserError, match="--characters"):
         sample_corpus.run([f"--output={tmp_path}", "--characters=5"])
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot be made"):
+        sample_corpus.run([f"--output={tmp_path / 'file' / 'raw'}"])
     (tmp_path / "seed").mkdir()
     (tmp_path / "seed" / "old.jsonl").write_text("{}\n")
     with pytest.raises(UserError, match="of another corpus"):

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -106,8 +107,25 @@ def test_scores_of_two_models_never_meet_in_one_folder(tmp_path, rm, monkeypatch
     score.score(cfg, one_device_mesh(), tmp_path / "rm")
     other = model.init(cfg.model, jax.random.key(8))
     monkeypatch.setattr(checkpoint, "load_params", lambda *_: other)
-    with pytest.raises(UserError, match=r"scored holds scores of reference model .* choose another"):
+    with pytest.raises(UserError, match=r"scored holds scores with rm_hash=.*; choose another"):
         score.score(cfg, one_device_mesh(), tmp_path / "rm")
+
+
+def test_shards_that_no_score_job_wrote_are_not_taken_for_scores(tmp_path, rm):
+    cfg = config_of(tmp_path)
+    shutil.copytree(tmp_path / "rows", tmp_path / "scored")
+    with pytest.raises(UserError, match="holds shards that no score job wrote"):
+        score.score(cfg, one_device_mesh(), tmp_path / "rm")
+
+
+def test_the_head_is_float32_where_the_layers_are_bfloat16(tmp_path, rm):
+    cfg = config_of(tmp_path, train={"compute_dtype": "bfloat16"})
+    batch = {k: all_rows(tmp_path / "rows")[0][k][None] for k in ("tokens", "segment_ids")}
+    inputs = (batch["tokens"][:, :-1], batch["segment_ids"][:, :-1], cfg.model, "bfloat16", "none")
+    hidden = model.hidden(rm, *inputs).astype(np.float32)
+    logits = jax.numpy.einsum("BTD,DV->BTV", hidden, model.unembed(rm))
+    wanted = -np.take_along_axis(jax.nn.log_softmax(logits), batch["tokens"][:, 1:, None], -1)[..., 0]
+    np.testing.assert_allclose(score.score_step(rm, batch, cfg), wanted, atol=1e-5)
 
 
 def test_a_model_that_gives_nan_stops_the_job(tmp_path, rm):

@@ -266,6 +266,29 @@ def test_sizes_that_hold_nothing_are_refused(tmp_path, tokenizer, flag):
         run(write(tmp_path / "a.jsonl", {"text": "x"}), tmp_path / "rows", tokenizer, 8, flag)
 
 
+def test_a_source_for_each_page_is_refused(tmp_path, tokenizer, monkeypatch):
+    monkeypatch.setattr(shard, "MAX_SOURCES", 3)
+    pages = [{"text": "x", "source": f"page-{i}"} for i in range(4)]
+    (tmp_path / "docs").mkdir()
+    run(write(tmp_path / "docs/a.jsonl", *pages[:3]), tmp_path / "rows", tokenizer)
+    with pytest.raises(UserError, match=r"b\.jsonl has more than 3 sources, for example page-0; .* a corpus"):
+        run(write(tmp_path / "b.jsonl", *pages), tmp_path / "rows", tokenizer)
+    write(tmp_path / "docs/b.jsonl", *pages[2:])  # no file has too many, both together have
+    with pytest.raises(UserError, match="--input has more than 3 sources"):
+        run(tmp_path / "docs", tmp_path / "rows", tokenizer)
+
+
+def test_tokenizers_bring_no_code(tokenizer, monkeypatch):
+    from transformers import AutoTokenizer
+
+    asked, load = {}, AutoTokenizer.from_pretrained
+    monkeypatch.setattr(
+        AutoTokenizer, "from_pretrained", lambda f, **more: asked.update(more) or load(f, **more)
+    )
+    shard.load_tokenizer.__wrapped__(str(tokenizer))
+    assert asked == {"trust_remote_code": False, "local_files_only": True}
+
+
 def test_rows_without_documents_are_an_error(tmp_path, tokenizer):
     with pytest.raises(UserError, match="gives no documents"):
         run(write(tmp_path / "a.jsonl", {"text": ""}), tmp_path / "rows", tokenizer)

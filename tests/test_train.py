@@ -138,9 +138,28 @@ def test_a_checkpoint_of_another_model_or_other_data_is_refused(tmp_path):
         checkpoint.load_params(wider, one_device_mesh(), tmp_path / "run")
     for key, value in (("seed", 1), ("data", {"batch_rows": 16})):
         changed = config_of(tmp_path, **{key: value}, optimizer={"steps": 9})
-        name = key if key == "seed" else "batch_rows"
-        with pytest.raises(UserError, match=rf"was trained with data\.{name}=.*cannot go on exactly"):
+        name = key if key == "seed" else "data.batch_rows"
+        with pytest.raises(UserError, match=rf"was trained with {name}=.*cannot go on exactly"):
             train.train(changed, one_device_mesh(), tmp_path / "run")
+    write_rows(tmp_path / "other", {"web": 40}, seed=5)
+    for changed in (
+        config_of(tmp_path, data={"general": str(tmp_path / "other")}, optimizer={"steps": 9}),
+        config_of(tmp_path, loss={"kind": "rho1"}, optimizer={"steps": 9}),
+        config_of(tmp_path, optimizer={"steps": 9, "peak_lr": 0.5}),
+    ):
+        with pytest.raises(UserError, match=r"was trained with (rows|loss\.kind|optimizer\.peak_lr)="):
+            train.train(changed, one_device_mesh(), tmp_path / "run")
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["loss"]["kind"] == "mucpt"
+
+
+def test_a_damaged_checkpoint_is_named_with_the_step_to_go_on_from(tmp_path):
+    cfg = config_of(tmp_path, train={"checkpoint_every": 2, "keep_checkpoints": 2})
+    train.train(cfg, one_device_mesh(), tmp_path / "run")
+    assert sorted(checkpoint.manager(tmp_path / "run").all_steps()) == [4, 6]  # the newest two are kept
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "6" / "opt_state")
+    longer = config_of(tmp_path, train={"checkpoint_every": 2}, optimizer={"steps": 8})
+    with pytest.raises(UserError, match=r"checkpoints/6 is damaged .* go on from step 4"):
+        train.train(longer, one_device_mesh(), tmp_path / "run")
 
 
 def test_a_full_disk_leaves_the_checkpoint_before_it_good(tmp_path):
