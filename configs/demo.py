@@ -19,15 +19,16 @@ def get_config(argument: str = "mucpt"):
     c.train.remat = "none"
     c.train.log_every = 20
     c.train.checkpoint_every = 200
-    c.optimizer.peak_lr, c.optimizer.final_lr, c.optimizer.warmup_fraction = 1e-2, 1e-3, 0.05
+    c.optimizer.peak_lr, c.optimizer.final_lr, c.optimizer.warmup_fraction = 4e-3, 4e-4, 0.05
     c.export.dtype = "float32"
     c.data.sequence_length = 128
-    c.optimizer.steps = 200 if stage == "base" else 400
+    c.optimizer.steps = 250 if stage == "base" else 400
     if stage in ("base", "reference"):
         c.loss.kind = "ntp"
         c.data.general_fraction = 1.0 if stage == "base" else 0.0
     else:
         c.loss.kind = stage
+        c.optimizer.peak_lr, c.optimizer.final_lr = 1e-2, 1e-3
     if size == "real":
         c.model.vocab_size = 151_936
         c.data.sequence_length = 256
