@@ -64,7 +64,7 @@ def find_files(pattern: str) -> list[str]:
         found = [m.path for match in matches for m in match.metadata_list if not os.path.isdir(m.path)]
     files = sorted(f for f in found if f.endswith(SUFFIXES) and os.path.basename(f) != "rejects.jsonl")
     if not files:
-        state = "holds" if found or os.path.isdir(pattern) else "does not exist, there is"
+        state = "holds" if found or os.path.isdir(pattern) else "does not exist, or holds"
         raise UserError(
             f"--input={pattern} {state} no file that ends in {', '.join(SUFFIXES)}; "
             "name such a file, a folder of them or a glob"
@@ -89,10 +89,8 @@ def run_job(
     files, started = find_files(args.input), time.monotonic()
     with output_folder(args.output, files, own) as folder:
         counters = run_pipeline(lambda pipeline: build(pipeline, files, folder), beam_args)
-        read, dropped = (
-            counters["documents"].get("read", 0),
-            dict(sorted(counters["dropped"].items())),
-        )
+        read = counters["documents"].get("read", 0)
+        dropped = dict(sorted(counters["dropped"].items()))
         if read == sum(dropped.values()):
             raise UserError(
                 f"--input={args.input} gives no documents (read {read}, dropped {dropped}), so nothing was written; "

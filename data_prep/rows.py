@@ -26,11 +26,8 @@ def pack(lengths: list[int], capacity: int) -> list[list[int]]:
 
     Every length must lie in 1..capacity.  One step for a segment is one search in a bit set of `capacity` bits.
     """
-    rows, open_rows, spaces = (
-        [],
-        [[] for _ in range(capacity)],
-        0,
-    )  # bit s of spaces: a row with s free slots waits
+    rows, open_rows = [], [[] for _ in range(capacity)]
+    spaces = 0  # bit s: a row with s free slots waits
     for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
         length = lengths[index]
         assert 0 < length <= capacity, f"segment of {length} tokens, rows of {capacity}"
