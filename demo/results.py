@@ -2,7 +2,6 @@
 
 import datetime
 import importlib.metadata
-import json
 import os
 import platform
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 
 from demo.noise import noise_slots
 from mucpt_jax import config, data, losses, records
+from mucpt_jax.records import read_json
 
 ROLES = ("seed", "domain", "general", "heldout")
 PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "apache-beam", "transformers")
@@ -21,7 +21,7 @@ def collect(run: Path, corpus: dict, objectives: tuple[str, ...], seconds: float
     noise = noise_slots(run, corpus["tokenizer"])
     rows = []
     for name in ("base", "reference", *objectives):
-        found = read(run / name / "evaluate.json")
+        found = read_json(run / name / "evaluate.json")
         row = {"objective": name, "questions": found["questions"]}
         row["heldout"] = {source: s["nll"] for source, s in found["heldout"].items()}
         if name in objectives:
@@ -31,7 +31,7 @@ def collect(run: Path, corpus: dict, objectives: tuple[str, ...], seconds: float
         "rows": rows,
         "noise_spans": noise["spans"],
         "corpus": corpus,
-        "counts": {role: read(run / "data" / role / "counts.json") for role in ROLES},
+        "counts": {role: read_json(run / "data" / role / "counts.json") for role in ROLES},
         "seconds": round(seconds, 1),
         "machine": machine(),
         "date": datetime.date.today().isoformat(),
@@ -40,16 +40,12 @@ def collect(run: Path, corpus: dict, objectives: tuple[str, ...], seconds: float
     return table
 
 
-def read(path: Path) -> dict:
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
 def mean_weights(run: Path, objective: str, slots: dict) -> dict:
     """Mean weight of noise tokens and of the other domain tokens, by the training's own weight function.
 
     rho1's selection depends on the model in training: here it is the start model's, batch by batch.
     """
-    cfg = config.from_dict(config.Config, read(run / objective / "config.json"))
+    cfg = config.from_dict(config.Config, read_json(run / objective / "config.json"))
     loss = data.resolved_loss(cfg)
     sums = {True: [0.0, 0], False: [0.0, 0]}
     for batch, nll_BT, noise_BT in scored_batches(run, cfg, slots):

@@ -7,7 +7,6 @@ offline steps whose output is there are skipped, training goes on from its check
 """
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -15,7 +14,7 @@ import time
 from pathlib import Path
 
 from demo import report, results
-from mucpt_jax.records import write_json
+from mucpt_jax.records import read_json, write_json
 
 OBJECTIVES = ("ntp", "rho1", "mucpt")
 
@@ -44,7 +43,7 @@ def prepare(run: Path, data: str) -> dict:
     raw, length = run / "raw", 256 if data else 128
     if not (raw / "corpus.json").is_file():
         command("data_prep.sample_corpus", f"--output={raw}", *([f"--data={data}"] if data else []))
-    corpus = json.loads((raw / "corpus.json").read_text(encoding="utf-8"))
+    corpus = read_json(raw / "corpus.json")
     refuse_other_data(run, corpus, data)
     for role in results.ROLES:
         if not (run / "data" / role / "counts.json").is_file():
@@ -65,7 +64,7 @@ def refuse_other_data(run: Path, corpus: dict, data: str) -> None:
 def spent(run: Path, seconds: float) -> float:
     """Seconds of all starts together; a finished demo that is started again adds nothing worth telling."""
     note = run / "seconds.json"
-    before = json.loads(note.read_text())["seconds"] if note.is_file() else 0.0
+    before = read_json(note)["seconds"] if note.is_file() else 0.0
     write_json(note, {"seconds": before + seconds})
     return before + seconds
 

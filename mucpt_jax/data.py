@@ -190,7 +190,8 @@ def batches(dataset: grain.MapDataset, cfg: Config, local_rows: list[int], start
 
     def read(step: int) -> dict[str, np.ndarray]:
         rows = [dataset[step * cfg.data.batch_rows + i] for i in local_rows]
-        return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+        # `row` says where a row came from; describe_row finds it again, the device has no use for it.
+        return {name: np.stack([row[name] for row in rows]) for name in rows[0] if name != "row"}
 
     steps = grain.MapDataset.range(start, cfg.optimizer.steps).map(read)
     threads = cfg.data.read_threads

@@ -37,10 +37,10 @@ def evaluate(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
         )
     if jax.process_index() == 0:
         workdir.mkdir(parents=True, exist_ok=True)
-        records.write_json(workdir / "evaluate.json", result)
         if questions:
             lines = [json.dumps(p, ensure_ascii=False) + "\n" for p in predictions]
             (workdir / "predictions.jsonl").write_text("".join(lines), encoding="utf-8")
+        records.write_json(workdir / "evaluate.json", result)  # last: where it stands, all stands
 
 
 def heldout_loss(params: dict, cfg: Config, mesh) -> dict[str, dict]:

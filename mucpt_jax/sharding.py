@@ -113,9 +113,9 @@ def local_rows(mesh: Mesh, rows: int) -> list[int]:
     return sorted({i for (part,) in index for i in range(*part.indices(rows))})
 
 
-def constrain(x: jax.Array, *spec) -> jax.Array:
+def constrain(x: jax.Array, *axes) -> jax.Array:
     """Pins an array inside jit to the current mesh; without one (plain CPU tests) it does nothing."""
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty:
         return x
-    return jax.lax.with_sharding_constraint(x, fit(P(*spec), x.shape, mesh))
+    return jax.lax.with_sharding_constraint(x, fit(P(*axes), x.shape, mesh))

@@ -44,7 +44,7 @@ def train(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
     with metrics.log(workdir, start) as write:
         pending = None  # metrics of the step still running: the host prepares the next one meanwhile
         for step in range(start + 1, cfg.optimizer.steps + 1):
-            batch = sharding.to_global(without_row_numbers(next(batches)), mesh, cfg.data.batch_rows)
+            batch = sharding.to_global(next(batches), mesh, cfg.data.batch_rows)
             state, values = step_fn(state, batch)
             if pending:
                 report(pending, cfg, sources, rows, clock, write, workdir)
@@ -131,11 +131,6 @@ def token_metrics(nll_BT: Array, weight_BT: Array, batch: dict, num_sources: int
     }
     values = {name: jnp.zeros(num_sources, x.dtype).at[batch["source"]].add(x) for name, x in sums_B.items()}
     return values | {"max_weight": weight_BT.max(), "row_nll": sums_B["weighted_nll"]}
-
-
-def without_row_numbers(batch: dict) -> dict:
-    """`row` says where a row came from; the host can find it again, the device has no use for it."""
-    return {name: x for name, x in batch.items() if name != "row"}
 
 
 class Clock:
