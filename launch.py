@@ -15,7 +15,7 @@ from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import config_flags
 
-from mucpt_jax import config, records
+from mucpt_jax import checks, config, records
 from mucpt_jax.records import UserError
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file; FILE:ARGUMENT passes an argument.")
@@ -26,7 +26,7 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; default runs
 def parse(argv: list[str]) -> list[str]:
     """absl's parser, with the nearest key named where one is misspelt."""
     try:
-        config.check_overrides(argv)
+        checks.check_overrides(argv)
         rest = flags.FLAGS(argv)
         if rest[1:]:
             raise UserError(f"{rest[1]!r} is no flag; did you mean --{rest[1].lstrip('-')}?")
@@ -35,9 +35,9 @@ def parse(argv: list[str]) -> list[str]:
         _ = flags.FLAGS.config.to_dict  # a file that cannot be loaded says so only when it is used
         return rest
     except (flags.Error, UserError, AttributeError, OSError) as error:
-        sys.exit(f"error: {config.explain(error)}")
+        sys.exit(f"error: {checks.explain(error)}")
     except Exception as error:  # whatever the config file raised
-        sys.exit(f"error: {config.explain(error)} ({type(error).__name__} in the config file)")
+        sys.exit(f"error: {checks.explain(error)} ({type(error).__name__} in the config file)")
 
 
 def default_workdir() -> str:
@@ -49,7 +49,7 @@ def default_workdir() -> str:
 
 def main(_) -> None:
     try:
-        cfg = config.build(_CONFIG.value)
+        cfg = checks.build(_CONFIG.value)
         run(cfg, Path(_WORKDIR.value or default_workdir()))
     except (UserError, OSError) as error:  # OSError: a full disk, a folder that may not be written
         sys.exit(f"error: {error}")

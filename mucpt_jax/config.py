@@ -1,13 +1,12 @@
 """Every knob of the device jobs, with its default, unit and meaning.  Plain Python: no jax here.
 
 A file in configs/ starts from `default(model)` and changes a few keys; the command line changes a few more
-(`--config.loss.alpha=2`); `build` turns the result into frozen dataclasses after checking all of it.
+(`--config.loss.alpha=2`); `checks.build` turns the result into frozen dataclasses after checking all of it.
 """
 
 import dataclasses
 import difflib
 import functools
-import re
 import types
 import typing
 from dataclasses import dataclass, field
@@ -182,17 +181,24 @@ def to_config_dict(value) -> ConfigDict:
     return result.lock()
 
 
-def build(values: ConfigDict) -> Config:
-    """ConfigDict -> checked Config.  Raises UserError in one sentence; touches no device and no file."""
-    config = from_dict(Config, values.to_dict())
-    check(config)
-    return config
-
-
 def from_dict(kind: type, values: dict):
     hints = typing.get_type_hints(kind)
     inner = {k: from_dict(hints[k], v) for k, v in values.items() if dataclasses.is_dataclass(hints[k])}
     return kind(**(values | inner))
+
+
+def keys(kind: type = Config, prefix: str = "") -> list[str]:
+    """Dotted names of all knobs: "loss.alpha", ..."""
+    found = []
+    for name, hint in typing.get_type_hints(kind).items():
+        inner = keys(hint, f"{prefix}{name}.") if dataclasses.is_dataclass(hint) else []
+        found += inner or [prefix + name]
+    return found
+
+
+def value_of(config: Config, key: str):
+    """Value of a dotted key."""
+    return functools.reduce(getattr, key.split("."), config)
 
 
 def describe(values: dict) -> str:
@@ -205,146 +211,8 @@ def describe(values: dict) -> str:
     return "\n".join(lines)
 
 
-def keys(kind: type = Config, prefix: str = "") -> list[str]:
-    """Dotted names of all knobs: "loss.alpha", ..."""
-    found = []
-    for name, hint in typing.get_type_hints(kind).items():
-        inner = keys(hint, f"{prefix}{name}.") if dataclasses.is_dataclass(hint) else []
-        found += inner or [prefix + name]
-    return found
-
-
 def nearest(word: str, among) -> str:
     """'did you mean ...?', or all there is when nothing is near."""
     among = list(among)
     close = difflib.get_close_matches(word, among, 1, 0.5)
     return f"did you mean {close[0]}?" if close else f"there is {', '.join(among)}"
-
-
-def check_overrides(argv: list[str]) -> None:
-    """Refuses `--config.loss.alfa=2` before anything else looks at it."""
-    sections = [f.name for f in dataclasses.fields(Config) if dataclasses.is_dataclass(f.type)]
-    for argument in argv:
-        match = re.match(r"--?config\.([\w.]+)", argument)
-        if match and match[1] not in keys() and match[1] not in sections:
-            near = nearest(match[1], keys())
-            raise UserError(f"--config.{match[1]}: there is no such key; {near}")
-
-
-def explain(error: Exception) -> str:
-    """The one sentence for what absl and ml_collections raise on a bad value, key or config file."""
-    told = " ".join(str(error).split())
-    if match := re.search(r"flag --config\.([\w.]+)=", told):
-        return f"{told}; {match[1]} is {value_of(Config(), match[1])!r} by default"
-    if match := re.search(r'Key "(\w+)" does not exist', told):
-        leaves = {key.rsplit(".", 1)[-1]: key for key in keys()}
-        close = difflib.get_close_matches(match[1], leaves, 1, 0.5)
-        way_out = f"did you mean {leaves[close[0]]}?" if close else "mucpt_jax/config.py has all keys"
-        return f"the config sets {match[1]}, there is no such key; {way_out}"
-    return told
-
-
-def value_of(config: Config, key: str):
-    """Value of a dotted key."""
-    return functools.reduce(getattr, key.split("."), config)
-
-
-def check(config: Config) -> None:
-    """Every inconsistency that can be seen without files and devices."""
-    for key, allowed in CHOICES.items():
-        value = value_of(config, key)
-        if value not in allowed:
-            raise UserError(f"{key}={value!r} is not one of {allowed}; {nearest(value, allowed)}")
-    check_ranges(config)
-    check_model(config.model, config.mesh)
-    check_batch(config)
-
-
-def check_ranges(config: Config) -> None:
-    loss, optimizer = config.loss, config.optimizer
-    cap = loss.max_weight is None or loss.max_weight >= loss.min_weight
-    rules = {
-        "loss.rm_floor must be > 0 nats: the weight is 1/floor where the RM is sure": loss.rm_floor > 0,
-        "loss.keep must be in (0, 1]: the share of domain tokens to train on": 0 < loss.keep <= 1,
-        "loss.alpha must be > 0; for general text alone leave data.domain empty": loss.alpha > 0,
-        "loss.chunk must be > 0 tokens": loss.chunk > 0,
-        "loss.mean_raw_weight must be > 0": loss.mean_raw_weight is None or loss.mean_raw_weight > 0,
-        "loss.min_weight must be >= 0": loss.min_weight >= 0,
-        "loss.max_weight must not be below loss.min_weight": cap,
-        "data.general_fraction must be in [0, 1]": 0 <= config.data.general_fraction <= 1,
-        "optimizer.peak_lr must be > 0": optimizer.peak_lr > 0,
-        "optimizer.clip_norm must be > 0": optimizer.clip_norm > 0,
-        "optimizer.eps must be > 0": optimizer.eps > 0,
-        "optimizer.b1 must be in [0, 1)": 0 <= optimizer.b1 < 1,
-        "optimizer.b2 must be in [0, 1)": 0 <= optimizer.b2 < 1,
-        "optimizer.weight_decay must be >= 0": optimizer.weight_decay >= 0,
-        "seed must be >= 0": config.seed >= 0,
-        "mesh.context must be >= 1": config.mesh.context >= 1,
-        "mesh.tensor must be >= 1": config.mesh.tensor >= 1,
-        "optimizer.final_lr must be in [0, peak_lr]": 0 <= optimizer.final_lr <= optimizer.peak_lr,
-        "optimizer.warmup_fraction must be in [0, 1): a share": 0 <= optimizer.warmup_fraction < 1,
-        "evaluate.prompt must hold {question}": "{question}" in config.evaluate.prompt,
-    }
-    for section in ("model", "data", "optimizer", "train", "score", "evaluate", "export"):
-        for name, value in vars(getattr(config, section)).items():
-            if type(value) is int:
-                rules[f"{section}.{name} must be > 0"] = value > 0
-    for sentence, fine in rules.items():
-        if not fine:
-            key, _, rest = sentence.partition(" ")
-            raise UserError(f"{key}={value_of(config, key)!r} {rest}")
-
-
-def check_model(model: Model, mesh: Mesh) -> None:
-    heads, kv, tensor = model.num_attention_heads, model.num_key_value_heads, mesh.tensor
-    if heads % kv:
-        raise UserError(
-            f"num_key_value_heads={kv} must divide num_attention_heads={heads} of {model.name}; "
-            f"use {max(d for d in divisors(heads) if d <= kv)}"
-        )
-    if model.head_dim % 2:
-        raise UserError(f"head_dim={model.head_dim} of {model.name} must be even: rotary turns pairs")
-    for name, size in (("num_key_value_heads", kv), ("vocab_size", model.vocab_size)):
-        if size % tensor:
-            fits = max(d for d in divisors(kv) if model.vocab_size % d == 0)
-            raise UserError(
-                f"mesh.tensor={tensor} does not divide {name}={size} of {model.name}; use tensor={fits} or less"
-            )
-
-
-def check_batch(config: Config) -> None:
-    mesh, data = config.mesh, config.data
-    sizes = {name: n for name, n in vars(mesh).items() if name != "distributed"}
-    if list(sizes.values()).count(-1) > 1 or any(n == 0 or n < -1 for n in sizes.values()):
-        raise UserError(f"mesh {sizes}: sizes must be >= 1, and at most one -1 (all remaining devices)")
-    if data.sequence_length % mesh.context:
-        raise UserError(
-            f"mesh.context={mesh.context} does not divide data.sequence_length={data.sequence_length}"
-        )
-    if data.sequence_length > config.model.max_position_embeddings:
-        raise UserError(
-            f"data.sequence_length={data.sequence_length} is longer than max_position_embeddings="
-            f"{config.model.max_position_embeddings} of {config.model.name}; use shorter rows"
-        )
-    if mesh.replica > 0 and mesh.fsdp > 0:  # else known only with the devices: see sharding.make_mesh
-        check_batch_rows(config, mesh.replica * mesh.fsdp)
-
-
-def check_batch_rows(config: Config, ways: int) -> None:
-    """`ways`: into how many parts the mesh splits a batch (replica * fsdp)."""
-    parts = ways * config.train.micro_batches
-    for key, rows, multiple in (
-        ("data.batch_rows", config.data.batch_rows, parts),
-        ("score.batch_rows", config.score.batch_rows, ways),
-        ("evaluate.batch_rows", config.evaluate.batch_rows, ways),
-    ):
-        if rows % multiple:
-            raise UserError(
-                f"{key}={rows} must be a multiple of {multiple} (mesh replica*fsdp={ways}"
-                f"{'' if multiple == ways else f', micro_batches={config.train.micro_batches}'}); "
-                f"use {max(1, round(rows / multiple)) * multiple}"
-            )
-
-
-def divisors(n: int) -> list[int]:
-    return [d for d in range(1, n + 1) if n % d == 0]

@@ -12,7 +12,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from mucpt_jax import config
+from mucpt_jax import checks, config
 from mucpt_jax.records import UserError
 
 AXES = ("replica", "fsdp", "context", "tensor")
@@ -42,7 +42,7 @@ def make_mesh(cfg: config.Config) -> Mesh:
             f"the mesh {named} needs {'a multiple of ' if -1 in sizes else ''}{fixed} devices, here are {devices} "
             f"({jax.devices()[0].device_kind}); start it on such machines, or try --config.mesh.fsdp=-1"
         )
-    config.check_batch_rows(cfg, sizes[0] * sizes[1])
+    checks.check_batch_rows(cfg, sizes[0] * sizes[1])
     return jax.make_mesh(sizes, AXES, axis_types=(jax.sharding.AxisType.Auto,) * len(AXES))
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mucpt_jax import config
+from mucpt_jax import checks, config
 from mucpt_jax.records import UserError
 
 ROOT = Path(__file__).parents[1]
@@ -33,12 +33,12 @@ def launch(*arguments: str) -> str:
 
 @pytest.mark.parametrize(("name", "argument"), SHIPPED)
 def test_every_shipped_config_is_consistent(name, argument):
-    cfg = config.build(values(name, argument))
+    cfg = checks.build(values(name, argument))
     assert cfg.loss.kind in (argument or "mucpt ntp").replace("base", "ntp").replace("reference", "ntp")
 
 
 def test_the_paper_run_is_two_epochs_of_40_billion_tokens():
-    cfg = config.build(values("qwen32b_mucpt"))
+    cfg = checks.build(values("qwen32b_mucpt"))
     tokens = cfg.optimizer.steps * cfg.data.batch_rows * cfg.data.sequence_length
     assert abs(tokens / 80e9 - 1) < 1e-4
     assert (cfg.optimizer.peak_lr, cfg.optimizer.final_lr, cfg.optimizer.warmup_fraction) == (
@@ -112,7 +112,7 @@ def test_an_inconsistent_config_is_refused(model, changes, sentence):
         section, name = key.split(".")
         c[section][name] = value
     with pytest.raises(UserError, match=sentence):
-        config.build(c)
+        checks.build(c)
 
 
 def test_an_unknown_model_names_the_nearest():
@@ -121,4 +121,4 @@ def test_an_unknown_model_names_the_nearest():
 
 
 def test_build_is_the_inverse_of_the_defaults():
-    assert config.build(config.default()) == config.Config()
+    assert checks.build(config.default()) == config.Config()

@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[1]
 JOBS = {"train", "score", "evaluate", "export"}
 PARTS = {"data", "checkpoint", "convert", "metrics", "optimizer", "generate", "judge"}
 ARRAYS = {"model", "attention", "losses", "sharding"}
-PLAIN = {"config", "records"}
+PLAIN = {"config", "checks", "records"}
 
 
 def imports(file: Path) -> set[str]:
