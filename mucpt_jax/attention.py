@@ -1,22 +1,122 @@
-"""Attention with documents kept apart.
+"""Causal attention with documents kept apart, by one of four backends with one meaning:
 
-B rows, T queries, S keys, H query heads, K kv heads, E head dim.
+    xla      every score at once, [B, H, T, T]: the oracle
+    chunked  the same for CHUNK queries at a time: memory linear in T, on any device
+    cudnn    cuDNN's flash attention (NVIDIA, bfloat16); segments enter as a bias [B, 1, T, T] over all heads
+    splash   the Pallas kernel for TPUs, T in multiples of 128; knows no context axis
+
+A mesh splits rows over (replica, fsdp), heads over tensor and queries over context; each device then works on
+what it holds, with the keys of whole rows.
+
+B rows, T tokens of a row, t queries, S keys, H query heads, K kv heads, E head dim.
 """
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
+from jax.experimental.pallas.ops.tpu import splash_attention
+from jax.sharding import PartitionSpec as P
+
+from mucpt_jax import chunks, sharding
+
+CHUNK = 512  # queries
+LANES = 128  # splash: its blocks are multiples of this
 
 
-def packed(q_BTHE: Array, k_BTKE: Array, v_BTKE: Array, segment_ids_BT: Array) -> Array:
-    """Causal attention inside each segment of a packed row -> [B, T, H, E].
+def packed(q_BTHE: Array, k_BTKE: Array, v_BTKE: Array, segment_ids_BT: Array, backend: str) -> Array:
+    """Causal attention inside each segment of packed rows -> [B, T, H, E].
 
     Padding (segment 0) attends to padding alone, so no softmax is empty; its outputs are never used.
     """
-    tokens = segment_ids_BT.shape[1]
-    same_BTT = segment_ids_BT[:, :, None] == segment_ids_BT[:, None, :]
-    causal_TT = jnp.tril(jnp.ones((tokens, tokens), bool))
-    return masked(q_BTHE, k_BTKE, v_BTKE, same_BTT & causal_TT[None])
+    mesh = jax.sharding.get_abstract_mesh()
+    context = 1 if mesh.empty else mesh.shape["context"]
+    if backend == "auto":
+        backend = best(jax.default_backend(), q_BTHE.dtype.name, q_BTHE.shape[1], context)
+    local = BACKENDS[backend]
+    if mesh.empty:
+        return local(q_BTHE, k_BTKE, v_BTKE, segment_ids_BT, segment_ids_BT, 0)
+
+    def on_one_device(q_BtHE, k_BSKE, v_BSKE, ids_Bt, ids_BS):
+        # With one device along context the first query is a plain 0: backends then know that t = S.
+        first = lax.axis_index("context") * ids_Bt.shape[1] if context > 1 else 0
+        return local(q_BtHE, k_BSKE, v_BSKE, ids_Bt, ids_BS, first)
+
+    rows = ("replica", "fsdp")
+    arrays = (q_BTHE, k_BTKE, v_BTKE, segment_ids_BT, segment_ids_BT)
+    queries, keys = P(rows, "context", "tensor", None), P(rows, None, "tensor", None)
+    wanted = (queries, keys, keys, P(rows, "context"), P(rows, None))
+    specs = tuple(sharding.fit(s, x.shape, mesh) for s, x in zip(wanted, arrays, strict=True))
+    return jax.shard_map(on_one_device, in_specs=specs, out_specs=specs[0], check_vma=False)(*arrays)
+
+
+def best(platform: str, dtype: str, tokens: int, context: int) -> str:
+    """What `auto` stands for: the device's own kernel where it can, else what needs little memory."""
+    if platform == "gpu" and dtype == "bfloat16" and tokens % 2 == 0:
+        return "cudnn"
+    if platform == "tpu" and tokens % LANES == 0 and context == 1:
+        return "splash"
+    return "xla" if tokens <= 2 * CHUNK else "chunked"
+
+
+def same_segment(ids_Bt: Array, ids_BS: Array) -> Array:
+    return ids_Bt[:, :, None] == ids_BS[:, None, :]
+
+
+def not_later(queries: int, keys: int, first) -> Array:
+    """bool [t, S]: is key s not after query first + t?"""
+    return jnp.arange(keys)[None, :] <= first + jnp.arange(queries)[:, None]
+
+
+def xla(q_BtHE, k_BSKE, v_BSKE, ids_Bt, ids_BS, first) -> Array:
+    causal_tS = not_later(ids_Bt.shape[1], ids_BS.shape[1], first)
+    return masked(q_BtHE, k_BSKE, v_BSKE, same_segment(ids_Bt, ids_BS) & causal_tS[None])
+
+
+def chunked(q_BtHE, k_BSKE, v_BSKE, ids_Bt, ids_BS, first) -> Array:
+    @jax.checkpoint  # else the backward pass would keep the scores of all chunks
+    def one_chunk(part):
+        q_BcHE, ids_Bc, start = part
+        return xla(q_BcHE, k_BSKE, v_BSKE, ids_Bc, ids_BS, start)
+
+    q_nBcHE, ids_nBc = chunks.split(q_BtHE, CHUNK), chunks.split(ids_Bt, CHUNK)
+    starts_n = first + jnp.arange(len(q_nBcHE)) * ids_nBc.shape[2]
+    return chunks.join(lax.map(one_chunk, (q_nBcHE, ids_nBc, starts_n)), q_BtHE.shape[1])
+
+
+def cudnn(q_BtHE, k_BSKE, v_BSKE, ids_Bt, ids_BS, first) -> Array:
+    """cuDNN skips what lies above its own causal mask, which starts at query 0; elsewhere the bias says it all."""
+    whole = isinstance(first, int)
+    mask_BtS = same_segment(ids_Bt, ids_BS)
+    if not whole:
+        mask_BtS &= not_later(ids_Bt.shape[1], ids_BS.shape[1], first)[None]
+    return jax.nn.dot_product_attention(
+        q_BtHE, k_BSKE, v_BSKE, mask=mask_BtS[:, None], is_causal=whole, implementation="cudnn"
+    )
+
+
+def splash(q_BtHE, k_BSKE, v_BSKE, ids_Bt, ids_BS, first) -> Array:
+    assert isinstance(first, int), "splash knows no context axis: checks.py refuses it"
+    _, tokens, heads, head_dim = q_BtHE.shape
+    causal = splash_attention.MultiHeadMask([splash_attention.CausalMask((tokens, tokens))] * heads)
+    block = max(n for n in (512, 256, LANES) if tokens % n == 0)
+    blocks = splash_attention.BlockSizes(
+        block_q=block, block_kv=block, block_kv_compute=block,
+        block_q_dkv=block, block_kv_dkv=block, block_kv_dkv_compute=block,
+        block_q_dq=block, block_kv_dq=block,
+    )  # fmt: skip
+    kernel = splash_attention.make_splash_mha(
+        causal, head_shards=1, q_seq_shards=1, block_sizes=blocks, interpret=jax.default_backend() != "tpu"
+    )
+
+    def one_row(q_THE, k_TKE, v_TKE, ids_T):
+        ids = splash_attention.SegmentIds(ids_T, ids_T)
+        q_HTE = (q_THE * head_dim**-0.5).astype(q_THE.dtype).swapaxes(0, 1)  # the kernel does not scale
+        return kernel(q_HTE, k_TKE.swapaxes(0, 1), v_TKE.swapaxes(0, 1), segment_ids=ids).swapaxes(0, 1)
+
+    return jax.vmap(one_row)(q_BtHE, k_BSKE, v_BSKE, ids_BS.astype(jnp.int32))
+
+
+BACKENDS = {"xla": xla, "chunked": chunked, "cudnn": cudnn, "splash": splash}
 
 
 def masked(q_BTHE: Array, k_BSKE: Array, v_BSKE: Array, mask_BTS: Array) -> Array:

@@ -6,7 +6,7 @@ import re
 
 from ml_collections import ConfigDict
 
-from mucpt_jax.config import CHOICES, Config, Mesh, Model, from_dict, keys, nearest, value_of
+from mucpt_jax.config import AXES, CHOICES, Config, Mesh, Model, from_dict, keys, nearest, value_of
 from mucpt_jax.records import UserError
 
 
@@ -29,7 +29,7 @@ def check(config: Config) -> None:
 
 
 def check_ranges(config: Config) -> None:
-    loss, optimizer = config.loss, config.optimizer
+    loss, optimizer, train = config.loss, config.optimizer, config.train
     cap = loss.max_weight is None or loss.max_weight >= loss.min_weight
     rules = {
         "loss.rm_floor must be > 0 nats: the weight is 1/floor where the RM is sure": loss.rm_floor > 0,
@@ -52,8 +52,13 @@ def check_ranges(config: Config) -> None:
         "optimizer.final_lr must be in [0, peak_lr]": 0 <= optimizer.final_lr <= optimizer.peak_lr,
         "optimizer.warmup_fraction must be in [0, 1): a share": 0 <= optimizer.warmup_fraction < 1,
         "evaluate.prompt must hold {question}": "{question}" in config.evaluate.prompt,
+        "mesh.peak_tflops must be > 0": config.mesh.peak_tflops is None or config.mesh.peak_tflops > 0,
+        "train.watchdog must be 0 or >= 2 medians of a step": train.watchdog == 0 or train.watchdog >= 2,
+        "train.watchdog_seconds must be > 0": train.watchdog_seconds > 0,
+        "train.spike must be > 0 nats": train.spike is None or train.spike > 0,
+        "plan.mfu must be in (0, 1]: a share of the peak": 0 < config.plan.mfu <= 1,
     }
-    for section in ("model", "data", "optimizer", "train", "score", "evaluate", "export"):
+    for section in ("model", "data", "optimizer", "train", "score", "evaluate", "export", "plan"):
         for name, value in vars(getattr(config, section)).items():
             if type(value) is int:
                 rules[f"{section}.{name} must be > 0"] = value > 0
@@ -72,17 +77,17 @@ def check_model(model: Model, mesh: Mesh) -> None:
         )
     if model.head_dim % 2:
         raise UserError(f"head_dim={model.head_dim} of {model.name} must be even: rotary turns pairs")
-    for name, size in (("num_key_value_heads", kv), ("vocab_size", model.vocab_size)):
+    for name, size in (("num_key_value_heads", kv), ("intermediate_size", model.intermediate_size)):
         if size % tensor:
-            fits = max(d for d in divisors(kv) if model.vocab_size % d == 0)
+            fits = max(d for d in divisors(kv) if d <= tensor and model.intermediate_size % d == 0)
             raise UserError(
-                f"mesh.tensor={tensor} does not divide {name}={size} of {model.name}; use tensor={fits} or less"
+                f"mesh.tensor={tensor} does not divide {name}={size} of {model.name}; use tensor={fits}"
             )
 
 
 def check_batch(config: Config) -> None:
     mesh, data = config.mesh, config.data
-    sizes = {name: n for name, n in vars(mesh).items() if name != "distributed"}
+    sizes = {axis: getattr(mesh, axis) for axis in AXES}
     if list(sizes.values()).count(-1) > 1 or any(n == 0 or n < -1 for n in sizes.values()):
         raise UserError(f"mesh {sizes}: sizes must be >= 1, and at most one -1 (all remaining devices)")
     if data.sequence_length % mesh.context:
@@ -94,8 +99,20 @@ def check_batch(config: Config) -> None:
             f"data.sequence_length={data.sequence_length} is longer than max_position_embeddings="
             f"{config.model.max_position_embeddings} of {config.model.name}; use shorter rows"
         )
-    if mesh.replica > 0 and mesh.fsdp > 0:  # else known only with the devices: see sharding.make_mesh
-        check_batch_rows(config, mesh.replica * mesh.fsdp)
+    if -1 not in sizes.values():  # else known only with the devices: see sharding.make_mesh
+        check_mesh(config, sizes)
+
+
+def check_mesh(config: Config, sizes: dict[str, int]) -> None:
+    """Devices per axis, all known: does every array divide?"""
+    check_batch_rows(config, sizes["replica"] * sizes["fsdp"])
+    model, ways, tensor = config.model, sizes["fsdp"] * sizes["tensor"], sizes["tensor"]
+    if model.hidden_size % ways:
+        fits = max((d for d in divisors(model.hidden_size) if d <= ways and d % tensor == 0), default=tensor)
+        raise UserError(
+            f"mesh fsdp*tensor={ways} does not divide hidden_size={model.hidden_size} of {model.name}: its state would "
+            f"lie whole on every device; use fsdp={fits // tensor} and more of replica or context"
+        )
 
 
 def check_batch_rows(config: Config, ways: int) -> None:

@@ -74,6 +74,8 @@ class Optimizer:
     eps: float = 1e-8  # AdamW: added to the root
     weight_decay: float = 0.1  # matrices only: not on norms and biases
     clip_norm: float = 1.0  # global gradient norm
+    moments_dtype: str = "float32"  # how the two moments are kept: float32 | bfloat16; updates are float32
+    offload: bool = False  # keep the moments in the host's memory, on the device only during the update
 
 
 @dataclass(frozen=True)
@@ -85,16 +87,24 @@ class Mesh:
     context: int = 1  # splits the tokens of a row
     tensor: int = 1  # splits heads, MLP and vocabulary; at most num_key_value_heads
     distributed: bool = False  # several hosts: call jax.distributed.initialize()
+    peak_tflops: float | None = None  # of one device, dense bfloat16; for MFU where its kind is not known
 
 
 @dataclass(frozen=True)
 class Train:
     micro_batches: int = 1  # gradient accumulation: parts of a step's batch that are run one after another
     compute_dtype: str = "bfloat16"  # bfloat16 | float32; parameters are float32
-    remat: str = "full"  # what the backward pass recomputes: full | dots | none
+    remat: str = "full"  # what the backward pass recomputes: full | attention | dots | none, see model.py
+    attention: str = "auto"  # xla | chunked | cudnn | splash; auto takes the device's own, see attention.py
     log_every: int = 10  # steps
     checkpoint_every: int = 500  # steps
     keep_checkpoints: int = 2  # the newest ones
+    on_bad_step: str = "stop"  # a loss or gradient that is not finite, or a spike: stop | skip (no update)
+    spike: float | None = None  # nats; a loss so far above the mean of the last steps is a bad step
+    watchdog: float = 20.0  # abort with stack traces when no step ends in so many medians; 0 never
+    watchdog_seconds: float = 600.0  # but never sooner; the first step may take six times as long
+    profile_step: int | None = None  # first step of a profiler window, written to WORKDIR/profile
+    profile_steps: int = 3  # length of that window
 
 
 @dataclass(frozen=True)
@@ -123,6 +133,17 @@ class Export:
 
 
 @dataclass(frozen=True)
+class Plan:
+    """What to expect before renting: --job=plan compiles the train step for devices that are not here."""
+
+    accelerator: str = "H20"  # H20 | H100 | H200 | A100 | v5e | v5p | v6e: memory and peak
+    devices: int | None = None  # how many, where the mesh has a -1
+    mfu: float = 0.4  # share of the peak (model FLOPs, causal) that the step time is predicted with
+    search: bool = False  # compile meshes x remat x micro-batches too and print a table, best first
+    topology: str | None = None  # compile for a TPU by libtpu, e.g. v5p:4x8x8 (pip install libtpu)
+
+
+@dataclass(frozen=True)
 class Config:
     seed: int = 0  # initialisation and shuffling
     tokenizer: str | None = None  # Hugging Face tokenizer folder; default: the one of init_from
@@ -136,6 +157,7 @@ class Config:
     score: Score = field(default_factory=Score)
     evaluate: Evaluate = field(default_factory=Evaluate)
     export: Export = field(default_factory=Export)
+    plan: Plan = field(default_factory=Plan)
 
 
 # Sizes of the released base models (their config.json files on the Hugging Face hub).
@@ -152,11 +174,16 @@ QWEN = [  # vocab    D      F      layers heads kv head_dim  theta eps   tied   
 # fmt: on
 TINY = [Model(), Model("nano", hidden_size=32, intermediate_size=64, head_dim=8)]
 MODELS = {model.name: model for model in TINY + [Model(f"qwen2.5-{size}", *rest) for size, *rest in QWEN]}
+AXES = ("replica", "fsdp", "context", "tensor")  # of the mesh; their sizes stand in Mesh
 CHOICES = {
     "loss.kind": ("ntp", "rho1", "mucpt"),
     "loss.weight_norm": ("none", "corpus_mean_one"),
     "train.compute_dtype": ("bfloat16", "float32"),
-    "train.remat": ("full", "dots", "none"),
+    "train.remat": ("full", "attention", "dots", "none"),
+    "train.attention": ("auto", "xla", "chunked", "cudnn", "splash"),
+    "train.on_bad_step": ("stop", "skip"),
+    "optimizer.moments_dtype": ("float32", "bfloat16"),
+    "plan.accelerator": ("H20", "H100", "H200", "A100", "v5e", "v5p", "v6e"),
     "export.dtype": ("bfloat16", "float32"),
 }
 

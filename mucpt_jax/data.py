@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import grain
+import jax
 import numpy as np
 
-from mucpt_jax import records
+from mucpt_jax import records, sharding
 from mucpt_jax.config import Config, Loss
 from mucpt_jax.records import UserError
 
@@ -196,6 +197,16 @@ def batches(dataset: grain.MapDataset, cfg: Config, local_rows: list[int], start
     steps = grain.MapDataset.range(start, cfg.optimizer.steps).map(read)
     threads = cfg.data.read_threads
     return iter(steps.to_iter_dataset(grain.ReadOptions(threads, prefetch_buffer_size=threads)))
+
+
+def abstract_batch(cfg: Config, mesh: jax.sharding.Mesh) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes, dtypes and shardings of a step's batch."""
+    rows, tokens = cfg.data.batch_rows, cfg.data.sequence_length + 1
+    arrays = {"tokens": np.int32, "segment_ids": np.uint16, "rm_nll": np.float16}
+    shapes = {name: ((rows, tokens), dtype) for name, dtype in arrays.items()}
+    shapes |= {"source": ((rows,), np.int32), "is_domain": ((rows,), bool)}
+    place = sharding.batch_sharding(mesh)
+    return {name: jax.ShapeDtypeStruct(*shape, sharding=place) for name, shape in shapes.items()}
 
 
 def in_batches(rows: Iterator[dict], size: int) -> Iterator[tuple[dict, int]]:

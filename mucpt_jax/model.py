@@ -13,13 +13,19 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array, lax
+from jax.ad_checkpoint import checkpoint_name
 
 from mucpt_jax import attention
-from mucpt_jax.config import Model
+from mucpt_jax.config import Model, Train
 from mucpt_jax.sharding import constrain
 
+# What the backward pass finds in memory, in growing order.  By name: q, k, v and the output of attention, so that only
+# the MLP (and inside cuDNN or splash the scores) are computed again; dots: the output of every matrix product.
 REMAT = {
     "full": jax.checkpoint,
+    "attention": functools.partial(
+        jax.checkpoint, policy=jax.checkpoint_policies.save_only_these_names("attention")
+    ),
     "dots": functools.partial(
         jax.checkpoint, policy=jax.checkpoint_policies.dots_with_no_batch_dims_saveable
     ),
@@ -38,10 +44,11 @@ class Attention(nnx.Module):
 
     def __call__(self, x_BTD: Array, rotary: tuple, attend: Callable, cache):
         heads = (*x_BTD.shape[:2], -1, self.head_dim)
-        q_BTHE = rotate(self.q_proj(x_BTD).reshape(heads), rotary)
-        k_BTKE = rotate(self.k_proj(x_BTD).reshape(heads), rotary)
-        v_BTKE = self.v_proj(x_BTD).reshape(heads)
+        q_BTHE = checkpoint_name(rotate(self.q_proj(x_BTD).reshape(heads), rotary), "attention")
+        k_BTKE = checkpoint_name(rotate(self.k_proj(x_BTD).reshape(heads), rotary), "attention")
+        v_BTKE = checkpoint_name(self.v_proj(x_BTD).reshape(heads), "attention")
         out_BTHE, cache = attend(q_BTHE, k_BTKE, v_BTKE, cache)
+        out_BTHE = checkpoint_name(out_BTHE, "attention")
         return self.o_proj(out_BTHE.reshape(*x_BTD.shape[:2], -1)), cache
 
 
@@ -142,17 +149,15 @@ def cast(params: dict, dtype: str) -> dict:
     return jax.tree.map(lambda p: p.astype(dtype), params)
 
 
-def hidden(
-    params: dict, tokens_BT: Array, segment_ids_BT: Array, cfg: Model, dtype: str, remat: str
-) -> Array:
+def hidden(params: dict, tokens_BT: Array, segment_ids_BT: Array, cfg: Model, run: Train) -> Array:
     """Packed rows -> hidden [B, T, D]; no token sees another segment."""
 
     def attend(q, k, v, cache):
-        return attention.packed(q, k, v, segment_ids_BT), cache
+        return attention.packed(q, k, v, segment_ids_BT, run.attention), cache
 
-    decoder = nnx.merge(graph(cfg, dtype), cast(params, dtype))
+    decoder = nnx.merge(graph(cfg, run.compute_dtype), cast(params, run.compute_dtype))
     rotary = rotary_angles(segment_positions(segment_ids_BT), cfg)
-    return decoder(tokens_BT, rotary, attend, None, remat)[0]
+    return decoder(tokens_BT, rotary, attend, None, run.remat)[0]
 
 
 def decode(params: dict, tokens_BT: Array, positions_BT: Array, cache: tuple, index: Array,

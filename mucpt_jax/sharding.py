@@ -13,9 +13,8 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from mucpt_jax import checks, config
+from mucpt_jax.config import AXES
 from mucpt_jax.records import UserError
-
-AXES = ("replica", "fsdp", "context", "tensor")
 
 # Parameter path -> spec, first match wins.  Layer parameters have the layers as their first dim.
 RULES = [
@@ -30,20 +29,21 @@ RULES = [
 ]
 
 
-def make_mesh(cfg: config.Config) -> Mesh:
-    """The mesh of the config over all devices; -1 takes what remains."""
+def make_mesh(cfg: config.Config, on: list[jax.Device] | None = None) -> Mesh:
+    """The mesh of the config over all devices (or those of `on`); -1 takes what remains."""
+    on = on or jax.devices()
     sizes = [getattr(cfg.mesh, axis) for axis in AXES]
     named = " ".join(f"{axis}={size}" for axis, size in zip(AXES, sizes, strict=True))
-    devices, fixed = jax.device_count(), math.prod(s for s in sizes if s > 0)
+    devices, fixed = len(on), math.prod(s for s in sizes if s > 0)
     if -1 in sizes and devices % fixed == 0:
         sizes[sizes.index(-1)] = devices // fixed
     if math.prod(sizes) != devices:
         raise UserError(
             f"the mesh {named} needs {'a multiple of ' if -1 in sizes else ''}{fixed} devices, here are {devices} "
-            f"({jax.devices()[0].device_kind}); start it on such machines, or try --config.mesh.fsdp=-1"
+            f"({on[0].device_kind}); start it on such machines, or try --config.mesh.fsdp=-1"
         )
-    checks.check_batch_rows(cfg, sizes[0] * sizes[1])
-    return jax.make_mesh(sizes, AXES, axis_types=(jax.sharding.AxisType.Auto,) * len(AXES))
+    checks.check_mesh(cfg, dict(zip(AXES, sizes, strict=True)))
+    return jax.make_mesh(sizes, AXES, axis_types=(jax.sharding.AxisType.Auto,) * len(AXES), devices=on)
 
 
 def path_name(path: tuple) -> str:

@@ -34,11 +34,7 @@ def train(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
     if jax.process_index() == 0:
         records.write_json(workdir / "config.json", dataclasses.asdict(cfg))
 
-    step_fn = jax.jit(
-        functools.partial(train_step, cfg=cfg, tx=tx, num_sources=len(sources)),
-        donate_argnums=0,
-        out_shardings=(jax.tree.map(lambda x: x.sharding, state), sharding.replicated(mesh)),
-    )
+    step_fn = jitted_step(cfg, tx, mesh, len(sources))
     batches = data.batches(rows, cfg, sharding.local_rows(mesh, cfg.data.batch_rows), start)
     clock = Clock(start)
     with metrics.log(workdir, start) as write:
@@ -60,8 +56,7 @@ def train(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
 
 def start_state(cfg, tx, mesh, ckpt, identity) -> tuple[int, tuple]:
     """(steps done, (params, opt_state)); the order of sources stands in checkpoint.py."""
-    shapes = jax.eval_shape(lambda: (p := model.init(cfg.model, jax.random.key(0)), tx.init(p)))
-    abstract = sharding.with_shardings(shapes, mesh)
+    abstract = abstract_state(cfg, tx, mesh)
     restored = checkpoint.restore(ckpt, abstract, cfg, identity)
     if restored:
         logging.info("going on from %s/%d", ckpt.directory, restored[0])
@@ -69,6 +64,19 @@ def start_state(cfg, tx, mesh, ckpt, identity) -> tuple[int, tuple]:
     params = checkpoint.initial_params(cfg, mesh)
     shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract[1])
     return 0, (params, jax.jit(tx.init, out_shardings=shardings)(params))
+
+
+def abstract_state(cfg: Config, tx: optax.GradientTransformation, mesh: jax.sharding.Mesh) -> tuple:
+    """Shapes, dtypes and shardings of (params, opt_state); nothing is allocated."""
+    shapes = jax.eval_shape(lambda: (p := model.init(cfg.model, jax.random.key(0)), tx.init(p)))
+    return sharding.with_shardings(shapes, mesh)
+
+
+def jitted_step(cfg: Config, tx: optax.GradientTransformation, mesh: jax.sharding.Mesh, num_sources: int):
+    """(state, batch) -> (state, metrics), compiled; the old state's memory is given to the new one."""
+    placed = jax.tree.map(lambda leaf: leaf.sharding, abstract_state(cfg, tx, mesh))
+    step = functools.partial(train_step, cfg=cfg, tx=tx, num_sources=num_sources)
+    return jax.jit(step, donate_argnums=0, out_shardings=(placed, sharding.replicated(mesh)))
 
 
 def train_step(state: tuple, batch: dict, *, cfg: Config, tx: optax.GradientTransformation,

@@ -8,7 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 JOBS = {"train", "score", "evaluate", "export"}
 PARTS = {"data", "checkpoint", "convert", "metrics", "optimizer", "generate", "judge"}
-ARRAYS = {"model", "attention", "losses", "sharding"}
+ARRAYS = {"model", "attention", "chunks", "losses", "sharding"}
 PLAIN = {"config", "checks", "records"}
 
 

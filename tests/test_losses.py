@@ -1,11 +1,14 @@
 import dataclasses
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import VOCAB, T, random_row, small_config
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from mucpt_jax import losses, model, sharding, train
 from mucpt_jax.config import Loss
@@ -74,6 +77,22 @@ def test_no_array_of_all_logits_is_ever_made():
     text = jax.jit(grad).lower(hidden, unembed).as_text()
     assert f"2x16x{VOCAB}xf32" in text
     assert f"2x64x{VOCAB}" not in text and f"4x2x16x{VOCAB}" not in text
+
+
+def test_the_head_is_gathered_once_and_its_gradient_summed_once():
+    """On fsdp=8 nothing of the head's size may move inside the loop over chunks."""
+    mesh = sharding.make_mesh(small_config(mesh={"fsdp": 8}))
+    rows = NamedSharding(mesh, P("fsdp"))
+    hidden = jax.ShapeDtypeStruct((8, 64, 32), jnp.float32, sharding=rows)
+    targets = jax.ShapeDtypeStruct((8, 64), jnp.int32, sharding=rows)
+    head = jax.ShapeDtypeStruct((32, 1024), jnp.float32, sharding=rows)
+    with jax.set_mesh(mesh):
+        grad = jax.grad(lambda h, w, t: losses.token_nll(h, w, t, 8).sum(), (0, 1))
+        text = jax.jit(grad, out_shardings=(rows, rows)).lower(hidden, head, targets).compile().as_text()
+    bodies = re.findall(r"^%?\S*(?:while_body|region|body)\S* \(.*?^}", text, re.M | re.S)
+    moves = re.compile(r"= \S*\[(\d+),1024\]\S* (all-gather|all-reduce|reduce-scatter)\(")
+    assert len(moves.findall(text)) <= 3  # gathered in the forward and in the backward pass, reduced once
+    assert bodies and not any(moves.search(body) for body in bodies)
 
 
 def test_a_certain_token_has_zero_loss_and_zero_gradient():
@@ -205,20 +224,25 @@ def test_one_step_lowers_the_loss_and_the_loss_is_not_negative():
 
 
 MESHES = {
-    "ntp": [{"replica": 4, "fsdp": 2}],
+    "ntp": [{"replica": 4, "fsdp": 2}, {"fsdp": 2, "context": 4}],
     "rho1": [{"fsdp": 8}, {"replica": 2, "fsdp": 2, "tensor": 2}],
     "mucpt": [
         {"fsdp": 8},
+        {"fsdp": 1, "tensor": 8},
         {"replica": 8, "fsdp": 1},
         {"fsdp": 4, "tensor": 2},
-        {"replica": 2, "fsdp": 2, "context": 2},
+        {"replica": 2, "fsdp": 2, "tensor": 2},
+        {"fsdp": 2, "context": 2, "tensor": 2},
     ],
 }
+HEADS = {"num_attention_heads": 8, "num_key_value_heads": 8, "head_dim": 4}  # eight ways along tensor
 
 
 @pytest.mark.parametrize("kind", MESHES)
 def test_eight_devices_and_micro_batches_equal_the_plain_step(kind):
-    cfg, batch = small_config(loss={"kind": kind}), batch_of()
+    cfg, batch = small_config(loss={"kind": kind, "chunk": 5}), batch_of()
+    cfg = dataclasses.replace(cfg, model=dataclasses.replace(cfg.model, **HEADS))
+    assert VOCAB % 2  # tensor never divides the vocabulary: the head is filled up
     plain = loss_and_grads(cfg, batch)
     accumulated = dataclasses.replace(cfg, train=dataclasses.replace(cfg.train, micro_batches=4))
     assert_close(loss_and_grads(accumulated, batch), plain, 1e-6)

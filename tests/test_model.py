@@ -7,6 +7,7 @@ import pytest
 from conftest import VOCAB, T, one_device_mesh, random_row, small_config
 
 from mucpt_jax import convert, generate, losses, model, sharding
+from mucpt_jax.config import Train
 
 GOLDEN = Path(__file__).parent / "data"
 
@@ -19,7 +20,7 @@ def golden(name: str):
 
 
 def logits_of(params, tokens, segment_ids, cfg, remat="none"):
-    hidden = model.hidden(params, tokens, segment_ids, cfg, "float32", remat)
+    hidden = model.hidden(params, tokens, segment_ids, cfg, Train(compute_dtype="float32", remat=remat))
     return jnp.einsum("BTD,DV->BTV", hidden, model.unembed(params))
 
 
@@ -103,14 +104,14 @@ def test_no_token_sees_the_next_or_the_previous_document():
     assert np.flatnonzero(rows).tolist() == [12]
 
 
-@pytest.mark.parametrize("remat", ["full", "dots"])
+@pytest.mark.parametrize("remat", ["full", "attention", "dots"])
 def test_recomputation_changes_no_gradient(remat):
     tokens, segments = np.arange(16)[None] % VOCAB, np.ones((1, 16), np.int32)
     cfg = small_config().model
     params = model.init(cfg, jax.random.key(0))
 
     def loss(params, remat):
-        return model.hidden(params, tokens, segments, cfg, "float32", remat).std()
+        return model.hidden(params, tokens, segments, cfg, Train(compute_dtype="float32", remat=remat)).std()
 
     plain, found = jax.grad(loss)(params, "none"), jax.grad(loss)(params, remat)
     for a, b in zip(jax.tree.leaves(plain), jax.tree.leaves(found), strict=True):

@@ -121,7 +121,7 @@ def test_shards_that_no_score_job_wrote_are_not_taken_for_scores(tmp_path, rm):
 def test_the_head_is_float32_where_the_layers_are_bfloat16(tmp_path, rm):
     cfg = config_of(tmp_path, train={"compute_dtype": "bfloat16"})
     batch = {k: all_rows(tmp_path / "rows")[0][k][None] for k in ("tokens", "segment_ids")}
-    inputs = (batch["tokens"][:, :-1], batch["segment_ids"][:, :-1], cfg.model, "bfloat16", "none")
+    inputs = (batch["tokens"][:, :-1], batch["segment_ids"][:, :-1], cfg.model, cfg.train)
     hidden = model.hidden(rm, *inputs).astype(np.float32)
     logits = jax.numpy.einsum("BTD,DV->BTV", hidden, model.unembed(rm))
     wanted = -np.take_along_axis(jax.nn.log_softmax(logits), batch["tokens"][:, 1:, None], -1)[..., 0]
