@@ -2,11 +2,13 @@
 
     python launch.py --config=configs/demo.py [--job=train] [--workdir=runs/demo] [--config.loss.alpha=2]
 
-Jobs: train, score, evaluate, export.  All keys of the config stand in mucpt_jax/config.py.
+Jobs: train, score, evaluate, export; plan, which needs neither accelerator nor data.  All keys of the config stand in
+mucpt_jax/config.py.
 """
 
 import dataclasses
 import logging
+import math
 import os
 import sys
 from pathlib import Path
@@ -15,12 +17,17 @@ from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import config_flags
 
-from mucpt_jax import checks, config, records
+from mucpt_jax import checks, config, records, runtime
 from mucpt_jax.records import UserError
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file; FILE:ARGUMENT passes an argument.")
-_JOB = flags.DEFINE_enum("job", "train", ["train", "score", "evaluate", "export"], "What to do.")
+_JOB = flags.DEFINE_enum("job", "train", ["train", "score", "evaluate", "export", "plan"], "What to do.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; default runs/<name of the config>.")
+_COORDINATOR = flags.DEFINE_string(
+    "coordinator", None, "HOST:PORT of process 0, where nothing starts the processes."
+)
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "With --coordinator: how many.")
+_PROCESS_ID = flags.DEFINE_integer("process_id", None, "With --coordinator: which one this is, from 0.")
 
 
 def parse(argv: list[str]) -> list[str]:
@@ -50,32 +57,47 @@ def default_workdir() -> str:
 def main(_) -> None:
     try:
         cfg = checks.build(_CONFIG.value)
+        if _JOB.value == "plan":
+            cfg = simulate(cfg)
         run(cfg, Path(_WORKDIR.value or default_workdir()))
     except (UserError, OSError) as error:  # OSError: a full disk, a folder that may not be written
         sys.exit(f"error: {error}")
 
 
 def run(cfg: config.Config, workdir: Path) -> None:
+    told = runtime.set_xla_flags()  # before jax is loaded: XLA reads its flags once
     import jax  # after the config was found good: a typo costs no device start
 
-    from mucpt_jax import evaluate, export, score, sharding, train
+    from mucpt_jax import attention, evaluate, export, plan, score, sharding, train
 
     logging.getLogger().setLevel(logging.INFO)
     absl_logging.get_absl_handler().setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     for noisy in ("absl", "jax", "orbax"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     workdir.mkdir(parents=True, exist_ok=True)
-    if jax.config.jax_compilation_cache_dir is None:
+    if _JOB.value == "plan":  # a cached program would hide the compiler's warnings
+        jax.config.update("jax_enable_compilation_cache", False)
+    elif jax.config.jax_compilation_cache_dir is None:
         jax.config.update("jax_compilation_cache_dir", str(workdir.parent.absolute() / "compile_cache"))
-    if cfg.mesh.distributed:
-        start_hosts(jax)
-    mesh = sharding.make_mesh(cfg)
+    logging.info(told)
+    if cfg.mesh.distributed or _COORDINATOR.value:
+        runtime.start_hosts(
+            jax.distributed.initialize, _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value
+        )
+    elif _JOB.value != "plan":
+        runtime.refuse_strangers()
+    mesh = sharding.make_mesh(cfg, plan.devices(cfg) if _JOB.value == "plan" else None)
     job = {
         "train": train.train,
         "score": score.score,
         "evaluate": evaluate.evaluate,
         "export": export.export,
+        "plan": plan.plan,
     }
+    if _JOB.value != "plan":  # its devices are not here
+        cfg = dataclasses.replace(
+            cfg, train=dataclasses.replace(cfg.train, attention=attention.of_device(cfg))
+        )
     logging.info("config\n%s", config.describe(dataclasses.asdict(cfg)))
     if jax.process_index() == 0 and _JOB.value != "train":  # train saves its own when it really starts
         records.write_json(workdir / f"config.{_JOB.value}.json", dataclasses.asdict(cfg))
@@ -87,16 +109,23 @@ def run(cfg: config.Config, workdir: Path) -> None:
         job[_JOB.value](cfg, mesh, workdir)
 
 
-def start_hosts(jax) -> None:
-    """Slurm, MPI and Kubernetes are found by themselves; else JAX_COORDINATOR_ADDRESS, _NUM_PROCESSES, _PROCESS_ID."""
-    try:
-        numbers = [os.environ.get(name) for name in ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID")]
-        jax.distributed.initialize(None, *[int(n) if n else None for n in numbers])
-    except (ValueError, RuntimeError) as error:
+def simulate(cfg: config.Config) -> config.Config:
+    """As many CPU devices as the mesh has, or libtpu's description of a TPU slice.  Before jax is imported."""
+    sizes = [getattr(cfg.mesh, axis) for axis in config.AXES]
+    fixed, count = math.prod(n for n in sizes if n > 0), cfg.plan.devices
+    if -1 in sizes and count is None and not cfg.plan.topology:
+        raise UserError(f"mesh {sizes} has a -1; add --config.plan.devices=N, N a multiple of {fixed}")
+    if -1 not in sizes and count not in (None, fixed):
         raise UserError(
-            f"mesh.distributed is on but no cluster was found ({str(error).splitlines()[0]}); start one process per "
-            "host under Slurm, MPI or Kubernetes, or set --config.mesh.distributed=False on a single host"
-        ) from error
+            f"plan.devices={count}, but the mesh {sizes} is of {fixed}; leave one of the two away"
+        )
+    count = count or fixed
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    os.environ["TPU_SKIP_MDS_QUERY"] = "1"  # libtpu would ask a metadata server that is not there
+    if not cfg.plan.topology:
+        flag = f"--xla_force_host_platform_device_count={count}"
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}"
+    return dataclasses.replace(cfg, mesh=dataclasses.replace(cfg.mesh, distributed=False))
 
 
 if __name__ == "__main__":

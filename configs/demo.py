@@ -35,5 +35,4 @@ def get_config(argument: str = "mucpt"):
         c.data.batch_rows = 4  # the head takes nearly all the time: 151,936 ids
         c.optimizer.steps = 240
         c.optimizer.peak_lr, c.optimizer.final_lr = 3e-3, 3e-4
-        c.loss.chunk = 64
     return c

@@ -8,7 +8,7 @@
 A mesh splits rows over (replica, fsdp), heads over tensor and queries over context; each device then works on
 what it holds, with the keys of whole rows.
 
-B rows, T tokens of a row, t queries, S keys, H query heads, K kv heads, E head dim.
+B rows, T tokens of a row, t queries of a device or chunk, S keys, H query heads, K kv heads, E head dim.
 """
 
 import jax
@@ -17,7 +17,9 @@ from jax import Array, lax
 from jax.experimental.pallas.ops.tpu import splash_attention
 from jax.sharding import PartitionSpec as P
 
-from mucpt_jax import chunks, sharding
+from mucpt_jax import sharding
+from mucpt_jax.config import Config
+from mucpt_jax.records import UserError
 
 CHUNK = 512  # queries
 LANES = 128  # splash: its blocks are multiples of this
@@ -49,6 +51,31 @@ def packed(q_BTHE: Array, k_BTKE: Array, v_BTKE: Array, segment_ids_BT: Array, b
     return jax.shard_map(on_one_device, in_specs=specs, out_specs=specs[0], check_vma=False)(*arrays)
 
 
+def of_device(cfg: Config) -> str:
+    """The backend of train.attention on the devices that are here.  Raises UserError where it cannot run."""
+    platform, train, tokens = jax.default_backend(), cfg.train, cfg.data.sequence_length
+    context = cfg.mesh.context
+    if train.attention == "auto":
+        return best(platform, train.compute_dtype, tokens, context)
+    needs = {
+        "cudnn": (
+            "an NVIDIA GPU and train.compute_dtype=bfloat16",
+            platform == "gpu" and train.compute_dtype == "bfloat16",
+        ),
+        "splash": (
+            f"a TPU, mesh.context=1 and rows of a multiple of {LANES} tokens",
+            platform == "tpu" and context == 1 and tokens % LANES == 0,
+        ),
+    }
+    what, fine = needs.get(train.attention, ("", True))
+    if not fine:
+        raise UserError(
+            f"train.attention={train.attention} needs {what}; here are {platform}, {train.compute_dtype}, "
+            f"mesh.context={context}, rows of {tokens}: use train.attention=auto"
+        )
+    return train.attention
+
+
 def best(platform: str, dtype: str, tokens: int, context: int) -> str:
     """What `auto` stands for: the device's own kernel where it can, else what needs little memory."""
     if platform == "gpu" and dtype == "bfloat16" and tokens % 2 == 0:
@@ -78,9 +105,24 @@ def chunked(q_BtHE, k_BSKE, v_BSKE, ids_Bt, ids_BS, first) -> Array:
         q_BcHE, ids_Bc, start = part
         return xla(q_BcHE, k_BSKE, v_BSKE, ids_Bc, ids_BS, start)
 
-    q_nBcHE, ids_nBc = chunks.split(q_BtHE, CHUNK), chunks.split(ids_Bt, CHUNK)
+    q_nBcHE, ids_nBc = split(q_BtHE, CHUNK), split(ids_Bt, CHUNK)
     starts_n = first + jnp.arange(len(q_nBcHE)) * ids_nBc.shape[2]
-    return chunks.join(lax.map(one_chunk, (q_nBcHE, ids_nBc, starts_n)), q_BtHE.shape[1])
+    return join(lax.map(one_chunk, (q_nBcHE, ids_nBc, starts_n)), q_BtHE.shape[1])
+
+
+def split(x_BT: Array, chunk: int) -> Array:
+    """[B, T, ...] -> [chunks, B, t, ...]; the last chunk is filled up with zeros."""
+    rows, tokens = x_BT.shape[:2]
+    chunk = min(chunk, tokens)
+    chunks = -(-tokens // chunk)
+    x_BT = jnp.pad(x_BT, [(0, 0), (0, chunks * chunk - tokens)] + [(0, 0)] * (x_BT.ndim - 2))
+    return x_BT.reshape(rows, chunks, chunk, *x_BT.shape[2:]).swapaxes(0, 1)
+
+
+def join(x_cBt: Array, tokens: int) -> Array:
+    """The inverse of split: [chunks, B, t, ...] -> [B, T, ...]."""
+    chunks, rows, chunk = x_cBt.shape[:3]
+    return x_cBt.swapaxes(0, 1).reshape(rows, chunks * chunk, *x_cBt.shape[3:])[:, :tokens]
 
 
 def cudnn(q_BtHE, k_BSKE, v_BSKE, ids_Bt, ids_BS, first) -> Array:

@@ -35,7 +35,7 @@ def check_ranges(config: Config) -> None:
         "loss.rm_floor must be > 0 nats: the weight is 1/floor where the RM is sure": loss.rm_floor > 0,
         "loss.keep must be in (0, 1]: the share of domain tokens to train on": 0 < loss.keep <= 1,
         "loss.alpha must be > 0; for general text alone leave data.domain empty": loss.alpha > 0,
-        "loss.chunk must be > 0 tokens": loss.chunk > 0,
+        "loss.vocab_parts must be > 0": loss.vocab_parts > 0,
         "loss.mean_raw_weight must be > 0": loss.mean_raw_weight is None or loss.mean_raw_weight > 0,
         "loss.min_weight must be >= 0": loss.min_weight >= 0,
         "loss.max_weight must not be below loss.min_weight": cap,

@@ -46,7 +46,7 @@ class Loss:
     min_weight: float = 0.0  # mucpt: lower cap, after normalisation (1 = a general token)
     max_weight: float | None = None  # mucpt: upper cap, after normalisation
     keep: float = 0.6  # rho1: share of the step's domain tokens that is trained on
-    chunk: int = 1024  # tokens of a row whose logits exist at one time
+    vocab_parts: int = 16  # parts of the vocabulary; logits exist for one of them at a time
 
 
 @dataclass(frozen=True)

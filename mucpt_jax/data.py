@@ -222,19 +222,26 @@ def in_batches(rows: Iterator[dict], size: int) -> Iterator[tuple[dict, int]]:
         yield {name: np.stack([r[name] for r in full]) for name in held[0]}, len(held)
 
 
-def describe_row(dataset: grain.MapDataset, sources: list[Source], cfg: Config, index: int) -> str:
-    """Global row of the run -> "file record n (documents a, b)", for error messages."""
-    row = dataset[index]
-    source = sources[int(row["source"])]
-    file, record = Rows(source, 0, cfg).locate(int(row["row"]))
-    documents = records.documents_of(source.folder, Path(file).name, record)
-    return f"{file} record {record} (documents {', '.join(documents)})"
+def describe_rows(dataset: grain.MapDataset, sources: list[Source], cfg: Config, indices) -> list[dict]:
+    """Global rows of the run -> {row, file, record, documents} each: where they came from."""
+    found = []
+    for index in indices:
+        row = dataset[index]
+        source = sources[int(row["source"])]
+        file, record = Rows(source, 0, cfg).locate(int(row["row"]))
+        found.append({"row": index, "file": file, "record": record, "folder": source.folder})
+    for folder in {row["folder"] for row in found}:
+        mine = [row for row in found if row["folder"] == folder]
+        documents = records.documents_of(folder, [(Path(row["file"]).name, row["record"]) for row in mine])
+        for row, ids in zip(mine, documents, strict=True):
+            row["documents"] = ids
+    return [{name: row[name] for name in ("row", "file", "record", "documents")} for row in found]
 
 
 def fingerprint(sources: list[Source], cfg: Config) -> dict:
     """What must stay the same for a run to continue exactly; the number of hosts need not, and steps may grow."""
     shards = [[s.name, s.is_domain, [shard["sha256"] for shard in s.shards]] for s in sources]
-    loss = {k: v for k, v in dataclasses.asdict(cfg.loss).items() if k != "chunk"}
+    loss = {k: v for k, v in dataclasses.asdict(cfg.loss).items() if k != "vocab_parts"}
     optimizer = {k: v for k, v in dataclasses.asdict(cfg.optimizer).items() if k != "steps"}
     return {
         "rows": records.text_hash(json.dumps(shards)),

@@ -12,7 +12,7 @@ A loss is a token-weight function (nll, r, mask, cfg) -> weights; general text a
 not / sum(w): that would cancel alpha.  The paper (arXiv 2511.14245) prints -alpha log p / log p_RM, whose sign
 would raise the loss when minimised; alpha * nll / r is meant.
 
-B rows, T tokens, D model, V vocabulary; t tokens of one chunk.
+B rows, T tokens, D model, V vocabulary; v ids of one of p parts of it.
 """
 
 import functools
@@ -24,33 +24,34 @@ from jax import Array, lax
 from jax.sharding import PartitionSpec as P
 
 from mucpt_jax import model
-from mucpt_jax.chunks import join, split
 from mucpt_jax.config import Config, Loss
 from mucpt_jax.sharding import fit
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
-def token_nll(hidden_BTD: Array, unembed_DV: Array, targets_BT: Array, chunk: int) -> Array:
-    """-log p of each target in nats, float32 [B, T]; at most `chunk` tokens of a row have logits at a time.
+def token_nll(hidden_BTD: Array, unembed_DV: Array, targets_BT: Array, parts: int) -> Array:
+    """-log p of each target in nats, float32 [B, T]; logits exist for one of `parts` parts of the vocabulary at a time.
 
     Logits are float32 whatever the inputs' dtype; the backward pass makes them again.  On a mesh the head is gathered
-    over fsdp once before the chunks, its gradient summed over devices once after them, and tensor splits V.
+    over fsdp once before the parts, its gradient summed over devices once after them, and tensor splits V.
     """
-    return nll_forward(hidden_BTD, unembed_DV, targets_BT, chunk)[0]
+    return nll_forward(hidden_BTD, unembed_DV, targets_BT, parts)[0]
 
 
-def nll_forward(hidden_BTD: Array, unembed_DV: Array, targets_BT: Array, chunk: int) -> tuple:
-    local = functools.partial(local_nll, chunk=chunk, vocab=unembed_DV.shape[1])
-    nll_BT, norm_BT = on_mesh(local, (hidden_BTD, pad_vocab(unembed_DV), targets_BT), (BY_TOKEN, BY_TOKEN))
+def nll_forward(hidden_BTD: Array, unembed_DV: Array, targets_BT: Array, parts: int) -> tuple:
+    local = functools.partial(local_nll, parts=parts, vocab=unembed_DV.shape[1])
+    arrays = (hidden_BTD, pad_vocab(unembed_DV, parts), targets_BT)
+    nll_BT, norm_BT = on_mesh(local, arrays, (BY_TOKEN, BY_TOKEN))
     return nll_BT, (hidden_BTD, unembed_DV, targets_BT, norm_BT)
 
 
-def nll_backward(chunk: int, saved: tuple, grad_BT: Array) -> tuple:
+def nll_backward(parts: int, saved: tuple, grad_BT: Array) -> tuple:
     hidden_BTD, unembed_DV, targets_BT, norm_BT = saved
-    local = functools.partial(local_nll_gradients, chunk=chunk)
-    arrays = (hidden_BTD, pad_vocab(unembed_DV), targets_BT, norm_BT, grad_BT)
-    d_hidden_BTD, d_unembed_DV = on_mesh(local, arrays, (BY_TOKEN, P("fsdp", "tensor")))
-    return d_hidden_BTD, d_unembed_DV[:, : unembed_DV.shape[1]].astype(unembed_DV.dtype), None
+    local = functools.partial(local_nll_gradients, parts=parts)
+    arrays = (hidden_BTD, pad_vocab(unembed_DV, parts), targets_BT, norm_BT, grad_BT)
+    d_hidden_BTD, d_unembed_VD = on_mesh(local, arrays, (BY_TOKEN, P("tensor", "fsdp")))
+    d_unembed_DV = d_unembed_VD[: unembed_DV.shape[1]].T
+    return d_hidden_BTD.astype(hidden_BTD.dtype), d_unembed_DV.astype(unembed_DV.dtype), None
 
 
 token_nll.defvjp(nll_forward, nll_backward)
@@ -75,70 +76,91 @@ def on_mesh(local: Callable, arrays: tuple, out_specs: tuple):
     )(*arrays)
 
 
-def local_nll(
-    hidden_BTD, unembed_DV, targets_BT, *, chunk: int, vocab: int, axes: dict
-) -> tuple[Array, Array]:
-    """-log p and the log of the softmax's denominator, [B, T]; unembed_DV: this device's part of the vocabulary."""
+def parts_of(unembed_DV: Array, parts: int, axes: dict) -> tuple[Array, Array, int]:
+    """Of this device's part of the vocabulary: first column and first id of each part, and its width."""
+    width = unembed_DV.shape[1] // parts
+    columns_p = width * jnp.arange(parts)
     first = lax.axis_index(axes["vocab"]) * unembed_DV.shape[1] if axes["vocab"] else 0
-    real_V = first + jnp.arange(unembed_DV.shape[1]) < vocab  # the rest is padding
+    return columns_p, first + columns_p, width
 
-    def one_chunk(_, part):
-        hidden_BtD, targets_Bt = part
-        logits_BtV = jnp.where(real_V[None, None], chunk_logits(hidden_BtD, unembed_DV), -jnp.inf)
-        top_Bt = lax.pmax(logits_BtV.max(-1), axes["vocab"])
-        total_Bt = lax.psum(jnp.exp(logits_BtV - top_Bt[..., None]).sum(-1), axes["vocab"])
-        own_Bt = targets_Bt - first
-        here_Bt = (own_Bt >= 0) & (own_Bt < unembed_DV.shape[1])
-        target_Bt = jnp.take_along_axis(logits_BtV, jnp.where(here_Bt, own_Bt, 0)[..., None], -1)[..., 0]
-        norm_Bt = top_Bt + jnp.log(total_Bt)
-        return None, (norm_Bt - lax.psum(jnp.where(here_Bt, target_Bt, 0), axes["vocab"]), norm_Bt)
 
-    _, (nll_cBt, norm_cBt) = lax.scan(one_chunk, None, (split(hidden_BTD, chunk), split(targets_BT, chunk)))
-    return join(nll_cBt, targets_BT.shape[1]), join(norm_cBt, targets_BT.shape[1])
+def local_nll(
+    hidden_BTD, unembed_DV, targets_BT, *, parts: int, vocab: int, axes: dict
+) -> tuple[Array, Array]:
+    """-log p and the log of the softmax's denominator, [B, T], by a running maximum and sum over the parts."""
+    columns_p, ids_p, width = parts_of(unembed_DV, parts, axes)
+
+    def one_part(carry, part):
+        top_BT, total_BT, target_BT = carry
+        column, first = part
+        logits_BTv = part_logits(hidden_BTD, unembed_DV, column, width)
+        real_v = first + jnp.arange(width) < vocab  # the rest is padding
+        logits_BTv = jnp.where(real_v[None, None], logits_BTv, -jnp.inf)
+        new_top_BT = jnp.maximum(top_BT, logits_BTv.max(-1))
+        total_BT = total_BT * jnp.exp(top_BT - new_top_BT) + jnp.exp(logits_BTv - new_top_BT[..., None]).sum(
+            -1
+        )
+        own_BT = targets_BT - first
+        here_BT = (own_BT >= 0) & (own_BT < width)
+        found_BT = jnp.take_along_axis(logits_BTv, jnp.where(here_BT, own_BT, 0)[..., None], -1)[..., 0]
+        return (new_top_BT, total_BT, jnp.where(here_BT, found_BT, target_BT)), None
+
+    zero_BT = jnp.zeros(targets_BT.shape, jnp.float32)
+    lowest_BT = jnp.full(
+        targets_BT.shape, jnp.finfo(jnp.float32).min
+    )  # not -inf: its difference to itself is NaN
+    (top_BT, total_BT, target_BT), _ = lax.scan(one_part, (lowest_BT, zero_BT, zero_BT), (columns_p, ids_p))
+    highest_BT = lax.pmax(top_BT, axes["vocab"])
+    norm_BT = highest_BT + jnp.log(lax.psum(total_BT * jnp.exp(top_BT - highest_BT), axes["vocab"]))
+    return norm_BT - lax.psum(target_BT, axes["vocab"]), norm_BT
 
 
 def local_nll_gradients(
-    hidden_BTD, unembed_DV, targets_BT, norm_BT, grad_BT, *, chunk: int, axes: dict
+    hidden_BTD, unembed_DV, targets_BT, norm_BT, grad_BT, *, parts: int, axes: dict
 ) -> tuple:
-    """d nll / d logits = softmax - one-hot; products in the inputs' dtype, the head's sum over tokens in float32."""
-    first = lax.axis_index(axes["vocab"]) * unembed_DV.shape[1] if axes["vocab"] else 0
+    """d nll / d logits = softmax - one-hot; products in the inputs' dtype, sums in float32 -> [B, T, D], [V, D]."""
+    columns_p, ids_p, width = parts_of(unembed_DV, parts, axes)
 
-    def one_chunk(d_unembed_DV, part):
-        hidden_BtD, targets_Bt, norm_Bt, grad_Bt = part
-        softmax_BtV = jnp.exp(chunk_logits(hidden_BtD, unembed_DV) - norm_Bt[..., None])
-        is_target_BtV = (
-            lax.broadcasted_iota(jnp.int32, softmax_BtV.shape, 2) == (targets_Bt - first)[..., None]
+    def one_part(d_hidden_BTD, part):
+        column, first = part
+        softmax_BTv = jnp.exp(part_logits(hidden_BTD, unembed_DV, column, width) - norm_BT[..., None])
+        is_target_BTv = (
+            lax.broadcasted_iota(jnp.int32, softmax_BTv.shape, 2) == (targets_BT - first)[..., None]
         )
-        grad_BtV = ((softmax_BtV - is_target_BtV) * grad_Bt[..., None]).astype(hidden_BtD.dtype)
-        d_unembed_DV += jnp.einsum("BtD,BtV->DV", hidden_BtD, grad_BtV, preferred_element_type=jnp.float32)
-        return d_unembed_DV, jnp.einsum("BtV,DV->BtD", grad_BtV, unembed_DV)
+        grad_BTv = ((softmax_BTv - is_target_BTv) * grad_BT[..., None]).astype(hidden_BTD.dtype)
+        unembed_Dv = lax.dynamic_slice_in_dim(unembed_DV, column, width, 1)
+        exact = {"preferred_element_type": jnp.float32}
+        d_hidden_BTD += jnp.einsum("BTv,Dv->BTD", grad_BTv, unembed_Dv, **exact)
+        return d_hidden_BTD, jnp.einsum("BTv,BTD->vD", grad_BTv, hidden_BTD, **exact)
 
-    parts = tuple(split(x, chunk) for x in (hidden_BTD, targets_BT, norm_BT, grad_BT))
-    d_unembed_DV, d_hidden_cBtD = lax.scan(one_chunk, jnp.zeros(unembed_DV.shape, jnp.float32), parts)
-    d_hidden_BTD = lax.psum(join(d_hidden_cBtD, targets_BT.shape[1]), axes["vocab"])
-    return d_hidden_BTD, summed(d_unembed_DV, axes)
+    zero_BTD = jnp.zeros(hidden_BTD.shape, jnp.float32)
+    d_hidden_BTD, d_unembed_pvD = lax.scan(one_part, zero_BTD, (columns_p, ids_p))
+    d_unembed_VD = d_unembed_pvD.reshape(-1, hidden_BTD.shape[2])
+    return lax.psum(d_hidden_BTD, axes["vocab"]), summed(d_unembed_VD, axes)
 
 
-def summed(d_unembed_DV: Array, axes: dict) -> Array:
-    """Over all tokens of the mesh; every device keeps the rows of its place along fsdp (a reduce-scatter)."""
+def part_logits(hidden_BTD: Array, unembed_DV: Array, column: Array, width: int) -> Array:
+    unembed_Dv = lax.dynamic_slice_in_dim(unembed_DV, column, width, 1)
+    return jnp.einsum("BTD,Dv->BTv", hidden_BTD, unembed_Dv, preferred_element_type=jnp.float32)
+
+
+def summed(d_unembed_VD: Array, axes: dict) -> Array:
+    """Over all tokens of the mesh; every device keeps its place of D along fsdp (a reduce-scatter)."""
     if not axes["vocab"]:  # no mesh
-        return d_unembed_DV
+        return d_unembed_VD
     if "fsdp" not in axes["tokens"]:  # every device along fsdp has seen all tokens
-        rows = d_unembed_DV.shape[0] // lax.axis_size("fsdp")
-        own_DV = lax.dynamic_slice_in_dim(d_unembed_DV, lax.axis_index("fsdp") * rows, rows)
-        return lax.psum(own_DV, axes["tokens"])
-    d_unembed_DV = lax.psum(d_unembed_DV, tuple(axis for axis in axes["tokens"] if axis != "fsdp"))
-    return lax.psum_scatter(d_unembed_DV, "fsdp", scatter_dimension=0, tiled=True)
+        size = d_unembed_VD.shape[1] // lax.axis_size("fsdp")
+        own_VD = lax.dynamic_slice_in_dim(d_unembed_VD, lax.axis_index("fsdp") * size, size, 1)
+        return lax.psum(own_VD, axes["tokens"])
+    d_unembed_VD = lax.psum(d_unembed_VD, tuple(axis for axis in axes["tokens"] if axis != "fsdp"))
+    return lax.psum_scatter(d_unembed_VD, "fsdp", scatter_dimension=1, tiled=True)
 
 
-def chunk_logits(hidden_BtD: Array, unembed_DV: Array) -> Array:
-    return jnp.einsum("BtD,DV->BtV", hidden_BtD, unembed_DV, preferred_element_type=jnp.float32)
-
-
-def pad_vocab(unembed_DV: Array) -> Array:
-    """Columns of zeros until tensor divides the vocabulary; the released sizes need none."""
+def pad_vocab(unembed_DV: Array, parts: int) -> Array:
+    """Columns of zeros until tensor and the parts divide the vocabulary; the released sizes need none for 16 parts."""
     mesh = jax.sharding.get_abstract_mesh()
-    missing = 0 if mesh.empty else -unembed_DV.shape[1] % mesh.shape["tensor"]
+    ways = parts * (1 if mesh.empty else mesh.shape["tensor"])
+    missing = -unembed_DV.shape[1] % ways
     return jnp.pad(unembed_DV, ((0, 0), (0, missing))) if missing else unembed_DV
 
 
@@ -155,7 +177,7 @@ def batch_nll(params: dict, batch: dict, cfg: Config, head_dtype: str | None = N
     head_dtype = head_dtype or cfg.train.compute_dtype
     unembed_DV = model.unembed(params).astype(head_dtype)
     targets_BT = batch["tokens"][:, 1:]
-    return token_nll(hidden_BTD.astype(head_dtype), unembed_DV, targets_BT, cfg.loss.chunk)
+    return token_nll(hidden_BTD.astype(head_dtype), unembed_DV, targets_BT, cfg.loss.vocab_parts)
 
 
 def ntp_weights(nll_BT: Array, rm_nll_BT: Array, domain_BT: Array, cfg: Loss) -> Array:

@@ -2,14 +2,17 @@
 
 import contextlib
 import json
+import logging
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jax
 from tensorboardX import SummaryWriter
 
-from mucpt_jax.config import Model
+from mucpt_jax.config import Config, Model, Train
+from mucpt_jax.data import Source, token_share
 
 # Dense bfloat16 FLOP/s of one device, from the makers' data sheets; matched in jax's device_kind.
 PEAK_FLOPS = {
@@ -48,12 +51,93 @@ def flops_per_token(cfg: Model, sequence_length: int) -> float:
     return 6 * matmul_parameters(cfg) + attention
 
 
-def mfu(cfg: Model, sequence_length: int, tokens_per_second: float) -> float | None:
-    """Model FLOP/s over the peak of all devices."""
-    peak = peak_flops(jax.devices()[0].device_kind)
-    if peak is None:
-        return None
-    return tokens_per_second * flops_per_token(cfg, sequence_length) / (peak * jax.device_count())
+def packed_flops(cfg: Model, tokens: float, pairs: float) -> float:
+    """Model FLOPs of forward and backward for real tokens of packed rows that attend to `pairs` keys together."""
+    q = cfg.num_attention_heads * cfg.head_dim
+    return 6 * matmul_parameters(cfg) * tokens + 12 * cfg.num_hidden_layers * q * pairs
+
+
+class Clock:
+    """Tokens, FLOPs and seconds since the start, the first step (compilation) apart."""
+
+    def __init__(self, cfg: Config, start: int):
+        self.cfg, self.first, self.tokens, self.flops, self.by_source = cfg, start + 1, 0, 0.0, {}
+        self.since = self.last = time.monotonic()
+        kind = jax.devices()[0].device_kind
+        one = cfg.mesh.peak_tflops * 1e12 if cfg.mesh.peak_tflops else peak_flops(kind)
+        self.peak = one and one * jax.device_count()
+        if not self.peak:
+            logging.info(
+                "MFU is unknown: name the dense bfloat16 peak of %s by --config.mesh.peak_tflops", kind
+            )
+
+    def add(self, step: int, values: dict, sources: list[Source]) -> None:
+        for i, source in enumerate(sources):
+            n = int(values["tokens"][i])
+            self.by_source[source.name] = self.by_source.get(source.name, 0) + n
+        self.last = time.monotonic()
+        if step == self.first:
+            self.since = self.last
+        else:
+            self.tokens += int(values["tokens"].sum())
+            self.flops += packed_flops(
+                self.cfg.model, float(values["real_tokens"]), float(values["attended_pairs"])
+            )
+
+    def rates(self, step: int) -> dict[str, float | None]:
+        """tokens_per_second: targets.  mfu: of real tokens attending in their documents; mfu_causal: of all positions,
+        attending to their whole row, as it is usually published.  None where not known (yet)."""
+        cfg, done = self.cfg, step - self.first
+        seconds = max(self.last - self.since, 1e-9)
+        positions = done * cfg.data.batch_rows * cfg.data.sequence_length
+        causal = positions * flops_per_token(cfg.model, cfg.data.sequence_length)
+        return {
+            "tokens_per_second": self.tokens / seconds,
+            "mfu": self.flops / (seconds * self.peak) if self.peak else None,
+            "mfu_causal": causal / (seconds * self.peak) if self.peak else None,
+            "eta_seconds": seconds / done * (cfg.optimizer.steps - step) if done else None,
+        }
+
+    def summary(self, sources: list[Source]) -> None:
+        total = sum(self.by_source.values())
+        for source in sources:
+            n = self.by_source.get(source.name, 0)
+            logging.info(
+                "realised mixture: %s %.4f of the target tokens (wanted %.4f), %d tokens, %.2f epochs in this start",
+                source.name, n / total, token_share(source, sources, self.cfg), n, n / source.targets,
+            )  # fmt: skip
+
+
+def per_source(values: dict, sources: list[Source]) -> dict:
+    """Means over the step's tokens of each source, nats; ess: effective share of tokens, 1 = equal weights."""
+    found = {}
+    for i, source in enumerate(sources):
+        n = int(values["tokens"][i])
+        if n == 0:
+            continue
+        weight = float(values["weight"][i])
+        found[source.name] = {
+            "is_domain": source.is_domain,
+            "nll": float(values["nll"][i]) / n,
+            "weighted_nll": float(values["weighted_nll"][i]) / n,
+            "mean_weight": weight / n,
+            "ess": weight**2 / (n * max(float(values["weight_squared"][i]), 1e-30)),
+            "tokens": n,
+        }
+    return found
+
+
+def profile(cfg: Train, step: int, pending, workdir: Path) -> None:
+    """Opens the profiler's window before train.profile_step, closes it after train.profile_steps of them."""
+    if cfg.profile_step is None:
+        return
+    if step == cfg.profile_step:
+        jax.block_until_ready(pending)
+        jax.profiler.start_trace(str(workdir / "profile"))
+    if step == cfg.profile_step + cfg.profile_steps:
+        jax.block_until_ready(pending)
+        jax.profiler.stop_trace()
+        logging.info("profile of steps %d..%d in %s/profile", cfg.profile_step, step - 1, workdir)
 
 
 @contextlib.contextmanager

@@ -15,9 +15,8 @@ from flax import nnx
 from jax import Array, lax
 from jax.ad_checkpoint import checkpoint_name
 
-from mucpt_jax import attention
+from mucpt_jax import attention, sharding
 from mucpt_jax.config import Model, Train
-from mucpt_jax.sharding import constrain
 
 # What the backward pass finds in memory, in growing order.  By name: q, k, v and the output of attention, so that only
 # the MLP (and inside cuDNN or splash the scores) are computed again; dots: the output of every matrix product.
@@ -99,10 +98,10 @@ class Qwen2(nnx.Module):
 
         def step(x_BTD, layer):
             params, cache = layer
-            x_BTD = constrain(x_BTD, ("replica", "fsdp"), "context", None)
+            x_BTD = sharding.constrain(x_BTD, ("replica", "fsdp"), "context", None)
             return nnx.merge(layer_graph, params)(x_BTD, rotary, attend, cache)
 
-        x_BTD = self.embed_tokens(tokens_BT)
+        x_BTD = sharding.look_up(self.embed_tokens.embedding[...], tokens_BT)
         x_BTD, cache = lax.scan(REMAT[remat](step), x_BTD, (layers, cache))
         return self.norm(x_BTD), cache
 

@@ -1,10 +1,16 @@
-"""AdamW with clipping, cosine to a floor, warm-up by a share of the steps."""
+"""AdamW with clipping, cosine to a floor, warm-up by a share of the steps; steps that went wrong change nothing."""
+
+from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
+from jax import Array
 
-from mucpt_jax.config import Optimizer
+from mucpt_jax.config import Config, Optimizer
 from mucpt_jax.sharding import path_name
+
+WINDOW = 32  # steps whose mean loss a spike is measured against
 
 
 def schedule(cfg: Optimizer) -> optax.Schedule:
@@ -23,8 +29,61 @@ def decays(params: dict) -> dict:
     )
 
 
-def make(cfg: Optimizer) -> optax.GradientTransformation:
-    return optax.chain(
-        optax.clip_by_global_norm(cfg.clip_norm),
-        optax.adamw(schedule(cfg), cfg.b1, cfg.b2, cfg.eps, weight_decay=cfg.weight_decay, mask=decays),
-    )
+def make(cfg: Config) -> optax.GradientTransformationExtraArgs:
+    """update(grads, state, params, loss=loss) -> updates, state; state.bad tells whether the step was left out."""
+    opt = cfg.optimizer
+    adamw = optax.adamw(schedule(opt), opt.b1, opt.b2, opt.eps, weight_decay=opt.weight_decay, mask=decays)
+    clipped = optax.chain(optax.clip_by_global_norm(opt.clip_norm), adamw)
+    return leave_out_bad_steps(kept_as(clipped, opt.moments_dtype), cfg.train.spike)
+
+
+def cast_moments(state, dtype: str):
+    return jax.tree.map(lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, state)
+
+
+def kept_as(tx: optax.GradientTransformation, dtype: str) -> optax.GradientTransformation:
+    """Keeps the moments in `dtype` between steps; the update itself is float32."""
+
+    def update(grads, state, params=None):
+        updates, state = tx.update(grads, cast_moments(state, "float32"), params)
+        return updates, cast_moments(state, dtype)
+
+    return optax.GradientTransformation(lambda params: cast_moments(tx.init(params), dtype), update)
+
+
+class Guarded(NamedTuple):
+    inner: tuple  # AdamW's own state
+    bad: Array  # bool: was the last step left out?
+    good_steps: Array  # int32
+    mean_loss: Array  # float32, of about the last WINDOW good steps, nats
+
+
+def leave_out_bad_steps(
+    tx: optax.GradientTransformation, spike: float | None
+) -> optax.GradientTransformationExtraArgs:
+    """No update, and no change of the moments, where loss or gradient is not finite or the loss jumps up.
+
+    A spike lies more than `spike` nats above the mean of the last steps, of which WINDOW must have been seen.  All
+    of it is in the state, so that a run that goes on from a checkpoint judges as the one that was not cut.
+    """
+
+    def init(params):
+        return Guarded(tx.init(params), jnp.array(False), jnp.array(0, jnp.int32), jnp.array(0.0))
+
+    def update(grads, state, params=None, *, loss, **_):
+        bad = ~(jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(grads)))
+        if spike is not None:
+            bad |= (loss > state.mean_loss + spike) & (state.good_steps >= WINDOW)
+        updates, inner = tx.update(grads, state.inner, params)
+        updates = jax.tree.map(lambda u: jnp.where(bad, 0, u), updates)
+        # Step counts go on: the learning rate belongs to the step of the run.
+        inner = jax.tree.map(
+            lambda new, old: new if jnp.issubdtype(new.dtype, jnp.integer) else jnp.where(bad, old, new),
+            inner,
+            state.inner,
+        )
+        seen = state.good_steps + ~bad
+        step = (loss - state.mean_loss) / jnp.clip(seen, 1, WINDOW)
+        return updates, Guarded(inner, bad, seen, jnp.where(bad, state.mean_loss, state.mean_loss + step))
+
+    return optax.GradientTransformationExtraArgs(init, update)

@@ -189,9 +189,13 @@ def write_index(folder: str, tables: Iterable[pa.Table]) -> None:
     os.replace(beside, Path(folder) / "index.parquet")
 
 
-def documents_of(folder: str, shard: str, row: int) -> list[str]:
-    """Document ids of one row, in the row's order."""
-    found = pq.read_table(
-        Path(folder) / "index.parquet", filters=[("shard", "==", shard), ("row", "==", row)]
-    )
-    return found.sort_by("segment")["document"].to_pylist()
+def documents_of(folder: str, rows: list[tuple[str, int]]) -> list[list[str]]:
+    """Document ids of each (shard, row), in the row's order."""
+    wanted = [("shard", "in", {shard for shard, _ in rows}), ("row", "in", {row for _, row in rows})]
+    table = pq.read_table(Path(folder) / "index.parquet", filters=wanted).sort_by("segment")
+    found = {place: [] for place in rows}
+    for shard, row, document in zip(
+        *(table[c].to_pylist() for c in ("shard", "row", "document")), strict=True
+    ):
+        found.get((shard, row), []).append(document)
+    return [found[place] for place in rows]

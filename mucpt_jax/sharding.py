@@ -18,8 +18,7 @@ from mucpt_jax.records import UserError
 
 # Parameter path -> spec, first match wins.  Layer parameters have the layers as their first dim.
 RULES = [
-    # Split on D alone: looking tokens up in a vocabulary split over tensor would rematerialise it.
-    (r"embed_tokens/embedding$", P(None, ("fsdp", "tensor"))),
+    (r"embed_tokens/embedding$", P(None, ("tensor", "fsdp"))),  # D alone: see look_up
     (r"lm_head/kernel$", P("fsdp", "tensor")),
     (r"(q|k|v|gate|up)_proj/kernel$", P(None, "fsdp", "tensor")),
     (r"(o|down)_proj/kernel$", P(None, "tensor", "fsdp")),
@@ -71,6 +70,16 @@ def with_shardings(abstract, mesh: Mesh):
     return jax.tree_util.tree_map_with_path(place, abstract)
 
 
+def in_host_memory(abstract):
+    """The same shapes, arrays (not scalars) in the memory of the hosts."""
+
+    def move(leaf):
+        place = leaf.sharding.with_memory_kind("pinned_host") if leaf.ndim else leaf.sharding
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place)
+
+    return jax.tree.map(move, abstract)
+
+
 def fit(found: P, shape: tuple[int, ...], mesh: Mesh) -> P:
     """Leaves a dim whole where the mesh does not divide it (small models on many devices)."""
     ways = [
@@ -119,3 +128,26 @@ def constrain(x: jax.Array, *axes) -> jax.Array:
     if mesh.empty:
         return x
     return jax.lax.with_sharding_constraint(x, fit(P(*axes), x.shape, mesh))
+
+
+def look_up(embedding_VD: jax.Array, tokens_BT: jax.Array) -> jax.Array:
+    """Rows of the embedding -> [B, T, D], rows over (replica, fsdp), tokens over context.
+
+    Each device holds a part of D for all of V: it looks up the rows of all its fsdp neighbours and trades parts of D
+    for its own rows.  So activations move, never the table, and its gradient is complete where it is made.  (Left to
+    the partitioner, a table that is also split over tensor would be gathered whole.)
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or tokens_BT.shape[0] % (mesh.shape["replica"] * mesh.shape["fsdp"]):
+        return embedding_VD[tokens_BT]
+
+    def local(embedding_Vd, tokens_bT):
+        tokens_BT = jax.lax.all_gather(tokens_bT, "fsdp", axis=0, tiled=True)
+        x_bTd = jax.lax.all_to_all(embedding_Vd[tokens_BT], "fsdp", split_axis=0, concat_axis=2, tiled=True)
+        return jax.lax.all_gather(x_bTd, "tensor", axis=2, tiled=True)
+
+    rows = P(("replica", "fsdp"), "context" if tokens_BT.shape[1] % mesh.shape["context"] == 0 else None)
+    table = P(None, ("tensor", "fsdp"))
+    return jax.shard_map(local, in_specs=(table, rows), out_specs=rows, check_vma=False)(
+        embedding_VD, tokens_BT
+    )

@@ -5,8 +5,9 @@ import functools
 import json
 import logging
 import math
-import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import grain
 import jax
@@ -14,16 +15,43 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from mucpt_jax import checkpoint, data, losses, metrics, model, optimizer, records, sharding
+from mucpt_jax import (
+    checkpoint,
+    data,
+    goodput,
+    interrupts,
+    losses,
+    metrics,
+    model,
+    optimizer,
+    records,
+    sharding,
+)
 from mucpt_jax.config import Config
 from mucpt_jax.records import UserError
 
 
+class Run(NamedTuple):
+    """What is told about every step, and to whom."""
+
+    cfg: Config
+    sources: list[data.Source]
+    rows: grain.MapDataset
+    workdir: Path
+    clock: metrics.Clock
+    ledger: goodput.Ledger
+    watchdog: interrupts.Watchdog
+    write: Callable[[dict], None]
+
+
 def train(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
-    """Trains to optimizer.steps, from the newest checkpoint in workdir or from init_from or at random."""
+    """Trains to optimizer.steps, from the newest checkpoint in workdir or from init_from or at random.
+
+    A SIGTERM saves after the step that runs, on all hosts, and leaves with status 143.
+    """
     sources = data.open_sources(cfg)
     cfg = dataclasses.replace(cfg, loss=data.resolved_loss(cfg))
-    tx = optimizer.make(cfg.optimizer)
+    tx = optimizer.make(cfg)
     rows, identity = data.mixture(sources, cfg), data.fingerprint(sources, cfg)
     ckpt = checkpoint.manager(workdir, cfg)
     start, state = start_state(cfg, tx, mesh, ckpt, identity)
@@ -36,22 +64,39 @@ def train(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
 
     step_fn = jitted_step(cfg, tx, mesh, len(sources))
     batches = data.batches(rows, cfg, sharding.local_rows(mesh, cfg.data.batch_rows), start)
-    clock = Clock(start)
-    with metrics.log(workdir, start) as write:
+    clock, ledger = metrics.Clock(cfg, start), goodput.Ledger(workdir, start)
+    with (
+        metrics.log(workdir, start) as write,
+        interrupts.Watchdog(cfg.train.watchdog, cfg.train.watchdog_seconds) as watchdog,
+        interrupts.SigtermFlag() as sigterm,
+    ):
+        run = Run(cfg, sources, rows, workdir, clock, ledger, watchdog, write)
         pending = None  # metrics of the step still running: the host prepares the next one meanwhile
         for step in range(start + 1, cfg.optimizer.steps + 1):
-            batch = sharding.to_global(next(batches), mesh, cfg.data.batch_rows)
+            with ledger.timed("data_wait", step):
+                batch = sharding.to_global(next(batches), mesh, cfg.data.batch_rows)
+            metrics.profile(cfg.train, step, pending, workdir)
             state, values = step_fn(state, batch)
             if pending:
-                report(pending, cfg, sources, rows, clock, write, workdir)
+                report(run, *pending)
             pending = (step, values)
-            if step % cfg.train.checkpoint_every == 0 or step == cfg.optimizer.steps:
-                # A state is saved only after its step was seen to be finite.
-                report(pending, cfg, sources, rows, clock, write, workdir)
+            leaving = sigterm.asked(step)
+            if step % cfg.train.checkpoint_every == 0 or step == cfg.optimizer.steps or leaving:
+                # A state is saved only after its step was seen to be good.
+                report(run, *pending)
                 pending = None
-                checkpoint.save(ckpt, step, state, cfg, identity)
-        checkpoint.finish(ckpt, cfg.optimizer.steps)
-    clock.summary(cfg, sources)
+                with ledger.timed("checkpoint", step):
+                    checkpoint.save(ckpt, step, state, cfg, identity)
+                watchdog.still_alive()
+            if leaving:
+                break
+        with ledger.timed("checkpoint", step):
+            checkpoint.finish(ckpt, step)
+    ledger.close()
+    clock.summary(sources)
+    if leaving:
+        logging.info("SIGTERM: saved step %d; the same command goes on from there", step)
+        raise SystemExit(interrupts.STOPPED)
 
 
 def start_state(cfg, tx, mesh, ckpt, identity) -> tuple[int, tuple]:
@@ -69,7 +114,8 @@ def start_state(cfg, tx, mesh, ckpt, identity) -> tuple[int, tuple]:
 def abstract_state(cfg: Config, tx: optax.GradientTransformation, mesh: jax.sharding.Mesh) -> tuple:
     """Shapes, dtypes and shardings of (params, opt_state); nothing is allocated."""
     shapes = jax.eval_shape(lambda: (p := model.init(cfg.model, jax.random.key(0)), tx.init(p)))
-    return sharding.with_shardings(shapes, mesh)
+    params, opt_state = sharding.with_shardings(shapes, mesh)
+    return params, sharding.in_host_memory(opt_state) if cfg.optimizer.offload else opt_state
 
 
 def jitted_step(cfg: Config, tx: optax.GradientTransformation, mesh: jax.sharding.Mesh, num_sources: int):
@@ -85,9 +131,13 @@ def train_step(state: tuple, batch: dict, *, cfg: Config, tx: optax.GradientTran
     params, opt_state = state
     tokens = losses.target_mask(batch).sum()  # of the whole step: all hosts, all micro-batches
     (loss, (nll_BT, weight_BT)), grads = loss_and_grads(params, batch, cfg, tokens)
-    updates, opt_state = tx.update(grads, opt_state, params)
+    if cfg.optimizer.offload:
+        opt_state = jax.device_put(
+            opt_state, jax.memory.Space.Device
+        )  # back to the host by the step's out_shardings
+    updates, opt_state = tx.update(grads, opt_state, params, loss=loss)
     values = token_metrics(nll_BT, weight_BT, batch, num_sources)
-    values |= {"loss": loss, "grad_norm": optax.tree.norm(grads)}
+    values |= {"loss": loss, "grad_norm": optax.tree.norm(grads), "bad": opt_state.bad}
     return (optax.apply_updates(params, updates), opt_state), values
 
 
@@ -137,99 +187,71 @@ def token_metrics(nll_BT: Array, weight_BT: Array, batch: dict, num_sources: int
         "weight": weight_BT.sum(1),
         "weight_squared": (weight_BT**2).sum(1),
     }
+    ids_BT = batch["segment_ids"][:, :-1]
+    real_BT = ids_BT > 0
+    # Pairs of tokens that attend: token n of a document sees n.  Float32: 2^31 is 1024 rows of 4096 already.
+    pairs_BT = jnp.where(real_BT, model.segment_positions(ids_BT) + 1, 0).astype(jnp.float32)
     values = {name: jnp.zeros(num_sources, x.dtype).at[batch["source"]].add(x) for name, x in sums_B.items()}
-    return values | {"max_weight": weight_BT.max(), "row_nll": sums_B["weighted_nll"]}
+    values |= {"real_tokens": real_BT.sum(), "attended_pairs": pairs_BT.sum()}
+    return values | {
+        "max_weight": weight_BT.max(),
+        "row_nll": sums_B["nll"] / jnp.maximum(sums_B["tokens"], 1),
+    }
 
 
-class Clock:
-    """Tokens and seconds since the start, the first step (compilation) apart."""
-
-    def __init__(self, start: int):
-        self.first, self.tokens, self.by_source = start + 1, 0, {}
-        self.since = self.last = time.monotonic()
-
-    def add(self, step: int, tokens: dict[str, int]) -> None:
-        for name, n in tokens.items():
-            self.by_source[name] = self.by_source.get(name, 0) + n
-        self.last = time.monotonic()
-        if step == self.first:
-            self.since = self.last
-        else:
-            self.tokens += sum(tokens.values())
-
-    def rates(self, step: int, steps: int) -> tuple[float, float]:
-        """Tokens per second, seconds left."""
-        seconds = max(self.last - self.since, 1e-9)
-        done = step - self.first
-        return self.tokens / seconds, seconds / done * (steps - step) if done else math.nan
-
-    def summary(self, cfg: Config, sources: list[data.Source]) -> None:
-        total = sum(self.by_source.values())
-        for source in sources:
-            n = self.by_source.get(source.name, 0)
-            logging.info(
-                "realised mixture: %s %.4f of the target tokens (wanted %.4f), %d tokens, %.2f epochs in this start",
-                source.name, n / total, data.token_share(source, sources, cfg), n, n / source.targets,
-            )  # fmt: skip
-
-
-def report(pending: tuple, cfg: Config, sources: list, rows: grain.MapDataset, clock: Clock, write,
-           workdir: Path) -> None:  # fmt: skip
-    """Fetches a step's metrics, stops on a non-finite loss, logs every log_every steps."""
-    step, values = pending
-    values = jax.device_get(values)
-    if not (math.isfinite(values["loss"]) and math.isfinite(values["grad_norm"])):
-        raise not_finite(step, values, cfg, sources, rows, workdir)
-    clock.add(step, {s.name: int(values["tokens"][i]) for i, s in enumerate(sources)})
-    if step % cfg.train.log_every and step not in (clock.first, cfg.optimizer.steps):
+def report(run: Run, step: int, values: dict) -> None:
+    """Waits for a step's metrics; stops at a bad step or notes it; logs every log_every steps."""
+    values, cfg = jax.device_get(values), run.cfg
+    run.ledger.step_ended(step)
+    run.watchdog.step_ended()
+    if values["bad"]:
+        bad_step(run, step, values)
+    run.clock.add(step, values, run.sources)
+    if step % cfg.train.log_every and step not in (run.clock.first, cfg.optimizer.steps):
         return
-    speed, left = clock.rates(step, cfg.optimizer.steps)
     line = {
         "step": step,
         "loss": float(values["loss"]),
-        "sources": per_source(values, sources),
+        "sources": metrics.per_source(values, run.sources),
         "grad_norm": float(values["grad_norm"]),
         "lr": float(optimizer.schedule(cfg.optimizer)(step - 1)),
         "max_weight": float(values["max_weight"]),
-        "tokens_per_second": speed,
-        "mfu": metrics.mfu(cfg.model, cfg.data.sequence_length, speed),
-        "eta_seconds": left if math.isfinite(left) else None,  # not known after one step
+        **run.clock.rates(step),
     }
-    write(line)
+    run.write(line)
     logging.info(metrics.progress(line, cfg.optimizer.steps))
 
 
-def per_source(values: dict, sources: list[data.Source]) -> dict:
-    """Means over the step's tokens of each source, nats; ess: effective share of tokens, 1 = equal weights."""
-    found = {}
-    for i, source in enumerate(sources):
-        n = int(values["tokens"][i])
-        if n == 0:
-            continue
-        weight = float(values["weight"][i])
-        found[source.name] = {
-            "is_domain": source.is_domain,
-            "nll": float(values["nll"][i]) / n,
-            "weighted_nll": float(values["weighted_nll"][i]) / n,
-            "mean_weight": weight / n,
-            "ess": weight**2 / (n * max(float(values["weight_squared"][i]), 1e-30)),
-            "tokens": n,
-        }
-    return found
-
-
-def not_finite(step: int, values: dict, cfg: Config, sources, rows, workdir: Path) -> UserError:
-    """Names the rows of the step whose loss is not finite, and their documents."""
-    bad = [i for i, nll in enumerate(values["row_nll"]) if not math.isfinite(nll)]
-    first = (step - 1) * cfg.data.batch_rows
-    named = "; ".join(data.describe_row(rows, sources, cfg, first + i) for i in bad[:3])
-    more = f" and {len(bad) - 3} more rows" if len(bad) > 3 else ""
-    saved = checkpoint.manager(workdir).latest_step()
-    return UserError(
-        f"step {step}: loss is {values['loss']} (grad_norm {values['grad_norm']}); rows {first}..."
-        f"{first + cfg.data.batch_rows - 1} of the run, not finite in {named or 'none: the gradient overflowed'}"
-        f"{more}; the last checkpoint is {saved}: lower the learning rate, or look at these documents"
+def bad_step(run: Run, step: int, values: dict) -> None:
+    """Writes the rows and documents of a step that was left out to bad_steps.jsonl; raises if the config says stop."""
+    cfg, first = run.cfg, (step - 1) * run.cfg.data.batch_rows
+    found = data.describe_rows(run.rows, run.sources, cfg, range(first, first + cfg.data.batch_rows))
+    for row, nll in zip(found, values["row_nll"], strict=True):
+        row["nll"] = float(nll)
+    told = {"step": step, "loss": float(values["loss"]), "grad_norm": float(values["grad_norm"])}
+    if jax.process_index() == 0:
+        with open(run.workdir / "bad_steps.jsonl", "a", encoding="utf-8") as file:
+            file.write(
+                json.dumps(told | {"action": cfg.train.on_bad_step, "rows": found}, ensure_ascii=False) + "\n"
+            )
+    broken = [row for row in found if not math.isfinite(row["nll"])]
+    named = "; ".join(
+        f"{r['file']} record {r['record']} (documents {', '.join(r['documents'])})" for r in broken[:3]
     )
+    more = f" and {len(broken) - 3} more rows" if len(broken) > 3 else ""
+    finite = math.isfinite(told["loss"]) and math.isfinite(told["grad_norm"])
+    where = f"not finite in {named or 'none: the gradient overflowed'}{more}" if not finite else "a spike"
+    sentence = (
+        f"step {step}: loss is {told['loss']} (grad_norm {told['grad_norm']}); rows {first}..."
+        f"{first + cfg.data.batch_rows - 1} of the run, {where}; {run.workdir}/bad_steps.jsonl has their documents"
+    )
+    if cfg.train.on_bad_step == "stop":
+        saved = checkpoint.manager(run.workdir).latest_step()
+        raise UserError(
+            f"{sentence}; the last checkpoint is {saved}: lower the learning rate, look at these documents, or "
+            "go on without such steps by --config.train.on_bad_step=skip"
+        )
+    logging.warning("%s; the step was left out", sentence)
 
 
 def describe_run(cfg: Config, sources: list[data.Source], state: tuple, start: int) -> None:

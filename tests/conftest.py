@@ -6,6 +6,7 @@ os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import dataclasses
+import time
 from pathlib import Path
 
 import jax
@@ -95,6 +96,33 @@ def write_rows(
         values | {"shards": shards, "sources": facts, "scores": None} | manifest,
     )
     return folder
+
+
+def write_config(folder: Path, steps: int) -> Path:
+    """A config file for launch.py: small_config's model and data, a checkpoint every 20 steps."""
+    file = folder / "mine.py"
+    file.write_text(
+        "from mucpt_jax import config\n"
+        "def get_config():\n"
+        "    c = config.default('nano')\n"
+        f"    c.loss.kind, c.data.general_fraction, c.data.sequence_length = 'ntp', 1.0, {T}\n"
+        "    c.data.batch_rows = c.score.batch_rows = c.evaluate.batch_rows = 8\n"
+        "    c.train.compute_dtype, c.train.log_every, c.train.checkpoint_every = 'float32', 1, 20\n"
+        f"    c.optimizer.steps, c.optimizer.peak_lr = {steps}, 1e-2\n"
+        "    return c\n"
+    )
+    return file
+
+
+def wait_for_lines(file: Path, lines: int, processes: list) -> None:
+    """Until a run has logged so many steps; fails when one of its processes ends before."""
+    deadline = time.monotonic() + 180
+    while not (file.exists() and len(file.read_text().splitlines()) >= lines):
+        ended = [p.returncode for p in processes if p.poll() is not None]
+        assert not ended and time.monotonic() < deadline, (
+            f"exit status {ended} before {lines} lines in {file}"
+        )
+        time.sleep(0.02)
 
 
 @pytest.fixture(autouse=True)

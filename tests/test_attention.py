@@ -9,6 +9,7 @@ import pytest
 from conftest import small_config
 
 from mucpt_jax import attention, losses, model
+from mucpt_jax.records import UserError
 
 H, K, E = 4, 2, 32
 LENGTHS = (100, 1, 37, 90)  # of the segments; 28 tokens of padding fill the row
@@ -124,6 +125,15 @@ def test_auto_takes_the_kernel_of_the_device():
     assert attention.best("tpu", "bfloat16", 4096, 1) == "splash"
     assert attention.best("tpu", "bfloat16", 4096, 2) == "chunked"
     assert attention.best("cpu", "float32", 128, 1) == "xla"
+
+
+@pytest.mark.parametrize(("backend", "why"), [("cudnn", "an NVIDIA GPU"), ("splash", "a TPU")])
+def test_a_kernel_that_the_device_has_not_is_refused(backend, why):
+    if ON_GPU:
+        pytest.skip("this device has it")
+    with pytest.raises(UserError, match=f"train.attention={backend} needs {why}.*use train.attention=auto"):
+        attention.of_device(small_config(train={"attention": backend}))
+    assert attention.of_device(small_config()) == "xla"
 
 
 def test_the_whole_model_gives_the_same_loss_by_each_backend():

@@ -92,11 +92,10 @@ def test_a_row_is_taken_back_to_file_record_and_documents(folders):
     cfg = config_of(folders, fraction=0.0)
     sources, rows = first_rows(cfg, 3)
     number = int(rows[2]["row"])
-    told = data.describe_row(data.mixture(sources, cfg), sources, cfg, 2)
-    assert told.endswith(
-        f"music-00000-of-00001.array_record record {number} "
-        f"(documents music-{number}-1, music-{number}-2, music-{number}-3)"
-    )
+    (told,) = data.describe_rows(data.mixture(sources, cfg), sources, cfg, [2])
+    assert told["file"].endswith("music-00000-of-00001.array_record")
+    documents = [f"music-{number}-{segment}" for segment in (1, 2, 3)]
+    assert told | {"file": ""} == {"row": 2, "file": "", "record": number, "documents": documents}
 
 
 def test_the_corpus_mean_is_read_at_the_floor_and_between_grid_points(folders):

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import jax
@@ -7,7 +8,7 @@ import optax
 import pytest
 
 from mucpt_jax import metrics, optimizer
-from mucpt_jax.config import MODELS, Optimizer
+from mucpt_jax.config import MODELS, Config, Optimizer, Train
 
 
 @pytest.mark.parametrize(
@@ -24,6 +25,15 @@ def test_peaks_are_found_by_device_kind():
     assert metrics.peak_flops("NVIDIA A100-SXM4-80GB") == 312e12
     assert metrics.peak_flops("TPU v5 lite") == 197e12
     assert metrics.peak_flops("cpu") is None
+
+
+def test_packed_flops_count_what_documents_attend_to():
+    cfg = MODELS["qwen2.5-1.5b"]
+    whole = metrics.packed_flops(cfg, 4096, 4096 * 4097 / 2)  # one document fills the row
+    assert whole / 4096 == pytest.approx(metrics.flops_per_token(cfg, 4097))
+    # Two documents of half the length: half the pairs, the same matrices.
+    halves = metrics.packed_flops(cfg, 4096, 2 * 2048 * 2049 / 2)
+    assert whole - halves == 12 * 28 * 12 * 128 * 2048 * 2048
 
 
 def test_lines_after_the_restart_point_and_broken_lines_go(tmp_path):
@@ -58,18 +68,68 @@ def test_norms_and_biases_do_not_decay():
     }  # fmt: skip
 
 
+def constant_lr(**optimizer_values) -> Config:
+    values = {"steps": 1000, "peak_lr": 0.1, "final_lr": 0.1, "warmup_fraction": 0.0, "weight_decay": 0.0}
+    return Config(optimizer=Optimizer(**values | optimizer_values))
+
+
 def test_only_matrices_decay_and_large_gradients_are_clipped():
     params = {"q_proj": {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}}
-    cfg = Optimizer(steps=10, peak_lr=0.1, final_lr=0.1, warmup_fraction=0.0, weight_decay=0.5, clip_norm=1.0)
+    cfg = constant_lr(weight_decay=0.5)
     tx = optimizer.make(cfg)
-    updates, _ = tx.update(jax.tree.map(jnp.zeros_like, params), tx.init(params), params)
+    updates, _ = tx.update(jax.tree.map(jnp.zeros_like, params), tx.init(params), params, loss=jnp.array(1.0))
     np.testing.assert_allclose(updates["q_proj"]["kernel"], -0.1 * 0.5 * np.ones((2, 2)), rtol=1e-5)
     np.testing.assert_array_equal(updates["q_proj"]["bias"], np.zeros(2))
     # After clipping, the mean of the first step is (1 - b1) * g / |g|.
     grads = jax.tree.map(lambda p: 1e6 * p, params)
-    _, state = tx.update(grads, tx.init(params), params)
+    _, state = tx.update(grads, tx.init(params), params, loss=jnp.array(1.0))
     mean = optax.tree.get(state, "mu")
-    assert float(optax.tree.norm(mean)) == pytest.approx(1 - cfg.b1, rel=1e-5)
+    assert float(optax.tree.norm(mean)) == pytest.approx(1 - cfg.optimizer.b1, rel=1e-5)
+
+
+def updates_of(cfg, losses, grad=1.0):
+    """Updates of one weight over steps with these losses, and the last state."""
+    params = {"q_proj": {"kernel": jnp.ones((2, 2))}}
+    tx = optimizer.make(cfg)
+    state, found = tx.init(params), []
+    update = jax.jit(lambda grads, state, loss: tx.update(grads, state, params, loss=loss))
+    for step, loss in enumerate(losses):
+        grads = {"q_proj": {"kernel": jnp.full((2, 2), grad * (1 + step % 3))}}
+        updates, state = update(grads, state, jnp.array(loss))
+        found.append(float(updates["q_proj"]["kernel"][0, 0]))
+    return np.array(found), state
+
+
+def test_moments_in_bfloat16_take_half_the_bytes_and_follow_float32_closely():
+    exact, _ = updates_of(constant_lr(), [1.0] * 200)
+    near, state = updates_of(constant_lr(moments_dtype="bfloat16"), [1.0] * 200)
+    moments = [leaf for leaf in jax.tree.leaves(state.inner) if leaf.ndim]
+    assert {leaf.dtype for leaf in moments} == {jnp.dtype("bfloat16")} and len(moments) == 2
+    np.testing.assert_allclose(near, exact, rtol=0.03)  # 8 bits of mantissa: 0.4% a rounding
+    assert abs(near.sum() / exact.sum() - 1) < 0.01
+
+
+def test_a_step_that_is_not_finite_changes_nothing_but_the_count():
+    updates, state = updates_of(constant_lr(), [2.0, 2.0, float("nan"), 2.0])
+    assert updates[2] == 0 and (updates[[0, 1, 3]] < 0).all()
+    assert int(state.good_steps) == 3 and float(state.mean_loss) == pytest.approx(2.0)
+    _, after_bad = updates_of(constant_lr(), [2.0, 2.0, float("inf")])
+    _, before = updates_of(constant_lr(), [2.0, 2.0])
+    assert bool(after_bad.bad) and not bool(before.bad)
+    for a, b in zip(jax.tree.leaves(after_bad.inner), jax.tree.leaves(before.inner), strict=True):
+        np.testing.assert_array_equal(a, b + 1 if a.dtype == jnp.int32 else b)
+
+
+def test_a_spike_is_a_loss_far_above_the_mean_of_the_last_steps():
+    calm = [3.0, 2.8] * 20
+    cfg = dataclasses.replace(constant_lr(), train=Train(spike=1.0))
+    updates, state = updates_of(cfg, [*calm, 3.8, 4.0, 2.9])  # the mean is 2.9
+    assert updates[-3] < 0 and updates[-2] == 0 and updates[-1] < 0
+    assert float(state.mean_loss) == pytest.approx(2.9, abs=0.1)
+    early, _ = updates_of(cfg, [3.0, 9.0])  # too few steps to know the mean
+    assert early[1] < 0
+    off, _ = updates_of(constant_lr(), [*calm, 40.0])
+    assert off[-1] < 0
 
 
 def test_the_progress_line_tells_weighted_and_plain_loss():

@@ -33,7 +33,7 @@ def test_logits_agree_with_transformers_to_1e_5(name):
 
 def test_the_loss_of_a_token_is_its_log_probability_after_those_before_it():
     cfg, params, wanted = golden("qwen2_tied")
-    run = small_config(model=cfg, loss={"chunk": 7})
+    run = small_config(model=cfg, loss={"vocab_parts": 7})
     batch = {"tokens": wanted["tokens"], "segment_ids": np.ones_like(wanted["tokens"])}
     logits = wanted["logits"][:, :-1].astype(np.float64)
     log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
@@ -69,7 +69,7 @@ def test_positions_start_again_in_every_segment():
 
 
 def test_a_packed_document_gets_the_loss_it_has_alone():
-    cfg = small_config(loss={"chunk": 5})
+    cfg = small_config(loss={"vocab_parts": 5})
     params = model.init(cfg.model, jax.random.key(0))
     row = random_row(np.random.default_rng(0))
     nll_of = jax.jit(lambda batch: losses.batch_nll(params, batch, cfg))

@@ -71,7 +71,7 @@ def test_a_folder_without_manifest_or_of_another_schema_is_refused(tmp_path):
 
 def test_the_index_takes_a_row_back_to_its_documents(tmp_path):
     folder = write_rows(tmp_path / "rows", {"music": 3})
-    found = records.documents_of(folder, records.shard_name("music", 0, 1), 2)
+    found = records.documents_of(folder, [(records.shard_name("music", 0, 1), 2)])[0]
     assert found == ["music-2-1", "music-2-2", "music-2-3"]
 
 

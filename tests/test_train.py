@@ -5,15 +5,22 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
-from conftest import VOCAB, one_device_mesh, random_row, small_config, write_rows
+from conftest import (
+    VOCAB,
+    one_device_mesh,
+    random_row,
+    small_config,
+    wait_for_lines,
+    write_config,
+    write_rows,
+)
 
-from mucpt_jax import checkpoint, convert, model, records, sharding, train
+from mucpt_jax import checkpoint, convert, model, sharding, train
 from mucpt_jax.records import UserError
 
 ROOT = Path(__file__).parents[1]
@@ -53,9 +60,9 @@ def test_a_run_in_two_parts_equals_the_run_in_one_bit_for_bit(tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         report = train.report
 
-        def stop_at_7(pending, *rest):
-            report(pending, *rest)
-            if pending[0] == 7:
+        def stop_at_7(run, step, values):
+            report(run, step, values)
+            if step == 7:
                 raise KeyboardInterrupt
 
         patch.setattr(train, "report", stop_at_7)
@@ -81,17 +88,7 @@ def test_a_run_goes_on_with_another_mesh_to_float_tolerance(tmp_path):
 def test_kill_9_in_the_middle_then_the_same_command_gives_the_same_trace(tmp_path):
     """The real command, killed by SIGKILL at a step nobody chose."""
     write_rows(tmp_path / "rows", {"web": 40})
-    file = tmp_path / "mine.py"
-    file.write_text(
-        "from mucpt_jax import config\n"
-        "def get_config():\n"
-        "    c = config.default('nano')\n"
-        "    c.loss.kind, c.data.general_fraction, c.data.sequence_length = 'ntp', 1.0, 32\n"
-        "    c.data.batch_rows = c.score.batch_rows = c.evaluate.batch_rows = 8\n"
-        "    c.train.compute_dtype, c.train.log_every, c.train.checkpoint_every = 'float32', 1, 20\n"
-        "    c.optimizer.steps, c.optimizer.peak_lr = 300, 1e-2\n"
-        "    return c\n"
-    )
+    file = write_config(tmp_path, steps=300)
     environment = os.environ | {"XLA_FLAGS": "", "PYTHONPATH": str(ROOT)}
 
     def command(name):
@@ -102,12 +99,8 @@ def test_kill_9_in_the_middle_then_the_same_command_gives_the_same_trace(tmp_pat
         return subprocess.Popen(command(name), cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
 
     running = start("killed")
-    metrics, deadline = tmp_path / "killed" / "metrics.jsonl", time.monotonic() + 120
-    while not (metrics.exists() and len(metrics.read_text().splitlines()) >= 50):
-        assert running.poll() is None and time.monotonic() < deadline, (
-            "the run ended before it could be killed"
-        )
-        time.sleep(0.02)
+    metrics = tmp_path / "killed" / "metrics.jsonl"
+    wait_for_lines(metrics, 50, [running])
     running.send_signal(signal.SIGKILL)
     running.wait()
     reached = len(metrics.read_text().splitlines())
@@ -200,26 +193,72 @@ except UserError as error:
     assert trace(tmp_path / "run")[-1][0] == 8
 
 
-def test_a_loss_that_is_not_finite_stops_with_step_rows_and_documents(tmp_path):
+def poisoned(tmp_path) -> tuple:
+    """A config and parameters with which one document of one row (record 11) gives NaN."""
     rng = np.random.default_rng(0)
     rows = [random_row(rng) for _ in range(16)]
     poison = VOCAB - 1
     for row in rows:
         row["tokens"][row["tokens"] == poison] = 1
-    rows[11]["tokens"][2] = poison  # one document of one row, and its embedding is NaN
-    folder = write_rows(tmp_path / "rows", {"web": 16}, rows=rows)
+    rows[11]["tokens"][2] = poison  # its embedding is NaN
+    write_rows(tmp_path / "rows", {"web": 16}, rows=rows)
     cfg = config_of(tmp_path, optimizer={"steps": 4}, model=untied(small_config().model))
     params = model.init(cfg.model, jax.random.key(0))
     params["embed_tokens"]["embedding"] = params["embed_tokens"]["embedding"].at[poison].set(np.nan)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(checkpoint, "initial_params", lambda *_: params)
-        with pytest.raises(UserError) as error:
-            train.train(cfg, one_device_mesh(), tmp_path / "run")
+    return cfg, params
+
+
+BAD_ROW = "web-00000-of-00001.array_record"
+
+
+def test_a_loss_that_is_not_finite_stops_with_step_rows_and_documents(tmp_path, monkeypatch):
+    cfg, params = poisoned(tmp_path)
+    monkeypatch.setattr(checkpoint, "initial_params", lambda *_: params)
+    with pytest.raises(UserError) as error:
+        train.train(cfg, one_device_mesh(), tmp_path / "run")
     told = str(error.value)
     assert told.startswith("step ") and "loss is nan" in told
-    assert "web-00000-of-00001.array_record record 11 (documents web-11-1, web-11-2, web-11-3)" in told
-    assert records.read_manifest(folder)["sources"]["web"]["records"] == 16
+    assert f"{BAD_ROW} record 11 (documents web-11-1, web-11-2, web-11-3)" in told
     assert checkpoint.manager(tmp_path / "run").latest_step() is None
+    (line,) = [json.loads(x) for x in (tmp_path / "run" / "bad_steps.jsonl").read_text().splitlines()]
+    assert line["action"] == "stop" and len(line["rows"]) == 8
+    (bad,) = [row for row in line["rows"] if not np.isfinite(row["nll"])]
+    assert bad["record"] == 11 and bad["documents"] == ["web-11-1", "web-11-2", "web-11-3"]
+
+
+def test_a_bad_step_can_be_left_out_and_the_run_goes_on(tmp_path, monkeypatch):
+    cfg, params = poisoned(tmp_path)
+    cfg = dataclasses.replace(
+        cfg, train=dataclasses.replace(cfg.train, on_bad_step="skip", checkpoint_every=2)
+    )
+    monkeypatch.setattr(checkpoint, "initial_params", lambda *_: params)
+    train.train(cfg, one_device_mesh(), tmp_path / "run")
+    lines = [json.loads(x) for x in (tmp_path / "run" / "bad_steps.jsonl").read_text().splitlines()]
+    assert {line["action"] for line in lines} == {"skip"}
+    left_out = {line["step"] for line in lines}
+    assert len(left_out) == 2  # 16 rows, 8 a step: once in each of two epochs
+    assert {step for step, loss in trace(tmp_path / "run") if not np.isfinite(loss)} == left_out
+    found = checkpoint.load_params(cfg, one_device_mesh(), tmp_path / "run")
+    assert np.isfinite(found["layers"]["mlp"]["up_proj"]["kernel"]).all()
+
+
+def test_moments_in_host_memory_and_in_bfloat16_train_and_go_on(tmp_path):
+    plain = config_of(tmp_path, optimizer={"steps": 6}, train={"checkpoint_every": 3})
+    train.train(plain, one_device_mesh(), tmp_path / "plain")
+    offloaded = config_of(tmp_path, optimizer={"steps": 6, "offload": True}, train={"checkpoint_every": 3})
+    abstract = train.abstract_state(offloaded, train.optimizer.make(offloaded), one_device_mesh())
+    assert {x.sharding.memory_kind for x in jax.tree.leaves(abstract[1]) if x.ndim} == {"pinned_host"}
+    train.train(offloaded, one_device_mesh(), tmp_path / "offloaded")
+    assert trace(tmp_path / "offloaded") == trace(tmp_path / "plain")
+    half = config_of(
+        tmp_path, optimizer={"steps": 6, "moments_dtype": "bfloat16"}, train={"checkpoint_every": 3}
+    )
+    train.train(half, one_device_mesh(), tmp_path / "half")
+    whole = trace(tmp_path / "half")
+    np.testing.assert_allclose([x for _, x in whole], [x for _, x in trace(tmp_path / "plain")], rtol=1e-2)
+    shutil.rmtree(tmp_path / "half" / "checkpoints" / "6")
+    train.train(half, one_device_mesh(), tmp_path / "half")
+    assert trace(tmp_path / "half") == whole
 
 
 def untied(cfg):

@@ -1,0 +1,97 @@
+"""Where the time of a run went: WORKDIR/goodput.jsonl, over all its starts.
+
+One line per event of host 0, seconds of wall time each:
+
+    {"phase": "init", "seconds"}                      from the start of the process to the first batch
+    {"phase": "compile", "seconds", "step"}           the first step of a start, compilation included
+    {"phase": "step", "seconds", "step"}              a step; the host's waiting for data and checkpoints taken off
+    {"phase": "data_wait", "seconds", "step"}         the host waited for rows (the device may have been busy)
+    {"phase": "checkpoint", "seconds", "step"}        saving held up the loop; writing goes on behind it
+
+Goodput is the share of steps whose work was kept: steps after the checkpoint that the next start went on from are
+lost work.  The time between two starts is not known here and not counted.
+"""
+
+import contextlib
+import json
+import logging
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+import psutil
+
+PHASES = ("init", "compile", "data_wait", "checkpoint")
+
+
+class Ledger:
+    """Writes the lines above; knows when the last step ended, and what came between."""
+
+    def __init__(self, workdir: Path, start: int):
+        self.path, self.lines = workdir / "goodput.jsonl", []
+        self.first, self.between = True, 0.0
+        self.add("init", time.time() - psutil.Process().create_time(), start)
+        self.last = time.monotonic()
+
+    def add(self, phase: str, seconds: float, step: int) -> None:
+        self.lines.append(json.dumps({"phase": phase, "step": step, "seconds": round(seconds, 6)}) + "\n")
+
+    @contextlib.contextmanager
+    def timed(self, phase: str, step: int) -> Iterator[None]:
+        begun = time.monotonic()
+        yield
+        seconds = time.monotonic() - begun
+        self.between += seconds
+        self.add(phase, seconds, step)
+
+    def step_ended(self, step: int) -> None:
+        now = time.monotonic()
+        self.add("compile" if self.first else "step", now - self.last - self.between, step)
+        self.first, self.last, self.between = False, now, 0.0
+        self.write()
+
+    def write(self) -> None:
+        if jax.process_index() == 0:
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.writelines(self.lines)
+        self.lines = []
+
+    def close(self) -> None:
+        """Logs the summary over all starts of the run."""
+        self.write()
+        if jax.process_index() == 0:
+            logging.info(summary(read(self.path)))
+
+
+def read(path: Path) -> list[dict]:
+    lines = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        with contextlib.suppress(json.JSONDecodeError):  # cut off by a kill
+            lines.append(json.loads(line))
+    return lines
+
+
+def totals(lines: list[dict]) -> dict[str, float]:
+    """Seconds by phase, with "step" split into what was kept and "lost"."""
+    seconds = dict.fromkeys((*PHASES, "kept", "lost"), 0.0)
+    kept = []  # steps of earlier starts that still count, (step, seconds)
+    for line in lines:
+        if line["phase"] == "init":  # a start goes on from line["step"]
+            seconds["lost"] += sum(s for step, s in kept if step > line["step"])
+            kept = [(step, s) for step, s in kept if step <= line["step"]]
+        if line["phase"] == "step":
+            kept.append((line["step"], line["seconds"]))
+        else:
+            seconds[line["phase"]] += line["seconds"]
+    return seconds | {"kept": sum(s for _, s in kept)}
+
+
+def summary(lines: list[dict]) -> str:
+    """One line: goodput and what the rest went into."""
+    seconds, starts = totals(lines), sum(line["phase"] == "init" for line in lines)
+    total = max(sum(seconds.values()), 1e-9)
+    rest = ", ".join(
+        f"{name.replace('_', ' ')} {s / total:.1%}" for name, s in seconds.items() if name != "kept"
+    )
+    return f"goodput {seconds['kept'] / total:.1%} of {total:,.0f} s in {starts} start{'s'[: starts > 1]}: {rest}"

@@ -1,0 +1,277 @@
+"""The plan job: compiles the train step for devices that are not here and says what to expect before renting them.
+
+Nothing is allocated and no data is read: shapes and shardings go in, and out come the compiler's memory figures, the
+collectives and matrix products of the compiled program, model FLOPs, and days at an assumed MFU.
+
+It is an estimate.  Without an accelerator XLA compiles for CPUs, which compute and send bfloat16 as float32 and know no
+reduce-scatter (they write all-reduce and a slice): temporaries and bytes sent come out too large, up to twice.
+"""
+
+import contextlib
+import dataclasses
+import logging
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from importlib.metadata import version
+from math import prod
+from pathlib import Path
+
+import jax
+from jax.experimental import topologies
+
+from mucpt_jax import (
+    accelerators,
+    advice,
+    attention,
+    data,
+    hlo,
+    metrics,
+    optimizer,
+    records,
+    search,
+    sharding,
+    train,
+)
+from mucpt_jax.config import AXES, Config
+from mucpt_jax.records import UserError
+
+SOURCES = 2  # domain and general: sizes a few sums of the metrics, nothing else
+
+
+def plan(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
+    """Prints what to expect and writes it to WORKDIR/plan.json; with plan.search, other settings too."""
+    if cfg.plan.search and cfg.plan.topology:
+        raise UserError(
+            "plan.search counts collectives, which programs for TPUs do not tell; leave plan.topology empty"
+        )
+    cfg = stand_in(with_mesh(cfg, dict(mesh.shape)))
+    facts = measure(cfg, mesh)
+    facts["advice"] = [] if facts["fits"] else advice.advice(cfg, facts)
+    records.write_json(workdir / "plan.json", facts)
+    print(report(cfg, facts), flush=True)
+    if cfg.plan.search:
+        on = list(mesh.devices.flat)
+        facts["search"] = search.search(
+            cfg, lambda tried: measure(tried, sharding.make_mesh(tried, on)), facts
+        )
+        records.write_json(workdir / "plan.json", facts)
+    print(f"{workdir / 'plan.json'}")
+
+
+def devices(cfg: Config) -> list | None:
+    """Devices of plan.topology, or None: those of this process."""
+    if cfg.plan.topology is None:
+        return None
+    if cfg.plan.topology.partition(":")[0] != cfg.plan.accelerator:
+        raise UserError(
+            f"plan.topology={cfg.plan.topology} is not of plan.accelerator={cfg.plan.accelerator}; set both alike"
+        )
+    try:
+        found = topologies.get_topology_desc(platform="tpu", topology_name=cfg.plan.topology)
+    except Exception as error:  # libtpu missing, or a name that it does not know: several classes
+        raise UserError(
+            f"plan.topology={cfg.plan.topology} cannot be compiled for ({str(error).splitlines()[0]}); "
+            "pip install libtpu and name a slice such as v5e:2x4 or v5p:4x8x8, or leave it empty to compile for CPUs"
+        ) from error
+    return list(found.devices)
+
+
+def with_mesh(cfg: Config, sizes: dict[str, int]) -> Config:
+    """The config with every axis of the mesh known (no -1)."""
+    return dataclasses.replace(cfg, mesh=dataclasses.replace(cfg.mesh, **sizes))
+
+
+def stand_in(cfg: Config) -> Config:
+    """`auto` as the TPU has it; CPUs have no cudnn and no splash: `chunked`, whose memory is linear in T too."""
+    wanted, train = cfg.train.attention, cfg.train
+    if cfg.plan.topology and wanted == "auto":
+        train = dataclasses.replace(
+            train,
+            attention=attention.best("tpu", train.compute_dtype, cfg.data.sequence_length, cfg.mesh.context),
+        )
+    elif not cfg.plan.topology and wanted in ("auto", "cudnn", "splash"):
+        train = dataclasses.replace(train, attention="chunked")
+    if train.attention != wanted:
+        logging.info("attention: compiled with %s in place of %s", train.attention, wanted)
+    return dataclasses.replace(cfg, train=train)
+
+
+def measure(cfg: Config, mesh: jax.sharding.Mesh) -> dict:
+    """Compiles the train step of a config on a mesh -> everything that plan.json says of it."""
+    compiled, log, seconds = compile_step(cfg, mesh)
+    params, moments = train.abstract_state(cfg, optimizer.make(cfg), mesh)
+    counts = hlo.count(compiled.as_text())
+    return {
+        "model": cfg.model.name,
+        "params": sum(prod(leaf.shape) for leaf in jax.tree.leaves(params)),
+        "accelerator": cfg.plan.accelerator,
+        "devices": mesh.size,
+        "mesh": dict(mesh.shape),
+        "micro_batches": cfg.train.micro_batches,
+        "remat": cfg.train.remat,
+        "attention": cfg.train.attention,
+        **expected(cfg, mesh.size),
+        **memory(cfg, compiled.memory_analysis(), bytes_of(params), on_host(moments)),
+        "flops_per_token": flops(cfg, counts, mesh.size),
+        "collectives": None if counts.loops_unknown else collectives(counts),
+        "warnings": hlo.rematerialised(log),
+        "compile_seconds": round(seconds, 1),
+        "compiled_for": cfg.plan.topology or mesh.devices.flat[0].platform,
+        "versions": {name: version(name) for name in ("jax", "jaxlib", "flax", "optax")},
+    }
+
+
+def compile_step(cfg: Config, mesh: jax.sharding.Mesh) -> tuple[jax.stages.Compiled, str, float]:
+    """-> the compiled step, what the compiler wrote to stderr, seconds."""
+    start, tx = time.monotonic(), optimizer.make(cfg)
+    with jax.set_mesh(mesh), stderr_of_compiler() as log:
+        step = train.jitted_step(cfg, tx, mesh, SOURCES)
+        abstract = train.abstract_state(cfg, tx, mesh), data.abstract_batch(cfg, mesh)
+        compiled = step.lower(*abstract).compile()
+    return compiled, "".join(log), time.monotonic() - start
+
+
+@contextlib.contextmanager
+def stderr_of_compiler() -> Iterator[list[str]]:
+    """Collects file descriptor 2, where XLA's C++ writes; all but rematerialisations are passed on at the end."""
+    lines = []
+    sys.stderr.flush()
+    real = os.dup(2)
+    with tempfile.TemporaryFile() as file:
+        os.dup2(file.fileno(), 2)
+        try:
+            yield lines
+        finally:
+            sys.stderr.flush()
+            os.dup2(real, 2)
+            os.close(real)
+            file.seek(0)
+            lines += file.read().decode(errors="replace").splitlines(keepends=True)
+            os.write(2, "".join(line for line in lines if not hlo.rematerialised(line)).encode())
+
+
+def memory(cfg: Config, stats, params: int, offloaded: int) -> dict:
+    """Bytes on one device.  A step's state is donated: its outputs take the place of its arguments (alias).
+
+    offloaded: moments in the host's memory, which the CPU backend counts as arguments.  They come to the device for the
+    update, when the gradients (as large as `params`) still lie there and the activations are gone.
+    """
+    limit = accelerators.limit(cfg.plan.accelerator)
+    arguments = stats.argument_size_in_bytes - offloaded
+    results = stats.output_size_in_bytes - stats.alias_size_in_bytes
+    temporaries = max(stats.temp_size_in_bytes, offloaded + params if offloaded else 0)
+    total = arguments + results + temporaries
+    found = {
+        "arguments": arguments,
+        "results": results,
+        "temporaries": temporaries,
+        "total": total,
+        "limit": round(limit),
+        "memory": round(accelerators.ACCELERATORS[cfg.plan.accelerator].memory),
+        "host": offloaded,
+    }
+    return {"bytes_per_device": found, "fits": total <= limit}
+
+
+def bytes_of(tree) -> int:
+    """Of one device's shards."""
+    leaves = jax.tree.leaves(tree)
+    return sum(prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in leaves)
+
+
+def on_host(tree) -> int:
+    """Bytes of a device's shards that lie in the host's memory."""
+    return bytes_of([leaf for leaf in jax.tree.leaves(tree) if "host" in (leaf.sharding.memory_kind or "")])
+
+
+def flops(cfg: Config, counts: hlo.Counts, devices: int) -> dict:
+    """Per token, forward and backward; `compiled` is what the program really multiplies, recomputation included."""
+    tokens = cfg.data.batch_rows * cfg.data.sequence_length
+    causal = metrics.flops_per_token(cfg.model, cfg.data.sequence_length)
+    return {
+        "causal": causal,
+        "full": 2 * causal - 6 * metrics.matmul_parameters(cfg.model),  # twice the attention, the rest once
+        "compiled": None if counts.loops_unknown else counts.flops * devices / tokens,
+    }
+
+
+def expected(cfg: Config, devices: int) -> dict:
+    """Steps, tokens, and time at the assumed share of the peak."""
+    tokens = cfg.data.batch_rows * cfg.data.sequence_length
+    model_flops = metrics.flops_per_token(cfg.model, cfg.data.sequence_length)
+    seconds = tokens * model_flops / (devices * accelerators.peak(cfg) * cfg.plan.mfu)
+    return {
+        "steps": cfg.optimizer.steps,
+        "tokens_per_step": tokens,
+        "tokens": tokens * cfg.optimizer.steps,
+        "mfu": cfg.plan.mfu,
+        "step_seconds": seconds,
+        "days": cfg.optimizer.steps * seconds / 86400,
+    }
+
+
+def collectives(counts: hlo.Counts) -> list[dict]:
+    """Alike ones together, the most bytes first.  in_program: operations; a_step: runs; bytes: results of all runs."""
+    found = {}
+    for c in counts.collectives:
+        key = (c.kind, c.dtype, c.group, c.span)
+        start = dict(zip(("kind", "dtype", "group", "span"), key, strict=True))
+        row = found.setdefault(key, start | {"in_program": 0, "a_step": 0, "bytes": 0})
+        row["in_program"] += 1
+        row["a_step"] += c.executed
+        row["bytes"] += c.executed * c.bytes
+    return sorted(found.values(), key=lambda row: -row["bytes"])
+
+
+def report(cfg: Config, facts: dict) -> str:
+    """The facts for people; GB is 1e9 bytes."""
+    work, plan = facts["flops_per_token"], cfg.plan
+    held = {name: n / 1e9 for name, n in facts["bytes_per_device"].items()}
+    mesh = " ".join(f"{axis}={facts['mesh'][axis]}" for axis in AXES)
+    lines = [
+        f"plan: {facts['model']}, {facts['params'] / 1e9:.5g}e9 parameters, {facts['devices']} {plan.accelerator}",
+        f"  setting      {mesh}; remat={facts['remat']} micro_batches={facts['micro_batches']} "
+        f"attention={facts['attention']}",
+        f"  compiled     for {facts['compiled_for']} in {facts['compile_seconds']:.0f} s",
+        f"  memory       {held['total']:.4g} GB a device: state and batch {held['arguments']:.4g}, "
+        f"temporaries {held['temporaries']:.4g}"
+        + (f", results {held['results']:.4g}" if held["results"] > held["total"] / 100 else "")
+        + (f"; {held['host']:.4g} in the host's memory" if held["host"] else ""),
+        f"  {'fits' if facts['fits'] else 'TOO LARGE':12} {held['total'] / held['limit']:.0%} of "
+        f"{held['limit']:.4g} GB: "
+        f"{held['memory']:.0f} less {accelerators.RESERVE:.0%} for runtime, NCCL, workspaces",
+        f"  FLOPs/token  causal {work['causal'] / 1e9:.5g}e9, full attention {work['full'] / 1e9:.5g}e9, "
+        + computed(work),
+        f"  time         {facts['steps']:,} steps of {facts['tokens_per_step']:,} tokens = "
+        f"{facts['tokens'] / 1e9:.3g}e9; {facts['step_seconds']:.3g} s a step, {facts['days']:.3g} days",
+        f"  assumed      {plan.mfu:.0%} MFU of {accelerators.peak(cfg) / 1e12:.0f} TFLOP/s (plan.mfu)",
+        *traffic(facts["collectives"]),
+    ]
+    for tensor in facts["warnings"]:
+        where = f" ({tensor['op_name']})" if tensor["op_name"] else ""
+        lines.append(
+            f"  warning      {tensor['tensor']} {tensor['shape']}{where} is made whole on every device to reshard it, "
+            f"from {tensor['from']} to {tensor['to']}: look at its rule in sharding.py"
+        )
+    return "\n".join(lines + advice.lines(facts["advice"]))
+
+
+def computed(work: dict) -> str:
+    if work["compiled"] is None:
+        return "compiled not countable: this compiler writes no trip counts"
+    return f"compiled {work['compiled'] / 1e9:.5g}e9 ({work['compiled'] / work['full']:.2f} of full: recomputation)"
+
+
+def traffic(rows: list[dict] | None) -> list[str]:
+    if rows is None:
+        return ["  collectives  not countable: this compiler writes no trip counts"]
+    told = ["  collectives of one device            group  in program  a step   results GB a step"]
+    for row in rows:
+        name = f"{row['kind']} {row['dtype']}"
+        told.append(
+            f"    {name:30} {row['group']:8} {row['in_program']:11} {row['a_step']:7} {row['bytes'] / 1e9:12.4g}"
+        )
+    return told

@@ -1,0 +1,63 @@
+"""Timings are taken elsewhere; here stands that the document is what the results say, and that the scripts start."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import docs, facts
+
+ROOT = Path(__file__).parents[1]
+RESULT = {
+    "what": "Two sides",
+    "machine": "a machine, 2 cores",
+    "versions": {"python": "3.11"},
+    "date": "2026-01-02",
+    "rows": [{"model": "a", "median_s": 0.01234}, {"model": "b", "median_s": 12_345.6, "bar_holds": True}],
+}
+
+
+def test_the_document_is_what_the_script_makes_from_the_results():
+    assert docs.DOCUMENT.read_text(encoding="utf-8") == docs.render(docs.read_results(facts.RESULTS)), (
+        "run python -m benchmarks.docs"
+    )
+
+
+def test_a_result_becomes_a_table_and_a_missing_one_says_so(tmp_path):
+    facts.records.write_json(tmp_path / "unheard_of.json", RESULT)
+    facts.records.write_json(tmp_path / "demo.json", {"rows": [], "seconds": 3})
+    text = docs.render(docs.read_results(tmp_path))
+    lines = text[text.index("## Unheard of") :].splitlines()
+    assert lines[2] == "Two sides."
+    assert lines[4:8] == [
+        "| model | median s | bar holds |",
+        "| ----- | -------- | --------- |",
+        "| a     | 0.0123   | -         |",
+        "| b     | 12,346   | yes       |",
+    ]
+    assert "(a machine, 2 cores; python 3.11; 2026-01-02; `benchmarks/results/unheard_of.json`)" in text
+    assert text.count("Not measured.") == len(docs.EXPECTED)
+    assert "demo" not in text
+
+
+def test_sides_take_turns_and_the_warm_up_is_left_out():
+    calls = []
+
+    def side(name):
+        return lambda: calls.append(name) or float(len(calls))
+
+    found = facts.alternate({"a": side("a"), "b": side("b")}, rounds=2, warmup=1)
+    assert calls == ["a", "b"] * 3
+    assert found == {"a": [3.0, 5.0], "b": [4.0, 6.0]}
+
+
+@pytest.mark.parametrize("script", ["train_step", "token_loss", "loader", "docs"])
+def test_every_script_tells_its_flags_before_it_imports_jax(script):
+    code = (
+        f"import sys, runpy; sys.argv = ['{script}', '--help']\n"
+        f"try: runpy.run_module('benchmarks.{script}', run_name='__main__')\n"
+        "except SystemExit: print('jax' in sys.modules)"
+    )
+    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert found.stdout.startswith("usage:") and found.stdout.endswith("False\n")
