@@ -8,8 +8,6 @@ mucpt_jax/config.py.
 
 import dataclasses
 import logging
-import math
-import os
 import sys
 from pathlib import Path
 
@@ -17,7 +15,7 @@ from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import config_flags
 
-from mucpt_jax import checks, config, records, runtime
+from mucpt_jax import checks, config, hosts, records, runtime
 from mucpt_jax.records import UserError
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file; FILE:ARGUMENT passes an argument.")
@@ -58,7 +56,7 @@ def main(_) -> None:
     try:
         cfg = checks.build(_CONFIG.value)
         if _JOB.value == "plan":
-            cfg = simulate(cfg)
+            cfg = runtime.simulate_devices(cfg)
         run(cfg, Path(_WORKDIR.value or default_workdir()))
     except (UserError, OSError) as error:  # OSError: a full disk, a folder that may not be written
         sys.exit(f"error: {error}")
@@ -81,11 +79,9 @@ def run(cfg: config.Config, workdir: Path) -> None:
         jax.config.update("jax_compilation_cache_dir", str(workdir.parent.absolute() / "compile_cache"))
     logging.info(told)
     if cfg.mesh.distributed or _COORDINATOR.value:
-        runtime.start_hosts(
-            jax.distributed.initialize, _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value
-        )
+        hosts.start(jax.distributed.initialize, _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
     elif _JOB.value != "plan":
-        runtime.refuse_strangers()
+        hosts.refuse_strangers()
     mesh = sharding.make_mesh(cfg, plan.devices(cfg) if _JOB.value == "plan" else None)
     job = {
         "train": train.train,
@@ -107,25 +103,6 @@ def run(cfg: config.Config, workdir: Path) -> None:
     )  # fmt: skip
     with jax.set_mesh(mesh):
         job[_JOB.value](cfg, mesh, workdir)
-
-
-def simulate(cfg: config.Config) -> config.Config:
-    """As many CPU devices as the mesh has, or libtpu's description of a TPU slice.  Before jax is imported."""
-    sizes = [getattr(cfg.mesh, axis) for axis in config.AXES]
-    fixed, count = math.prod(n for n in sizes if n > 0), cfg.plan.devices
-    if -1 in sizes and count is None and not cfg.plan.topology:
-        raise UserError(f"mesh {sizes} has a -1; add --config.plan.devices=N, N a multiple of {fixed}")
-    if -1 not in sizes and count not in (None, fixed):
-        raise UserError(
-            f"plan.devices={count}, but the mesh {sizes} is of {fixed}; leave one of the two away"
-        )
-    count = count or fixed
-    os.environ["JAX_PLATFORMS"] = "cpu"
-    os.environ["TPU_SKIP_MDS_QUERY"] = "1"  # libtpu would ask a metadata server that is not there
-    if not cfg.plan.topology:
-        flag = f"--xla_force_host_platform_device_count={count}"
-        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}"
-    return dataclasses.replace(cfg, mesh=dataclasses.replace(cfg.mesh, distributed=False))
 
 
 if __name__ == "__main__":

@@ -39,8 +39,8 @@ def main() -> None:
     facts.write(
         "scaling",
         "The train step compiled for devices that are not here (CPU backend): bytes on one of them, and FLOPs a token; "
-        f"rows of {T} tokens, one for each part of the batch, full remat",
-        rows,
+        f"rows of {T} tokens, one for each part of the batch, full remat; GB are 1e9 bytes of one device",
+        [shown(row) for row in rows],
     )
 
 
@@ -78,6 +78,25 @@ def measure(size: str, devices: int) -> dict:
         "collective_bytes": sum(c["bytes"] for c in found["collectives"]),
         "rematerialised": len(found["warnings"]),
         "compile_seconds": found["compile_seconds"],
+    }
+
+
+def shown(row: dict) -> dict:
+    """For the table; a share of the state over its shards that stays the same means that it falls as 1/devices."""
+    shards = row["fsdp"] * row["tensor"]
+    return {
+        "size": row["size"],
+        "devices": row["devices"],
+        "mesh": " ".join(f"{axis}={row[axis]}" for axis in ("replica", "fsdp", "tensor") if row[axis] > 1),
+        "state_GB": round(row["arguments"] / 1e9, 3),
+        "state_GB_x_shards": round(row["arguments"] * shards / 1e9, 1),
+        "temporaries_GB": round(row["temporaries"] / 1e9, 2),
+        "total_GB": round(row["total"] / 1e9, 2),
+        "GFLOP_a_token": round(row["flops_per_token"] / 1e9, 2),
+        "of_model_full_attention": round(row["flops_per_token"] / row["flops_per_token_full"], 3),
+        "collectives_GB_a_step": round(row["collective_bytes"] / 1e9, 1),
+        "rematerialised": row["rematerialised"],
+        "compile_s": row["compile_seconds"],
     }
 
 

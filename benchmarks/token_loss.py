@@ -24,14 +24,14 @@ def main() -> None:
     parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu", help="gpu: bfloat16, 8192 tokens")
     parser.add_argument("--hidden", default="896,1536", help="D, comma-separated")
     parser.add_argument("--tokens", type=int, help="N; default 2048, on the GPU 8192, in rows of a quarter")
-    parser.add_argument("--chunks", default="64,128,256,512", help="loss.chunk, comma-separated")
+    parser.add_argument("--parts", default="4,8,16,32", help="loss.vocab_parts, comma-separated")
     parser.add_argument("--rounds", type=int, default=5, help="measured calls of each, in turn")
     parser.add_argument("--output", help="name of the file in benchmarks/results; default token_loss[_gpu]")
     args = parser.parse_args()
     tokens = args.tokens or {"cpu": 2048, "gpu": 8192}[args.device]
     facts.use(args.device)
-    chunks = [int(chunk) for chunk in args.chunks.split(",")]
-    rows = [row for d in args.hidden.split(",") for row in sweep(int(d), tokens, chunks, args)]
+    parts = [int(count) for count in args.parts.split(",")]
+    rows = [row for d in args.hidden.split(",") for row in sweep(int(d), tokens, parts, args)]
     facts.write(
         args.output or f"token_loss{'_gpu' if args.device == 'gpu' else ''}",
         f"losses.token_nll, value and gradients, {tokens} tokens in 4 rows, vocabulary {VOCABULARY:,}, against all "
@@ -40,8 +40,8 @@ def main() -> None:
     )  # fmt: skip
 
 
-def sweep(hidden: int, tokens: int, chunks: list[int], args) -> list[dict]:
-    """One hidden size: a row for every chunk, each against the naive loss of the same rounds."""
+def sweep(hidden: int, tokens: int, parts: list[int], args) -> list[dict]:
+    """One hidden size: a row for every count, each against the naive loss of the same rounds."""
     import jax
     import jax.numpy as jnp
 
@@ -54,26 +54,26 @@ def sweep(hidden: int, tokens: int, chunks: list[int], args) -> list[dict]:
     )
     programs = {"naive": compiled(naive_nll, inputs)}
     programs |= {
-        str(chunk): compiled(functools.partial(chunked_nll, chunk=chunk), inputs) for chunk in chunks
+        str(count): compiled(functools.partial(nll_by_parts, count=count), inputs) for count in parts
     }
     seconds = facts.alternate(
         {name: functools.partial(timed, program, inputs) for name, program in programs.items()}, args.rounds
     )
     memory = {name: program.memory_analysis().temp_size_in_bytes for name, program in programs.items()}
     rows = []
-    for chunk in map(str, chunks):
-        share = memory[chunk] / memory["naive"]
-        ratio = facts.median(seconds[chunk]) / facts.median(seconds["naive"])
+    for count in map(str, parts):
+        share = memory[count] / memory["naive"]
+        ratio = facts.median(seconds[count]) / facts.median(seconds["naive"])
         rows.append({
             "hidden": hidden,
-            "chunk": int(chunk),
-            "ours_GiB": memory[chunk] / 2**30,
+            "count": int(count),
+            "ours_GiB": memory[count] / 2**30,
             "naive_GiB": memory["naive"] / 2**30,
             "GiB_ours/naive": share,
-            "ours_s": facts.median(seconds[chunk]),
+            "ours_s": facts.median(seconds[count]),
             "naive_s": facts.median(seconds["naive"]),
             "time_ours/naive": ratio,
-            "time_ours/naive_of_minima": min(seconds[chunk]) / min(seconds["naive"]),
+            "time_ours/naive_of_minima": min(seconds[count]) / min(seconds["naive"]),
             "bars_hold": share <= MEMORY_BAR and ratio <= TIME_BARS[args.device],
         })  # fmt: skip
     return rows
@@ -87,10 +87,10 @@ def compiled(nll: Callable, inputs: tuple):
     return jax.jit(jax.value_and_grad(mean, argnums=(0, 1))).lower(*inputs).compile()
 
 
-def chunked_nll(hidden_BTD, embedding_VD, targets_BT, chunk: int):
+def nll_by_parts(hidden_BTD, embedding_VD, targets_BT, count: int):
     from mucpt_jax import losses
 
-    return losses.token_nll(hidden_BTD, embedding_VD.T, targets_BT, chunk)  # tied, as model.unembed gives it
+    return losses.token_nll(hidden_BTD, embedding_VD.T, targets_BT, count)  # tied, as model.unembed gives it
 
 
 def naive_nll(hidden_BTD, embedding_VD, targets_BT):

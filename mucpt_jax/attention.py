@@ -11,6 +11,8 @@ what it holds, with the keys of whole rows.
 B rows, T tokens of a row, t queries of a device or chunk, S keys, H query heads, K kv heads, E head dim.
 """
 
+import re
+
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
@@ -33,7 +35,7 @@ def packed(q_BTHE: Array, k_BTKE: Array, v_BTKE: Array, segment_ids_BT: Array, b
     mesh = jax.sharding.get_abstract_mesh()
     context = 1 if mesh.empty else mesh.shape["context"]
     if backend == "auto":
-        backend = best(jax.default_backend(), q_BTHE.dtype.name, q_BTHE.shape[1], context)
+        backend = best(platform(), q_BTHE.dtype.name, q_BTHE.shape[1], context)
     local = BACKENDS[backend]
     if mesh.empty:
         return local(q_BTHE, k_BTKE, v_BTKE, segment_ids_BT, segment_ids_BT, 0)
@@ -53,32 +55,39 @@ def packed(q_BTHE: Array, k_BTKE: Array, v_BTKE: Array, segment_ids_BT: Array, b
 
 def of_device(cfg: Config) -> str:
     """The backend of train.attention on the devices that are here.  Raises UserError where it cannot run."""
-    platform, train, tokens = jax.default_backend(), cfg.train, cfg.data.sequence_length
-    context = cfg.mesh.context
+    here, train, tokens, context = platform(), cfg.train, cfg.data.sequence_length, cfg.mesh.context
     if train.attention == "auto":
-        return best(platform, train.compute_dtype, tokens, context)
+        return best(here, train.compute_dtype, tokens, context)
     needs = {
         "cudnn": (
-            "an NVIDIA GPU and train.compute_dtype=bfloat16",
-            platform == "gpu" and train.compute_dtype == "bfloat16",
+            "an NVIDIA GPU (Ampere or later) and train.compute_dtype=bfloat16",
+            here == "nvidia" and train.compute_dtype == "bfloat16",
         ),
         "splash": (
             f"a TPU, mesh.context=1 and rows of a multiple of {LANES} tokens",
-            platform == "tpu" and context == 1 and tokens % LANES == 0,
+            here == "tpu" and context == 1 and tokens % LANES == 0,
         ),
     }
     what, fine = needs.get(train.attention, ("", True))
     if not fine:
         raise UserError(
-            f"train.attention={train.attention} needs {what}; here are {platform}, {train.compute_dtype}, "
+            f"train.attention={train.attention} needs {what}; here are {here}, {train.compute_dtype}, "
             f"mesh.context={context}, rows of {tokens}: use train.attention=auto"
         )
     return train.attention
 
 
+def platform() -> str:
+    """jax's name for the devices that are here; nvidia for GPUs that cuDNN's flash attention runs on."""
+    device = jax.devices()[0]
+    capability = getattr(device, "compute_capability", "")  # "9.0"; AMD's are called "gfx942"
+    ampere = re.fullmatch(r"\d+\.\d+", str(capability)) and float(capability) >= 8
+    return "nvidia" if device.platform == "gpu" and ampere else device.platform
+
+
 def best(platform: str, dtype: str, tokens: int, context: int) -> str:
     """What `auto` stands for: the device's own kernel where it can, else what needs little memory."""
-    if platform == "gpu" and dtype == "bfloat16" and tokens % 2 == 0:
+    if platform == "nvidia" and dtype == "bfloat16" and tokens % 2 == 0:
         return "cudnn"
     if platform == "tpu" and tokens % LANES == 0 and context == 1:
         return "splash"

@@ -1,13 +1,16 @@
 """What ends a run before its last step: the cluster's SIGTERM, and a step that never ends."""
 
+import contextlib
 import faulthandler
 import logging
+import math
 import os
 import signal
 import statistics
 import sys
 import threading
 import time
+from collections.abc import Iterator
 
 import jax
 from jax.experimental import multihost_utils
@@ -65,8 +68,11 @@ class Watchdog:
         self.durations = [*self.durations[-50:], now - self.last]
         self.last = now
 
-    def still_alive(self) -> None:
-        """Something other than a step has ended: a checkpoint."""
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """While a checkpoint is written; Orbax has its own limits."""
+        self.last = math.inf
+        yield
         self.last = time.monotonic()
 
     def limit(self) -> float:

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import logging
+import math
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -155,7 +156,7 @@ def log(workdir: Path, after_step: int) -> Iterator[Callable[[dict], None]]:
     with open(path, "a", encoding="utf-8") as file:
 
         def write(values: dict) -> None:
-            file.write(json.dumps(values) + "\n")
+            file.write(to_json(values))
             file.flush()
             for name, value in flat(values):
                 board.add_scalar(name, value, values["step"])
@@ -165,6 +166,19 @@ def log(workdir: Path, after_step: int) -> Iterator[Callable[[dict], None]]:
         finally:
             with contextlib.suppress(OSError):  # on a full disk it would hide the error that matters
                 board.close()
+
+
+def to_json(values: dict) -> str:
+    """One line; what is not finite becomes null, as JSON has no NaN."""
+
+    def finite(value):
+        if isinstance(value, dict):
+            return {name: finite(item) for name, item in value.items()}
+        if isinstance(value, list):
+            return [finite(item) for item in value]
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    return json.dumps(finite(values), ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def keep_until(path: Path, step: int) -> None:

@@ -85,16 +85,15 @@ def train(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
                 # A state is saved only after its step was seen to be good.
                 report(run, *pending)
                 pending = None
-                with ledger.timed("checkpoint", step):
+                with ledger.timed("checkpoint", step), watchdog.paused():
                     checkpoint.save(ckpt, step, state, cfg, identity)
-                watchdog.still_alive()
             if leaving:
                 break
-        with ledger.timed("checkpoint", step):
+        with ledger.timed("checkpoint", step), watchdog.paused():
             checkpoint.finish(ckpt, step)
     ledger.close()
     clock.summary(sources)
-    if leaving:
+    if leaving and step < cfg.optimizer.steps:
         logging.info("SIGTERM: saved step %d; the same command goes on from there", step)
         raise SystemExit(interrupts.STOPPED)
 
@@ -231,9 +230,7 @@ def bad_step(run: Run, step: int, values: dict) -> None:
     told = {"step": step, "loss": float(values["loss"]), "grad_norm": float(values["grad_norm"])}
     if jax.process_index() == 0:
         with open(run.workdir / "bad_steps.jsonl", "a", encoding="utf-8") as file:
-            file.write(
-                json.dumps(told | {"action": cfg.train.on_bad_step, "rows": found}, ensure_ascii=False) + "\n"
-            )
+            file.write(metrics.to_json(told | {"action": cfg.train.on_bad_step, "rows": found}))
     broken = [row for row in found if not math.isfinite(row["nll"])]
     named = "; ".join(
         f"{r['file']} record {r['record']} (documents {', '.join(r['documents'])})" for r in broken[:3]

@@ -23,7 +23,7 @@ PARTS = {
     "search",
 }
 ARRAYS = {"model", "attention", "losses", "sharding"}
-PLAIN = {"config", "checks", "records", "runtime"}
+PLAIN = {"config", "checks", "records", "runtime", "hosts"}
 
 
 def imports(file: Path) -> set[str]:

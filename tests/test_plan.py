@@ -12,8 +12,7 @@ import jax
 import pytest
 from conftest import small_config
 
-import launch
-from mucpt_jax import accelerators, advice, config, hlo, metrics, plan, search, sharding
+from mucpt_jax import accelerators, advice, config, hlo, metrics, plan, runtime, search, sharding
 from mucpt_jax.records import UserError
 
 ROOT = Path(__file__).parents[1]
@@ -277,13 +276,13 @@ def test_compiler_output_is_kept_apart(capfd):
 )
 def test_devices_that_are_missing_or_contradict_the_mesh(sections, sentence):
     with pytest.raises(UserError, match=sentence):
-        launch.simulate(small_config(**sections))
+        runtime.simulate_devices(small_config(**sections))
 
 
 def test_simulated_devices_and_no_hosts(monkeypatch):
     environment = {"XLA_FLAGS": "--xla_dump_to=x"}
-    monkeypatch.setattr(launch.os, "environ", environment)
-    cfg = launch.simulate(small_config(mesh={"fsdp": 4, "tensor": 2, "distributed": True}))
+    monkeypatch.setattr(runtime.os, "environ", environment)
+    cfg = runtime.simulate_devices(small_config(mesh={"fsdp": 4, "tensor": 2, "distributed": True}))
     assert not cfg.mesh.distributed
     assert environment["JAX_PLATFORMS"] == "cpu"
     assert environment["XLA_FLAGS"] == "--xla_dump_to=x --xla_force_host_platform_device_count=8"

@@ -222,7 +222,7 @@ def test_a_loss_that_is_not_finite_stops_with_step_rows_and_documents(tmp_path, 
     assert checkpoint.manager(tmp_path / "run").latest_step() is None
     (line,) = [json.loads(x) for x in (tmp_path / "run" / "bad_steps.jsonl").read_text().splitlines()]
     assert line["action"] == "stop" and len(line["rows"]) == 8
-    (bad,) = [row for row in line["rows"] if not np.isfinite(row["nll"])]
+    (bad,) = [row for row in line["rows"] if row["nll"] is None]  # JSON has no NaN
     assert bad["record"] == 11 and bad["documents"] == ["web-11-1", "web-11-2", "web-11-3"]
 
 
@@ -237,7 +237,7 @@ def test_a_bad_step_can_be_left_out_and_the_run_goes_on(tmp_path, monkeypatch):
     assert {line["action"] for line in lines} == {"skip"}
     left_out = {line["step"] for line in lines}
     assert len(left_out) == 2  # 16 rows, 8 a step: once in each of two epochs
-    assert {step for step, loss in trace(tmp_path / "run") if not np.isfinite(loss)} == left_out
+    assert {step for step, loss in trace(tmp_path / "run") if loss is None} == left_out
     found = checkpoint.load_params(cfg, one_device_mesh(), tmp_path / "run")
     assert np.isfinite(found["layers"]["mlp"]["up_proj"]["kernel"]).all()
 
@@ -316,3 +316,11 @@ def test_a_source_of_the_same_name_in_both_folders_is_told_apart(tmp_path):
         "web": True,
         "web (general)": False,
     }
+
+
+def test_the_profiler_window_writes_its_steps(tmp_path):
+    cfg = config_of(tmp_path, train={"profile_step": 3, "profile_steps": 2})
+    train.train(cfg, one_device_mesh(), tmp_path / "run")
+    (trace_file,) = (tmp_path / "run" / "profile").rglob("*.xplane.pb")
+    assert trace_file.stat().st_size > 0
+    assert len(trace(tmp_path / "run")) == 6

@@ -1,0 +1,89 @@
+"""Two processes with two simulated devices each, joined by gloo: the real command, as a cluster would start it."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import wait_for_lines, write_config, write_rows
+from test_train import trace
+
+from mucpt_jax import checkpoint
+
+ROOT = Path(__file__).parents[1]
+STEPS = 60
+
+
+def start(tmp_path: Path, name: str, processes: int, *more: str) -> list[subprocess.Popen]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    command = [
+        sys.executable, "launch.py", f"--config={write_config(tmp_path, STEPS)}", f"--workdir={tmp_path / name}",
+        f"--config.data.general={tmp_path / 'rows'}", *more,
+    ]  # fmt: skip
+    devices = f"--xla_force_host_platform_device_count={4 // processes}"
+    started = []
+    for i in range(processes):
+        hosts = [f"--coordinator={address}", f"--num_processes={processes}", f"--process_id={i}"]
+        flags = ["--config.mesh.distributed=True", *hosts] if processes > 1 else []
+        log = open(tmp_path / f"{name}-{i}.log", "a")  # noqa: SIM115 (the process owns it)
+        started.append(
+            subprocess.Popen(command + flags, cwd=ROOT, env=os.environ | {"XLA_FLAGS": devices}, stderr=log)
+        )
+    return started
+
+
+def finish(running: list[subprocess.Popen]) -> list[int]:
+    return [process.wait(timeout=240) for process in running]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    """A run of two processes that nothing disturbs."""
+    folder = tmp_path_factory.mktemp("hosts")
+    write_rows(folder / "rows", {"web": 40})
+    assert finish(start(folder, "whole", 2)) == [0, 0], (folder / "whole-0.log").read_text()[-3000:]
+    return folder
+
+
+def test_a_killed_run_of_two_goes_on_with_two_and_with_one_process_and_gives_the_same_losses(whole):
+    running = start(whole, "killed", 2)
+    metrics = whole / "killed" / "metrics.jsonl"
+    wait_for_lines(metrics, 30, running)
+    running[1].send_signal(signal.SIGKILL)  # one host dies; the cluster takes the other
+    running[0].send_signal(signal.SIGKILL)
+    finish(running)
+    assert 30 <= len(metrics.read_text().splitlines()) < STEPS
+    shutil.copytree(whole / "killed", whole / "one")
+    assert finish(start(whole, "killed", 2)) == [0, 0]
+    assert trace(whole / "killed") == trace(whole / "whole")  # bit for bit
+    assert finish(start(whole, "one", 1)) == [0]
+    assert "going on from" in (whole / "one-0.log").read_text()
+    np.testing.assert_allclose(trace(whole / "one"), trace(whole / "whole"), rtol=1e-5)
+
+
+def test_sigterm_to_one_of_two_hosts_saves_the_same_step_on_both(whole):
+    running = start(whole, "preempted", 2)
+    wait_for_lines(whole / "preempted" / "metrics.jsonl", 3, running)
+    running[1].send_signal(signal.SIGTERM)
+    assert finish(running) == [143, 143], (whole / "preempted-0.log").read_text()[-3000:]
+    saved = checkpoint.manager(whole / "preempted").latest_step()
+    assert 3 <= saved < STEPS
+    for i in (0, 1):
+        assert f"SIGTERM: saved step {saved}" in (whole / f"preempted-{i}.log").read_text()
+    assert finish(start(whole, "preempted", 2)) == [0, 0]
+    assert trace(whole / "preempted") == trace(whole / "whole")
+
+
+def test_another_batch_is_refused_on_every_host_in_one_sentence(whole):
+    longer = ("--config.data.batch_rows=16", f"--config.optimizer.steps={STEPS + 1}")
+    assert finish(start(whole, "whole", 2, *longer)) == [1, 1]
+    for i in (0, 1):
+        last = (whole / f"whole-{i}.log").read_text().strip().splitlines()[-1]
+        assert "was trained with data.batch_rows=8, now it is 16" in last
