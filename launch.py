@@ -78,8 +78,9 @@ def run(cfg: config.Config, workdir: Path) -> None:
     elif jax.config.jax_compilation_cache_dir is None:
         jax.config.update("jax_compilation_cache_dir", str(workdir.parent.absolute() / "compile_cache"))
     logging.info(told)
-    if cfg.mesh.distributed or _COORDINATOR.value:
-        hosts.start(jax.distributed.initialize, _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
+    given = _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value
+    if _JOB.value != "plan" and (cfg.mesh.distributed or given != (None, None, None)):
+        hosts.start(jax.distributed.initialize, *given)
     elif _JOB.value != "plan":
         hosts.refuse_strangers()
     mesh = sharding.make_mesh(cfg, plan.devices(cfg) if _JOB.value == "plan" else None)

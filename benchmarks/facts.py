@@ -8,7 +8,7 @@ import statistics
 from collections.abc import Callable
 from pathlib import Path
 
-from mucpt_jax import records
+from mucpt_jax import records, runtime
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "grain", "torch", "transformers")
@@ -57,14 +57,17 @@ def versions() -> dict[str, str]:
 
 
 def alternate(contestants: dict[str, Callable[[], float]], rounds: int, warmup: int = 2) -> dict[str, list]:
-    """Calls every contestant once a round, A B A B, so that what else the machine does falls on all alike.
+    """Calls every contestant once a round, in turn, so that what else the machine does falls on all alike.
 
+    Another one begins each round: A B C, B C A, C A B, ... so that none always runs behind the same one.
     A contestant returns the seconds of one step.  The warm-up rounds (compilation, caches) are not returned.
     """
     seconds = {name: [] for name in contestants}
-    for _ in range(warmup + rounds):
-        for name, step in contestants.items():
-            seconds[name].append(step())
+    names = list(contestants)
+    for turn in range(warmup + rounds):
+        first = turn % len(names) if names else 0
+        for name in names[first:] + names[:first]:
+            seconds[name].append(contestants[name]())
     return {name: found[warmup:] for name, found in seconds.items()}
 
 
@@ -99,7 +102,8 @@ def cell(value) -> str:
 
 
 def use(device: str) -> None:
-    """Refuses a run whose device is not there, and keeps the CPU's figures off the accelerators."""
+    """Refuses a run whose device is not there, keeps the CPU's figures off the accelerators, sets launch.py's flags."""
+    print(runtime.set_xla_flags())
     import jax
 
     if device == "cpu":

@@ -66,7 +66,7 @@ def sweep(hidden: int, tokens: int, parts: list[int], args) -> list[dict]:
         ratio = facts.median(seconds[count]) / facts.median(seconds["naive"])
         rows.append({
             "hidden": hidden,
-            "count": int(count),
+            "vocab_parts": int(count),
             "ours_GiB": memory[count] / 2**30,
             "naive_GiB": memory["naive"] / 2**30,
             "GiB_ours/naive": share,
@@ -97,8 +97,8 @@ def naive_nll(hidden_BTD, embedding_VD, targets_BT):
     import jax
     import jax.numpy as jnp
 
-    logits_BTV = jnp.einsum("BTD,VD->BTV", hidden_BTD, embedding_VD, preferred_element_type=jnp.float32)
-    log_p_BTV = jax.nn.log_softmax(logits_BTV)
+    logits_BTV = jnp.einsum("BTD,VD->BTV", hidden_BTD, embedding_VD)  # products in the inputs' dtype, as ours
+    log_p_BTV = jax.nn.log_softmax(logits_BTV.astype(jnp.float32))
     return -jnp.take_along_axis(log_p_BTV, targets_BT[..., None], -1)[..., 0]
 
 

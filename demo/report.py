@@ -98,6 +98,7 @@ def curves(run: Path, table: dict) -> str:
 
 def plain_loss(line: dict, kind: str) -> float:
     chosen = [s for s in line["sources"].values() if s["is_domain"] == (kind == "domain")]
+    chosen = [s for s in chosen if s["nll"] is not None]  # a step that was left out
     return sum(s["nll"] * s["tokens"] for s in chosen) / max(sum(s["tokens"] for s in chosen), 1)
 
 

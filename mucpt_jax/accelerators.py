@@ -7,11 +7,12 @@ A100).  TPUs: all ICI links of a chip together, wherever the other chip of the s
 
 from dataclasses import dataclass
 
-from mucpt_jax import metrics
+from mucpt_jax import metrics, runtime
 from mucpt_jax.config import Config
 
-# Of the memory: runtime, NCCL buffers, workspaces of kernels, fragmentation.  None of it is in the compiler's figures.
-RESERVE = 0.05
+# Of the memory: runtime, NCCL buffers, workspaces of kernels, fragmentation.  None of it is in the compiler's figures,
+# and on GPUs jax is not given more.
+RESERVE = 1 - runtime.GPU_MEMORY
 HOST = 8  # GPUs
 
 
@@ -54,9 +55,13 @@ def sent(kind: str, group: int, result: int) -> float:
 
 
 def link_seconds(collectives: list[dict], name: str) -> float:
-    """Seconds a step on the links, one collective after the other; {"kind", "group", "span", "bytes" a step} each."""
+    """Seconds a step on the links, one collective after the other; {"kind", "group", "near", "bytes" a step} each.
+
+    A ring through whole hosts enters and leaves each by as many network cards as it has devices there (`near`).
+    """
     device = ACCELERATORS[name]
-    return sum(
-        sent(c["kind"], c["group"], c["bytes"]) / (device.link if c["span"] <= HOST else device.network)
-        for c in collectives
-    )
+
+    def rate(c: dict) -> float:
+        return device.link if c["near"] == c["group"] else min(device.link, c["near"] * device.network)
+
+    return sum(sent(c["kind"], c["group"], c["bytes"]) / rate(c) for c in collectives)

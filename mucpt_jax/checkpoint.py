@@ -69,9 +69,14 @@ def restore(ckpt: ocp.CheckpointManager, abstract_state: tuple, cfg: Config, ide
         return None
     found = read_meta(ckpt, step, cfg)["identity"]
     for key, value in identity.items():
-        if found.get(key) != value:
+        if key not in found:
             raise UserError(
-                f"{ckpt.directory}/{step} was trained with {key}={found.get(key)}, now it is {value}: the run cannot "
+                f"{ckpt.directory}/{step} was written by an older version, which did not keep {key}: the run cannot "
+                "go on exactly; start in another --workdir with --config.init_from"
+            )
+        if found[key] != value:
+            raise UserError(
+                f"{ckpt.directory}/{step} was trained with {key}={found[key]}, now it is {value}: the run cannot "
                 "go on exactly; restore that setting, or start in another --workdir with --config.init_from"
             )
     params, opt_state = abstract_state

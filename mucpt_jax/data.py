@@ -126,9 +126,9 @@ class Rows:
 
     def __init__(self, source: Source, number: int, cfg: Config):
         self.source, self.number, self.cfg = source, number, cfg
-        self.files = [str(Path(source.folder) / shard["name"]) for shard in source.shards]
+        files = [str(Path(source.folder) / shard["name"]) for shard in source.shards]
         try:
-            self.reader = grain.sources.ArrayRecordDataSource(self.files)
+            self.reader = grain.sources.ArrayRecordDataSource(files)
         except Exception as error:
             raise UserError(
                 f"{source.folder}: a shard of {source.name} is damaged ({error}); write it again"
@@ -139,7 +139,7 @@ class Rows:
         return self.source.rows
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-        where = "{} record {}".format(*self.locate(index))
+        where = "{} record {}".format(*locate(self.source, index))
         try:
             record = self.reader[index]
         except Exception as error:
@@ -150,13 +150,14 @@ class Rows:
         facts = {"source": self.number, "is_domain": self.source.is_domain, "row": index}
         return row | {name: np.asarray(value) for name, value in facts.items()}
 
-    def locate(self, index: int) -> tuple[str, int]:
-        """Row of the source -> (file, record in it)."""
-        for file, shard in zip(self.files, self.source.shards, strict=True):
-            if index < shard["records"]:
-                return file, index
-            index -= shard["records"]
-        raise IndexError(index)
+
+def locate(source: Source, index: int) -> tuple[str, int]:
+    """Row of the source -> (file, record in it)."""
+    for shard in source.shards:
+        if index < shard["records"]:
+            return str(Path(source.folder) / shard["name"]), index
+        index -= shard["records"]
+    raise IndexError(index)
 
 
 def check_row_scores(row: dict[str, np.ndarray], where: str) -> None:
@@ -228,7 +229,7 @@ def describe_rows(dataset: grain.MapDataset, sources: list[Source], cfg: Config,
     for index in indices:
         row = dataset[index]
         source = sources[int(row["source"])]
-        file, record = Rows(source, 0, cfg).locate(int(row["row"]))
+        file, record = locate(source, int(row["row"]))
         found.append({"row": index, "file": file, "record": record, "folder": source.folder})
     for folder in {row["folder"] for row in found}:
         mine = [row for row in found if row["folder"] == folder]
@@ -242,13 +243,14 @@ def fingerprint(sources: list[Source], cfg: Config) -> dict:
     """What must stay the same for a run to continue exactly; the number of hosts need not, and steps may grow."""
     shards = [[s.name, s.is_domain, [shard["sha256"] for shard in s.shards]] for s in sources]
     loss = {k: v for k, v in dataclasses.asdict(cfg.loss).items() if k != "vocab_parts"}
-    optimizer = {k: v for k, v in dataclasses.asdict(cfg.optimizer).items() if k != "steps"}
+    optimizer = {k: v for k, v in dataclasses.asdict(cfg.optimizer).items() if k not in ("steps", "offload")}
     return {
         "rows": records.text_hash(json.dumps(shards)),
         "data.batch_rows": cfg.data.batch_rows,
         "data.sequence_length": cfg.data.sequence_length,
         "data.general_fraction": cfg.data.general_fraction,
         "seed": cfg.seed,
+        "train.compute_dtype": cfg.train.compute_dtype,
         **{f"loss.{k}": v for k, v in loss.items()},
         **{f"optimizer.{k}": v for k, v in optimizer.items()},
     }

@@ -31,6 +31,7 @@ class Ledger:
     def __init__(self, workdir: Path, start: int):
         self.path, self.lines = workdir / "goodput.jsonl", []
         self.first, self.between = True, 0.0
+        self.end_cut_line()
         self.add("init", time.time() - psutil.Process().create_time(), start)
         self.last = time.monotonic()
 
@@ -56,6 +57,11 @@ class Ledger:
             with open(self.path, "a", encoding="utf-8") as file:
                 file.writelines(self.lines)
         self.lines = []
+
+    def end_cut_line(self) -> None:
+        """What a kill cut off gets its newline, else the first line of this start would be lost with it."""
+        if self.path.exists() and not self.path.read_bytes().endswith(b"\n"):
+            self.lines.insert(0, "\n")
 
     def close(self) -> None:
         """Logs the summary over all starts of the run."""

@@ -38,7 +38,7 @@ class Op:
 class Collective:
     kind: str  # one of COLLECTIVES
     group: int  # devices that take part
-    span: int  # last device number - first + 1 of a group: does it leave the host?
+    members: tuple[int, ...]  # device numbers of one group
     bytes: int  # of the result on one device, once
     executed: int  # times a step
     dtype: str  # of the (first) result
@@ -142,7 +142,7 @@ def collective(op: Op, turns: int, devices: int, inside: list[Op]) -> Collective
     return Collective(
         kind=op.kind.removesuffix("-done"),
         group=len(group),
-        span=max(group) - min(group) + 1,
+        members=tuple(group),
         bytes=size(op.shape),
         executed=turns,
         dtype=ARRAY.search(op.shape)[1],
@@ -154,19 +154,26 @@ def first_group(rest: str, devices: int) -> list[int]:
     """Device numbers of one group: mesh['a'=2,'b'=4] {'b'}, [groups,size]<=[dims]T(order), {{0,1},{2,3}}; else all."""
     if pairs := re.search(r"source_target_pairs=\{(.*?)\}\}", rest):
         return max(numbers(pairs[1]), key=lambda pair: abs(pair[0] - pair[-1]))
-    if mesh := re.search(r"replica_groups=mesh\[([^\]]*)\] \{([^}]*)\}", rest):
+    if mesh := re.search(
+        r"replica_groups=mesh\[([^\]]*)\](?:, device_ids=\(\[([\d,]+)\](?:T\(([\d,]+)\))?\))? \{([^}]*)\}",
+        rest,
+    ):
         sizes = {name: int(n) for name, n in re.findall(r"'(\w+)'=(\d+)", mesh[1])}
-        taking = re.findall(r"'(\w+)'", mesh[2])
-        index = tuple(slice(None) if name in taking else 0 for name in sizes)
-        return np.arange(prod(sizes.values())).reshape(*sizes.values())[index].ravel().tolist()
-    if iota := re.search(r"replica_groups=\[(\d+),(\d+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", rest):
-        shape = [int(n) for n in iota[3].split(",")]
-        order = [int(n) for n in iota[4].split(",")] if iota[4] else range(len(shape))
-        ids = np.arange(prod(shape)).reshape(shape).transpose(order)
-        return ids.reshape(int(iota[1]), int(iota[2]))[0].tolist()
+        ids = iota(mesh[2] or str(prod(sizes.values())), mesh[3]).reshape(*sizes.values())
+        taking = re.findall(r"'(\w+)'", mesh[4])
+        return ids[tuple(slice(None) if name in taking else 0 for name in sizes)].ravel().tolist()
+    if listed := re.search(r"replica_groups=\[(\d+),(\d+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", rest):
+        return iota(listed[3], listed[4]).reshape(int(listed[1]), int(listed[2]))[0].tolist()
     if listed := re.search(r"replica_groups=\{(\{.*?\})\}", rest):
         return numbers(listed[1])[0]
     return list(range(devices))
+
+
+def iota(shape: str, order: str | None) -> np.ndarray:
+    """ "2,128", "1,0" -> 0 ... 255 in that shape, its dims in that order."""
+    dims = [int(n) for n in shape.split(",")]
+    ids = np.arange(prod(dims)).reshape(dims)
+    return ids.transpose([int(n) for n in order.split(",")]) if order else ids
 
 
 def numbers(text: str) -> list[list[int]]:

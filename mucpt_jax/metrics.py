@@ -18,22 +18,23 @@ from mucpt_jax.data import Source, token_share
 # Dense bfloat16 FLOP/s of one device, from the makers' data sheets; matched in jax's device_kind.
 PEAK_FLOPS = {
     "H20": 148e12,  # before H200, which holds the same letters
+    "H100 PCIe": 756e12,  # these two before H100
+    "H100 NVL": 835e12,
     "H100": 989e12,
     "H200": 989e12,
     "A100": 312e12,
-    "v5 lite": 197e12,
+    "v5 lite": 197e12,  # v5e
     "v5p": 459e12,
-    "v6 lite": 918e12,
+    "v5": 459e12,  # how a v5p names itself; after v5 lite
+    "v6 lite": 918e12,  # v6e
+    "v6e": 918e12,
 }
 
 
 def peak_flops(device_kind: str) -> float | None:
     """FLOP/s of one device, None where it is not known (CPUs: MFU is then not shown)."""
-    words = device_kind.replace("-", " ").split()
-    for name, peak in PEAK_FLOPS.items():
-        if name in words or (" " in name and name in device_kind):
-            return peak
-    return None
+    words = f" {device_kind.replace('-', ' ')} "
+    return next((peak for name, peak in PEAK_FLOPS.items() if f" {name} " in words), None)
 
 
 def matmul_parameters(cfg: Model) -> int:
@@ -128,17 +129,37 @@ def per_source(values: dict, sources: list[Source]) -> dict:
     return found
 
 
-def profile(cfg: Train, step: int, pending, workdir: Path) -> None:
-    """Opens the profiler's window before train.profile_step, closes it after train.profile_steps of them."""
-    if cfg.profile_step is None:
-        return
-    if step == cfg.profile_step:
-        jax.block_until_ready(pending)
-        jax.profiler.start_trace(str(workdir / "profile"))
-    if step == cfg.profile_step + cfg.profile_steps:
-        jax.block_until_ready(pending)
+@contextlib.contextmanager
+def profiler(cfg: Train, workdir: Path) -> Iterator[Callable]:
+    """Gives at(step, pending), called before each step: traces train.profile_steps steps from train.profile_step on.
+
+    The window closes at the end of the run too; a run that goes on from inside it has none.
+    """
+    first = None  # step at which the window was opened
+
+    def close(step: int) -> None:
+        nonlocal first
         jax.profiler.stop_trace()
-        logging.info("profile of steps %d..%d in %s/profile", cfg.profile_step, step - 1, workdir)
+        logging.info("profile of steps %d..%d in %s/profile", first, step - 1, workdir)
+        first = None
+
+    def at(step: int, pending) -> None:
+        nonlocal first, last
+        last = step
+        if step == cfg.profile_step:
+            jax.block_until_ready(pending)
+            jax.profiler.start_trace(str(workdir / "profile"))
+            first = step
+        elif first is not None and step == first + cfg.profile_steps:
+            jax.block_until_ready(pending)
+            close(step)
+
+    last = 0
+    try:
+        yield at
+    finally:
+        if first is not None:
+            close(last + 1)
 
 
 @contextlib.contextmanager

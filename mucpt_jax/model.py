@@ -45,7 +45,12 @@ def project_backward(saved: tuple[Array, Array], grad_BTO: Array) -> tuple[Array
     return d_x_BTI, jnp.einsum("BTI,BTO->IO", x_BTI, grad_BTO)
 
 
-project.defvjp(lambda x_BTI, kernel_IO: (project(x_BTI, kernel_IO), (x_BTI, kernel_IO)), project_backward)
+def project_forward(x_BTI: Array, kernel_IO: Array) -> tuple:
+    # Not project() again: the remat policy `dots` must see the product itself.
+    return jnp.einsum("BTI,IO->BTO", x_BTI, kernel_IO), (x_BTI, kernel_IO)
+
+
+project.defvjp(project_forward, project_backward)
 
 
 class Attention(nnx.Module):
@@ -122,7 +127,7 @@ class Qwen2(nnx.Module):
             x_BTD = sharding.constrain(x_BTD, ("replica", "fsdp"), "context", None)
             return nnx.merge(layer_graph, params)(x_BTD, rotary, attend, cache)
 
-        x_BTD = sharding.look_up(self.embed_tokens.embedding[...], tokens_BT)
+        x_BTD = sharding.look_up(self.embed_tokens.embedding[...], tokens_BT, self.norm.dtype)
         x_BTD, cache = lax.scan(REMAT[remat](step), x_BTD, (layers, cache))
         return self.norm(x_BTD), cache
 
@@ -165,8 +170,12 @@ def abstract(cfg: Model) -> dict:
 
 
 def cast(params: dict, dtype: str) -> dict:
-    """Compute copies: casting before the layers gathers them halves FSDP traffic in bfloat16."""
-    return jax.tree.map(lambda p: p.astype(dtype), params)
+    """Compute copies: casting before the layers gathers them halves FSDP traffic in bfloat16.
+
+    Not the embedding: its gradient sums over every occurrence of a token, and bfloat16 stops counting at 256.
+    """
+    table = {"embed_tokens": params["embed_tokens"]}
+    return jax.tree.map(lambda p: p.astype(dtype), params) | table
 
 
 def hidden(params: dict, tokens_BT: Array, segment_ids_BT: Array, cfg: Model, run: Train) -> Array:

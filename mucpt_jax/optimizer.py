@@ -30,7 +30,7 @@ def decays(params: dict) -> dict:
 
 
 def make(cfg: Config) -> optax.GradientTransformationExtraArgs:
-    """update(grads, state, params, loss=loss) -> updates, state; state.bad tells whether the step was left out."""
+    """update(grads, state, params, loss=loss) -> updates, state; where state.bad_steps > 0 the step was left out."""
     opt = cfg.optimizer
     adamw = optax.adamw(schedule(opt), opt.b1, opt.b2, opt.eps, weight_decay=opt.weight_decay, mask=decays)
     clipped = optax.chain(optax.clip_by_global_norm(opt.clip_norm), adamw)
@@ -53,7 +53,7 @@ def kept_as(tx: optax.GradientTransformation, dtype: str) -> optax.GradientTrans
 
 class Guarded(NamedTuple):
     inner: tuple  # AdamW's own state
-    bad: Array  # bool: was the last step left out?
+    bad_steps: Array  # int32: left out, the last ones in a row; 0 after a good step
     good_steps: Array  # int32
     mean_loss: Array  # float32, of about the last WINDOW good steps, nats
 
@@ -68,7 +68,7 @@ def leave_out_bad_steps(
     """
 
     def init(params):
-        return Guarded(tx.init(params), jnp.array(False), jnp.array(0, jnp.int32), jnp.array(0.0))
+        return Guarded(tx.init(params), jnp.array(0, jnp.int32), jnp.array(0, jnp.int32), jnp.array(0.0))
 
     def update(grads, state, params=None, *, loss, **_):
         bad = ~(jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(grads)))
@@ -84,6 +84,7 @@ def leave_out_bad_steps(
         )
         seen = state.good_steps + ~bad
         step = (loss - state.mean_loss) / jnp.clip(seen, 1, WINDOW)
-        return updates, Guarded(inner, bad, seen, jnp.where(bad, state.mean_loss, state.mean_loss + step))
+        mean = jnp.where(bad, state.mean_loss, state.mean_loss + step)
+        return updates, Guarded(inner, jnp.where(bad, state.bad_steps + 1, 0), seen, mean)
 
     return optax.GradientTransformationExtraArgs(init, update)

@@ -48,7 +48,13 @@ def plan(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
             "plan.search counts collectives, which programs for TPUs do not tell; leave plan.topology empty"
         )
     cfg = stand_in(with_mesh(cfg, dict(mesh.shape)))
-    facts = measure(cfg, mesh)
+    try:
+        facts = measure(cfg, mesh)
+    except jax.errors.JaxRuntimeError as error:  # compilers for TPUs refuse what does not fit
+        raise UserError(
+            f"the step does not compile for {cfg.plan.topology or 'CPUs'} ({str(error).splitlines()[0][:300]}); "
+            f"try train.remat=full, more train.micro_batches or more devices"
+        ) from error
     facts["advice"] = [] if facts["fits"] else advice.advice(cfg, facts)
     records.write_json(workdir / "plan.json", facts)
     print(report(cfg, facts), flush=True)
@@ -160,7 +166,7 @@ def memory(cfg: Config, stats, params: int, offloaded: int) -> dict:
     update, when the gradients (as large as `params`) still lie there and the activations are gone.
     """
     limit = accelerators.limit(cfg.plan.accelerator)
-    arguments = stats.argument_size_in_bytes - offloaded
+    arguments = stats.argument_size_in_bytes - (0 if cfg.plan.topology else offloaded)
     results = stats.output_size_in_bytes - stats.alias_size_in_bytes
     temporaries = max(stats.temp_size_in_bytes, offloaded + params if offloaded else 0)
     total = arguments + results + temporaries
@@ -217,13 +223,18 @@ def collectives(counts: hlo.Counts) -> list[dict]:
     """Alike ones together, the most bytes first.  in_program: operations; a_step: runs; bytes: results of all runs."""
     found = {}
     for c in counts.collectives:
-        key = (c.kind, c.dtype, c.group, c.span)
-        start = dict(zip(("kind", "dtype", "group", "span"), key, strict=True))
+        key = (c.kind, c.dtype, c.group, near(c.members))
+        start = dict(zip(("kind", "dtype", "group", "near"), key, strict=True))
         row = found.setdefault(key, start | {"in_program": 0, "a_step": 0, "bytes": 0})
         row["in_program"] += 1
         row["a_step"] += c.executed
         row["bytes"] += c.executed * c.bytes
     return sorted(found.values(), key=lambda row: -row["bytes"])
+
+
+def near(members: tuple[int, ...]) -> int:
+    """How many of a group are on the first one's host."""
+    return sum(n // accelerators.HOST == members[0] // accelerators.HOST for n in members)
 
 
 def report(cfg: Config, facts: dict) -> str:
@@ -250,6 +261,11 @@ def report(cfg: Config, facts: dict) -> str:
         f"  assumed      {plan.mfu:.0%} MFU of {accelerators.peak(cfg) / 1e12:.0f} TFLOP/s (plan.mfu)",
         *traffic(facts["collectives"]),
     ]
+    if facts["compiled_for"] == "cpu":
+        lines.append(
+            "  read it so   the CPU's compiler keeps and sends bfloat16 as float32 and writes reduce-scatter as "
+            "all-reduce: temporaries and bytes are upper bounds, up to twice"
+        )
     for tensor in facts["warnings"]:
         where = f" ({tensor['op_name']})" if tensor["op_name"] else ""
         lines.append(

@@ -43,6 +43,8 @@ TPU_FLAGS = {
     "xla_tpu_enable_data_parallel_all_reduce_opt": "true",
     "xla_tpu_data_parallel_opt_different_sized_ops": "true",
 }
+# Share of a GPU's memory that jax may take; its default of 0.75 leaves a quarter unused.  The plan's limit, too.
+GPU_MEMORY = 0.92
 VARIABLES = {"gpu": ("XLA_FLAGS", GPU_FLAGS), "tpu": ("LIBTPU_INIT_ARGS", TPU_FLAGS)}
 GPU_FILES = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg", "/dev/kfd")  # dxg: Windows' Linux, kfd: AMD
 SWITCH = "MUCPT_XLA_FLAGS"  # =off: none of ours, for a jaxlib that no longer knows one of them
@@ -73,6 +75,8 @@ def set_xla_flags(env: MutableMapping = os.environ) -> str:
     kind = accelerator(env)
     if kind not in VARIABLES:
         return f"XLA flags: none of ours on {kind}"
+    if kind == "gpu" and "XLA_PYTHON_CLIENT_MEM_FRACTION" not in env:  # its old name
+        env.setdefault("XLA_CLIENT_MEM_FRACTION", str(GPU_MEMORY))
     variable, ours = VARIABLES[kind]
     given = env.get(variable, "")
     if env.get(SWITCH, "").lower() in ("off", "0", "false"):
@@ -97,8 +101,13 @@ def simulate_devices(cfg: Config) -> Config:
         )
     count = count or fixed
     os.environ["JAX_PLATFORMS"] = "cpu"
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "1"  # the compiler's warnings are part of the plan
+    os.environ.pop("JAX_NUM_CPU_DEVICES", None)  # it would win over the flag
     os.environ["TPU_SKIP_MDS_QUERY"] = "1"  # libtpu would ask a metadata server that is not there
     if not cfg.plan.topology:
         flag = f"--xla_force_host_platform_device_count={count}"
-        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}"
+        given = os.environ.get("XLA_FLAGS", "")
+        os.environ["XLA_FLAGS"] = (
+            f"{given} {flag}" if given.lstrip().startswith("-") else flag
+        )  # else a file's name
     return dataclasses.replace(cfg, mesh=dataclasses.replace(cfg.mesh, distributed=False))

@@ -6,7 +6,7 @@ Best is: fits, then the shortest predicted step. Predicted seconds are
 
 one after the other, recomputation included.  Links are those of the data sheets and nothing overlaps, so this orders
 settings; it does not promise a step time.  CPUs' float32 in place of bfloat16 is halved; their all-reduce in place of
-reduce-scatter stays: large fsdp axes look slower than they are, at most by a factor of two of their link time.
+reduce-scatter stays: large fsdp axes look slower than they are, by up to twice the time of their reductions.
 """
 
 from collections.abc import Callable
@@ -61,7 +61,8 @@ def search(cfg: Config, measure: Callable[[Config], dict], first: dict) -> dict:
     console.print(table(rows))
     for note in notes:
         console.print(f"  left out: {note}", markup=False)
-    console.print(f"  best: {advice.flags(rows[0]['change'])}", markup=False)
+    word = "best" if rows[0]["fits"] else "none fits; the smallest"
+    console.print(f"  {word}: {advice.flags(rows[0]['change'])}", markup=False)
     return {"rows": rows, "notes": notes}
 
 

@@ -130,8 +130,8 @@ def constrain(x: jax.Array, *axes) -> jax.Array:
     return jax.lax.with_sharding_constraint(x, fit(P(*axes), x.shape, mesh))
 
 
-def look_up(embedding_VD: jax.Array, tokens_BT: jax.Array) -> jax.Array:
-    """Rows of the embedding -> [B, T, D], rows over (replica, fsdp), tokens over context.
+def look_up(embedding_VD: jax.Array, tokens_BT: jax.Array, dtype) -> jax.Array:
+    """Rows of the float32 embedding -> [B, T, D] in dtype, rows over (replica, fsdp), tokens over context.
 
     Each device holds a part of D for all of V: it looks up the rows of all its fsdp neighbours and trades parts of D
     for its own rows.  So activations move, never the table, and its gradient is complete where it is made.  (Left to
@@ -139,11 +139,12 @@ def look_up(embedding_VD: jax.Array, tokens_BT: jax.Array) -> jax.Array:
     """
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or tokens_BT.shape[0] % (mesh.shape["replica"] * mesh.shape["fsdp"]):
-        return embedding_VD[tokens_BT]
+        return embedding_VD[tokens_BT].astype(dtype)
 
     def local(embedding_Vd, tokens_bT):
         tokens_BT = jax.lax.all_gather(tokens_bT, "fsdp", axis=0, tiled=True)
-        x_bTd = jax.lax.all_to_all(embedding_Vd[tokens_BT], "fsdp", split_axis=0, concat_axis=2, tiled=True)
+        x_BTd = embedding_Vd[tokens_BT].astype(dtype)
+        x_bTd = jax.lax.all_to_all(x_BTd, "fsdp", split_axis=0, concat_axis=2, tiled=True)
         return jax.lax.all_gather(x_bTd, "tensor", axis=2, tiled=True)
 
     rows = P(("replica", "fsdp"), "context" if tokens_BT.shape[1] % mesh.shape["context"] == 0 else None)

@@ -13,6 +13,7 @@ import grain
 import jax
 import jax.numpy as jnp
 import optax
+import orbax.checkpoint as ocp
 from jax import Array
 
 from mucpt_jax import (
@@ -30,6 +31,8 @@ from mucpt_jax import (
 from mucpt_jax.config import Config
 from mucpt_jax.records import UserError
 
+PATIENCE = 16  # bad steps in a row that are left out before a run gives up
+
 
 class Run(NamedTuple):
     """What is told about every step, and to whom."""
@@ -42,6 +45,7 @@ class Run(NamedTuple):
     ledger: goodput.Ledger
     watchdog: interrupts.Watchdog
     write: Callable[[dict], None]
+    ckpt: ocp.CheckpointManager
 
 
 def train(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
@@ -69,13 +73,14 @@ def train(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
         metrics.log(workdir, start) as write,
         interrupts.Watchdog(cfg.train.watchdog, cfg.train.watchdog_seconds) as watchdog,
         interrupts.SigtermFlag() as sigterm,
+        metrics.profiler(cfg.train, workdir) as profiler,
     ):
-        run = Run(cfg, sources, rows, workdir, clock, ledger, watchdog, write)
+        run = Run(cfg, sources, rows, workdir, clock, ledger, watchdog, write, ckpt)
         pending = None  # metrics of the step still running: the host prepares the next one meanwhile
         for step in range(start + 1, cfg.optimizer.steps + 1):
             with ledger.timed("data_wait", step):
                 batch = sharding.to_global(next(batches), mesh, cfg.data.batch_rows)
-            metrics.profile(cfg.train, step, pending, workdir)
+            profiler(step, pending)
             state, values = step_fn(state, batch)
             if pending:
                 report(run, *pending)
@@ -136,7 +141,7 @@ def train_step(state: tuple, batch: dict, *, cfg: Config, tx: optax.GradientTran
         )  # back to the host by the step's out_shardings
     updates, opt_state = tx.update(grads, opt_state, params, loss=loss)
     values = token_metrics(nll_BT, weight_BT, batch, num_sources)
-    values |= {"loss": loss, "grad_norm": optax.tree.norm(grads), "bad": opt_state.bad}
+    values |= {"loss": loss, "grad_norm": optax.tree.norm(grads), "bad": opt_state.bad_steps}
     return (optax.apply_updates(params, updates), opt_state), values
 
 
@@ -204,7 +209,8 @@ def report(run: Run, step: int, values: dict) -> None:
     run.ledger.step_ended(step)
     run.watchdog.step_ended()
     if values["bad"]:
-        bad_step(run, step, values)
+        with run.watchdog.paused():  # it reads rows and indices
+            bad_step(run, step, values)
     run.clock.add(step, values, run.sources)
     if step % cfg.train.log_every and step not in (run.clock.first, cfg.optimizer.steps):
         return
@@ -242,11 +248,12 @@ def bad_step(run: Run, step: int, values: dict) -> None:
         f"step {step}: loss is {told['loss']} (grad_norm {told['grad_norm']}); rows {first}..."
         f"{first + cfg.data.batch_rows - 1} of the run, {where}; {run.workdir}/bad_steps.jsonl has their documents"
     )
-    if cfg.train.on_bad_step == "stop":
-        saved = checkpoint.manager(run.workdir).latest_step()
+    if cfg.train.on_bad_step == "stop" or values["bad"] >= PATIENCE:
+        checkpoint.finish(run.ckpt, step)
+        saved = run.ckpt.latest_step()
         raise UserError(
             f"{sentence}; the last checkpoint is {saved}: lower the learning rate, look at these documents, or "
-            "go on without such steps by --config.train.on_bad_step=skip"
+            f"go on without such steps by --config.train.on_bad_step=skip (which stops after {PATIENCE} in a row)"
         )
     logging.warning("%s; the step was left out", sentence)
 

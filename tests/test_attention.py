@@ -55,7 +55,8 @@ def alone(q, k, v, do, ids) -> tuple:
 
 @pytest.mark.parametrize("backend", [runnable(name) for name in attention.BACKENDS])
 def test_packed_documents_attend_as_alone_in_outputs_and_gradients(backend, monkeypatch):
-    monkeypatch.setattr(attention, "CHUNK", 96)  # does not divide T
+    monkeypatch.setattr(attention, "CHUNK", 24)  # does not divide T
+    monkeypatch.setattr(attention, "INTERPRET", True)
     dtype = jnp.bfloat16 if backend == "cudnn" else jnp.float32
     q, k, v, do, ids = inputs(dtype)
     do = jnp.where(ids[..., None, None] > 0, do, 0).astype(dtype)  # nobody reads the outputs of padding
@@ -68,20 +69,24 @@ def test_packed_documents_attend_as_alone_in_outputs_and_gradients(backend, monk
         np.testing.assert_allclose(np.asarray(mine, np.float32), theirs, err_msg=name, **tolerance)
 
 
-@pytest.mark.parametrize("backend", ["xla", "chunked"])
-def test_sequence_sharded_attention_equals_attention_on_one_device(backend):
+@pytest.mark.parametrize(("backend", "context"), [("xla", 4), ("chunked", 4), ("splash", 1)])
+def test_attention_on_a_mesh_equals_attention_on_one_device(backend, context, monkeypatch):
+    monkeypatch.setattr(attention, "INTERPRET", True)
     q, k, v, do, ids = inputs(jnp.float32)
+    do = jnp.where(ids[..., None, None] > 0, do, 0)
 
     def run(q, k, v):
         return jax.value_and_grad(lambda *qkv: (attention.packed(*qkv, ids, backend) * do).sum(), (0, 1, 2))(
             q, k, v
         )
 
-    want = run(q, k, v)
-    axes = ("replica", "fsdp", "context", "tensor")
-    mesh = jax.make_mesh((1, 1, 4, 2), axes, axis_types=(jax.sharding.AxisType.Auto,) * 4)
-    with jax.set_mesh(mesh):
-        found = jax.jit(run)(q, k, v)
+    axes, kinds = ("replica", "fsdp", "context", "tensor"), (jax.sharding.AxisType.Auto,) * 4
+    mesh = jax.make_mesh((1, 4 // context, context, 2), axes, axis_types=kinds, devices=jax.devices())
+    q, k, v, do, ids = (jnp.concatenate([x, x]) for x in (q, k, v, do, ids))  # four rows: fsdp divides them
+    with jax.numpy_rank_promotion("allow"):
+        want = jax.jit(run)(q, k, v)
+        with jax.set_mesh(mesh):
+            found = jax.jit(run)(q, k, v)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=3e-5, rtol=3e-5), found, want)
 
 

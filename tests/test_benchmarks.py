@@ -41,18 +41,18 @@ def test_a_result_becomes_a_table_and_a_missing_one_says_so(tmp_path):
     assert "demo" not in text
 
 
-def test_sides_take_turns_and_the_warm_up_is_left_out():
+def test_sides_take_turns_another_first_each_round_and_the_warm_up_is_left_out():
     calls = []
 
     def side(name):
         return lambda: calls.append(name) or float(len(calls))
 
     found = facts.alternate({"a": side("a"), "b": side("b")}, rounds=2, warmup=1)
-    assert calls == ["a", "b"] * 3
-    assert found == {"a": [3.0, 5.0], "b": [4.0, 6.0]}
+    assert "".join(calls) == "abbaab"
+    assert found == {"a": [4.0, 5.0], "b": [3.0, 6.0]}
 
 
-@pytest.mark.parametrize("script", ["train_step", "token_loss", "loader", "docs"])
+@pytest.mark.parametrize("script", ["train_step", "token_loss", "loader", "scaling", "docs"])
 def test_every_script_tells_its_flags_before_it_imports_jax(script):
     code = (
         f"import sys, runpy; sys.argv = ['{script}', '--help']\n"

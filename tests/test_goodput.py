@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import pytest
@@ -46,6 +47,9 @@ def test_a_run_accounts_for_its_time_and_skips_lines_cut_off_by_a_kill(tmp_path)
     assert all(line["seconds"] >= 0 for line in lines)
     path.write_text(path.read_text() + '{"phase": "st')
     assert goodput.read(path) == lines
+    longer = dataclasses.replace(cfg, optimizer=dataclasses.replace(cfg.optimizer, steps=8))
+    train.train(longer, one_device_mesh(), tmp_path / "run")
+    assert [x["step"] for x in goodput.read(path) if x["phase"] == "init"] == [0, 6]
     assert goodput.totals(lines)["kept"] == pytest.approx(
         sum(x["seconds"] for x in lines if x["phase"] == "step")
     )

@@ -70,7 +70,7 @@ def found(kind: str) -> list:
 def test_loops_multiply_what_they_hold():
     summed, gathered = found("all-reduce")[0], found("all-gather")[0]
     assert (summed.executed, summed.bytes, summed.group) == (3 * 5, 4 * 16 * 4, 8)
-    assert (gathered.executed, gathered.bytes, gathered.group, gathered.span) == (3, 8 * 16 * 2, 2, 2)
+    assert (gathered.executed, gathered.bytes, gathered.group, len(gathered.members)) == (3, 8 * 16 * 2, 2, 2)
     assert gathered.name == "jit(step)/while/gather"
 
 
@@ -79,7 +79,7 @@ def test_a_tuple_sum_counts_all_its_arrays_in_spite_of_comments():
     assert len(both) == 2  # the one of a group of one device sends nothing
     assert both[1].bytes == 5 * 4 + 4 + 6 * 2
     # [4,2] transposed: the first of two groups is 0, 2, 4, 6.
-    assert (both[1].group, both[1].span, both[1].executed) == (4, 7, 1)
+    assert (both[1].group, both[1].members[-1] - both[1].members[0], both[1].executed) == (4, 6, 1)
 
 
 def test_of_start_and_done_the_result_counts_once_with_the_groups_of_start():
@@ -104,6 +104,7 @@ def test_a_loop_of_unknown_length_is_told():
         ("replica_groups=[4,2]<=[2,4]T(1,0), use_global", [0, 4]),
         ("replica_groups=mesh['fsdp'=4,'tensor'=2] {'fsdp'}, use_global", [0, 2, 4, 6]),
         ("replica_groups=mesh['a'=2,'b'=2,'c'=2] {'a','c'}, use_global", [0, 1, 4, 5]),
+        ("replica_groups=mesh['a'=4,'b'=1,'c'=2], device_ids=([2,4]T(1,0)) {'a'}, use_global", [0, 1, 2, 3]),
         ("channel_id=3, source_target_pairs={{0,1},{1,2},{7,0}}", [7, 0]),
         ("replica_groups={}, to_apply=%add", [0, 1, 2, 3, 4, 5, 6, 7]),
     ],

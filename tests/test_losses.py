@@ -225,7 +225,7 @@ def test_one_step_lowers_the_loss_and_the_loss_is_not_negative():
 
 MESHES = {
     "ntp": [{"replica": 4, "fsdp": 2}, {"fsdp": 2, "context": 4}],
-    "rho1": [{"fsdp": 8}, {"replica": 2, "fsdp": 2, "tensor": 2}],
+    "rho1": [{"fsdp": 8}, {"replica": 2, "fsdp": 2, "context": 2}],
     "mucpt": [
         {"fsdp": 8},
         {"fsdp": 1, "tensor": 8},

@@ -118,6 +118,39 @@ def test_recomputation_changes_no_gradient(remat):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
+def test_remat_policies_keep_more_and_more():
+    """Bytes that the forward pass leaves for the backward pass, by policy."""
+    from jax._src.ad_checkpoint import saved_residuals
+
+    tokens, segments = np.zeros((1, 16), np.int32), np.ones((1, 16), np.int32)
+    cfg = small_config().model
+    params = model.abstract(cfg)
+    zeros = jax.tree.map(lambda p: jnp.zeros(p.shape), params)
+
+    def kept(remat: str) -> int:
+        run = Train(compute_dtype="float32", remat=remat, attention="xla")
+        found = saved_residuals(lambda p: model.hidden(p, tokens, segments, cfg, run).sum(), zeros)
+        return sum(aval.size for aval, _ in found)
+
+    sizes = [kept(remat) for remat in ("full", "attention", "dots", "none")]
+    assert sizes == sorted(sizes) and len(set(sizes)) == 4, sizes
+
+
+def test_the_gradient_of_a_frequent_token_is_summed_in_float32():
+    cfg = small_config().model
+    params = model.init(cfg, jax.random.key(0))
+    tokens, segments = np.zeros((2, 512), np.int32), np.ones((2, 512), np.int32)
+
+    def gradient(dtype: str):
+        run = Train(compute_dtype=dtype, remat="none")
+        total = lambda p: model.hidden(p, tokens, segments, cfg, run)[..., 0].astype(jnp.float32).sum()  # noqa: E731
+        return jax.grad(total)(params)["embed_tokens"]["embedding"][0]
+
+    exact, half = gradient("float32"), gradient("bfloat16")
+    # 1024 occurrences: a sum in bfloat16 would stop growing after 256 of them.
+    assert float(jnp.abs(half - exact).max()) < 0.05 * float(jnp.abs(exact).max())
+
+
 def test_a_tied_model_has_no_head_of_its_own():
     cfg = small_config().model
     params = model.abstract(cfg)

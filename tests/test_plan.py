@@ -145,9 +145,13 @@ def test_advice_never_names_what_the_checks_refuse():
 
 
 def test_seconds_on_the_links_are_those_of_a_ring():
-    gather = {"kind": "all-gather", "group": 256, "span": 256, "bytes": 256e9}
-    total = {"kind": "all-reduce", "group": 8, "span": 8, "bytes": 450e9}
-    assert accelerators.link_seconds([gather], "H20") == pytest.approx(255e9 / 50e9)  # between hosts
+    gather = {"kind": "all-gather", "group": 256, "near": 8, "bytes": 256e9}
+    total = {"kind": "all-reduce", "group": 8, "near": 8, "bytes": 450e9}
+    assert accelerators.link_seconds([gather], "H20") == pytest.approx(
+        255e9 / 400e9
+    )  # through 8 cards a host
+    lonely = gather | {"near": 1}  # one device of each host: one card
+    assert accelerators.link_seconds([lonely], "H20") == pytest.approx(255e9 / 50e9)
     assert accelerators.link_seconds([total], "H20") == pytest.approx(2 * 7 / 8)  # NVLink
 
 
@@ -163,7 +167,7 @@ def imitation(cfg: config.Config) -> dict:
     sent = {
         "kind": "all-gather",
         "group": 256,
-        "span": 256,
+        "near": 8,
         "bytes": 1e9 * cfg.mesh.fsdp * cfg.train.micro_batches,
     }
     return {

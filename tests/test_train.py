@@ -242,6 +242,18 @@ def test_a_bad_step_can_be_left_out_and_the_run_goes_on(tmp_path, monkeypatch):
     assert np.isfinite(found["layers"]["mlp"]["up_proj"]["kernel"]).all()
 
 
+def test_a_run_that_only_meets_bad_steps_gives_up(tmp_path, monkeypatch):
+    cfg, params = poisoned(tmp_path)
+    params["norm"]["scale"] = params["norm"]["scale"] * np.nan
+    cfg = dataclasses.replace(
+        cfg, train=dataclasses.replace(cfg.train, on_bad_step="skip"),
+        optimizer=dataclasses.replace(cfg.optimizer, steps=40),
+    )  # fmt: skip
+    monkeypatch.setattr(checkpoint, "initial_params", lambda *_: params)
+    with pytest.raises(UserError, match=r"step 16: loss is nan.*stops after 16 in a row"):
+        train.train(cfg, one_device_mesh(), tmp_path / "run")
+
+
 def test_moments_in_host_memory_and_in_bfloat16_train_and_go_on(tmp_path):
     plain = config_of(tmp_path, optimizer={"steps": 6}, train={"checkpoint_every": 3})
     train.train(plain, one_device_mesh(), tmp_path / "plain")
@@ -249,6 +261,11 @@ def test_moments_in_host_memory_and_in_bfloat16_train_and_go_on(tmp_path):
     abstract = train.abstract_state(offloaded, train.optimizer.make(offloaded), one_device_mesh())
     assert {x.sharding.memory_kind for x in jax.tree.leaves(abstract[1]) if x.ndim} == {"pinned_host"}
     train.train(offloaded, one_device_mesh(), tmp_path / "offloaded")
+    assert trace(tmp_path / "offloaded") == trace(tmp_path / "plain")
+    shutil.rmtree(tmp_path / "offloaded" / "checkpoints" / "6")
+    train.train(
+        offloaded, one_device_mesh(), tmp_path / "offloaded"
+    )  # goes on from 3, moments back into host memory
     assert trace(tmp_path / "offloaded") == trace(tmp_path / "plain")
     half = config_of(
         tmp_path, optimizer={"steps": 6, "moments_dtype": "bfloat16"}, train={"checkpoint_every": 3}
@@ -324,3 +341,9 @@ def test_the_profiler_window_writes_its_steps(tmp_path):
     (trace_file,) = (tmp_path / "run" / "profile").rglob("*.xplane.pb")
     assert trace_file.stat().st_size > 0
     assert len(trace(tmp_path / "run")) == 6
+    # The window is cut by the end of the run, and one that began before the checkpoint is not opened again.
+    late = config_of(tmp_path, train={"profile_step": 6, "profile_steps": 9})
+    train.train(late, one_device_mesh(), tmp_path / "late")
+    assert list((tmp_path / "late" / "profile").rglob("*.xplane.pb"))
+    longer = dataclasses.replace(late, optimizer=dataclasses.replace(late.optimizer, steps=20))
+    train.train(longer, one_device_mesh(), tmp_path / "late")
