@@ -25,7 +25,7 @@ SHAPE = {"what", "machine", "versions", "date", "rows"}
 HEAD = """# Benchmarks
 
 Made by `python -m benchmarks.docs` from `benchmarks/results/`; each table's command measures it anew.
-Seconds are medians.  Sides that are compared take their steps in turn, in one process, after two warm-up steps.
+Seconds are medians.  Sides that are compared take turns in one process.
 """
 
 

@@ -47,7 +47,7 @@ def main() -> None:
     )
     parser.add_argument("--tokens", type=int, help="T of a row; default 512, on the GPU 4096")
     parser.add_argument("--rows", type=int, default=4, help="B of a step")
-    parser.add_argument("--rounds", type=int, default=10, help="measured steps of each side")
+    parser.add_argument("--rounds", type=int, default=5, help="measured steps of each side")
     parser.add_argument("--remat", help="default: none on the CPU, full on the GPU")
     parser.add_argument("--attention", default="auto", help="comma-separated backends (GPU)")
     parser.add_argument("--peer", choices=("best", "eager", "compile", "none"), default="best",
@@ -70,7 +70,7 @@ def measure_cpu(args) -> None:
     facts.write(
         args.output or "train_step",
         f"Seconds of one AdamW step, float32, {args.rows} rows of {args.tokens or 512} tokens, {args.rounds} "
-        f"alternating steps: mucpt_jax against transformers on PyTorch; bar: {BAR} times as fast",
+        f"turns of two steps, the second counted: mucpt_jax against transformers on PyTorch; bar: {BAR} times as fast",
         rows,
     )  # fmt: skip
 
@@ -279,7 +279,7 @@ def torch_side(folder: str, batch: dict, args) -> tuple[str, dict]:
             sides[way] = functools.partial(timed, take, [])
         except Exception as error:  # torch.compile needs a C++ compiler, and knows many ways to fail
             print(f"torch {way} does not run here: {str(error).splitlines()[0]}")
-    trial = {way: facts.median(seconds) for way, seconds in facts.alternate(sides, 5).items()}
+    trial = {way: facts.median(seconds) for way, seconds in facts.alternate(sides, 2).items()}
     print(f"torch trial, seconds of a step: {trial}")
     way = min(trial, key=trial.get) if trial else ways[0]
     del sides, take

@@ -48,8 +48,8 @@ def test_sides_take_turns_another_first_each_round_and_the_warm_up_is_left_out()
         return lambda: calls.append(name) or float(len(calls))
 
     found = facts.alternate({"a": side("a"), "b": side("b")}, rounds=2, warmup=1)
-    assert "".join(calls) == "abbaab"
-    assert found == {"a": [4.0, 5.0], "b": [3.0, 6.0]}
+    assert "".join(calls) == "aabbbbaaaabb"
+    assert found == {"a": [8.0, 10.0], "b": [6.0, 12.0]}
 
 
 @pytest.mark.parametrize("script", ["train_step", "token_loss", "loader", "scaling", "docs"])
