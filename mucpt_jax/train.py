@@ -51,7 +51,7 @@ class Run(NamedTuple):
 def train(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
     """Trains to optimizer.steps, from the newest checkpoint in workdir or from init_from or at random.
 
-    A SIGTERM saves after the step that runs, on all hosts, and leaves with status 143.
+    A SIGTERM saves at the next step that all hosts agree on, and leaves with status 143.
     """
     sources = data.open_sources(cfg)
     cfg = dataclasses.replace(cfg, loss=data.resolved_loss(cfg))
