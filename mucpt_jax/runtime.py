@@ -65,11 +65,6 @@ def accelerator(env: Mapping = os.environ) -> str:
     return "tpu" if chips and importlib.util.find_spec("libtpu") else "cpu"
 
 
-def xla_flags(kind: str) -> dict[str, str]:
-    """Our flags for an accelerator; none for CPUs."""
-    return VARIABLES[kind][1] if kind in VARIABLES else {}
-
-
 def set_xla_flags(env: MutableMapping = os.environ) -> str:
     """Adds our flags to XLA_FLAGS or LIBTPU_INIT_ARGS; what stands there wins.  Returns a line for the log."""
     kind = accelerator(env)

@@ -52,10 +52,8 @@ def search(cfg: Config, measure: Callable[[Config], dict], first: dict) -> dict:
 
     for mesh in meshes:
         attempt(mesh | {"train.remat": "full", "train.micro_batches": micro_batches(cfg, mesh)[0]})
-    finalists = [mesh_of(r) for r in sorted(rows, key=order)][
-        : 2 * FINALISTS
-    ]  # cfg's own mesh may stand twice
-    for mesh in unique(finalists)[:FINALISTS]:
+    finalists = unique([mesh_of(r) for r in sorted(rows, key=order)])  # cfg's own mesh may stand twice
+    for mesh in finalists[:FINALISTS]:
         notes += widen(cfg, mesh, attempt)
     rows.sort(key=order)
     console.print(table(rows))
