@@ -2,7 +2,7 @@
 
 One line per event of host 0, seconds of wall time each:
 
-    {"phase": "init", "seconds"}                      from the start of the process to the first batch
+    {"phase": "init", "seconds", "step"}              from process start to the loop; the step it goes on from
     {"phase": "compile", "seconds", "step"}           the first step of a start, compilation included
     {"phase": "step", "seconds", "step"}              a step; the host's waiting for data and checkpoints taken off
     {"phase": "data_wait", "seconds", "step"}         the host waited for rows (the device may have been busy)
