@@ -16,6 +16,8 @@ DOCUMENT = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 EXPECTED = {  # name of the file -> title, command
     "train_step": ("Train step against PyTorch, CPU", "python -m benchmarks.train_step"),
     "train_step_gpu": ("Train step, one GPU", "python -m benchmarks.train_step --device=gpu"),
+    "scoring": ("Scoring against training, CPU", "python -m benchmarks.scoring"),
+    "scoring_gpu": ("Scoring against training, one GPU", "python -m benchmarks.scoring --device=gpu"),
     "token_loss": ("Loss over a large vocabulary, CPU", "python -m benchmarks.token_loss"),
     "token_loss_gpu": ("Loss over a large vocabulary, GPU", "python -m benchmarks.token_loss --device=gpu"),
     "loader": ("Loading rows", "python -m benchmarks.loader"),

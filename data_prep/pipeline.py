@@ -2,19 +2,21 @@
 
     python -m data_prep.pipeline --input=raw/ --output=out/ --tokenizer=qwen2.5/ --sequence_length=4096
 
-Writes out/clean, out/dedup, out/rows (each with its counts.json) and, last of all, out/counts.json: where it stands,
-all of out/ is of one finished run.  A stage that fails leaves the folders of the stages before it in place.
+Writes out/clean, out/dedup, out/rows (each with its counts.json), with --held_out=0.02 that share of the documents to
+out/held_out in place of out/rows, and, last of all, out/counts.json: where it stands, all of out/ is of one finished
+run.  A stage that fails leaves the folders of the stages before it in place.
 """
 
 import argparse
 import itertools
+import shutil
 from pathlib import Path
 
 from data_prep import clean, dedup, job, shard
 from mucpt_jax.records import write_json
 
 # The hidden ones are of a stage that was killed.
-OWN = ("clean/", "dedup/", "rows/", "counts.json", "counts.writing", ".*.writing/", ".*.old/")
+OWN = ("clean/", "dedup/", "rows/", "held_out/", "counts.json", "counts.writing", ".*.writing/", ".*.old/")
 
 
 def run(argv: list[str] | None = None) -> dict:
@@ -25,6 +27,7 @@ def run(argv: list[str] | None = None) -> dict:
     with job.writable(args.output):
         job.check_output(args.output, files, OWN)
         (out / "counts.json").unlink(missing_ok=True)
+        shutil.rmtree(out / "held_out", ignore_errors=True)  # of a run that held some out
 
     stages = {
         "clean": clean.run(
@@ -33,6 +36,10 @@ def run(argv: list[str] | None = None) -> dict:
         "dedup": dedup.run([*between(out / "clean", out / "dedup"), *beam_args]),
         "shard": shard.run([*between(out / "dedup", out / "rows"), *shard_flags(args), *beam_args]),
     }
+
+    if args.held_out:
+        aside = [*between(out / "dedup", out / "held_out"), *shard_flags(args), "--only_held_out"]
+        shard.run([*aside, *beam_args])
 
     counts = total(stages)
     write_json(out / "counts.json", counts | {"stages": stages})
@@ -66,7 +73,10 @@ def print_table(stages: dict[str, dict]) -> None:
 
 
 def shard_flags(args: argparse.Namespace) -> list[str]:
-    return [f"--{name}={getattr(args, name)}" for name in ("tokenizer", "sequence_length", "rows_per_shard")]
+    return [
+        f"--{name}={getattr(args, name)}"
+        for name in ("tokenizer", "sequence_length", "rows_per_shard", "held_out")
+    ]
 
 
 def arguments(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:

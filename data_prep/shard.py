@@ -4,7 +4,7 @@
 
 Each document ends in the end-of-document token and is cut every T tokens; a rest of one token is kept, as it fills a
 hole.  A row holds segments of one source only.  What is in a row folder: see mucpt_jax/records.py; counts.json says
-what was dropped (`no_tokens`).
+what was dropped (`no_tokens`, `held_out`).
 
 The Beam element of this job is a whole input file, since packing wants many segments at once and rows of one file
 need none of another.  So nothing is grouped, every input file makes at least one shard for each of its sources, and
@@ -13,6 +13,7 @@ the fill suffers where a file holds only a few rows of a source.
 
 import argparse
 import functools
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -85,6 +86,16 @@ def write_full(
     return [segments[i] for row in rows[end:] for i in row]
 
 
+def on_side(batch: pa.RecordBatch, held_out: float, only: bool) -> pa.RecordBatch:
+    """The documents that are not held out, or only those that are: a share of them all, by the hash of the id."""
+    if not held_out:
+        return batch
+    hashes = (hashlib.sha256(name.encode()).digest()[:8] for name in batch["id"].to_pylist())
+    chosen = [(int.from_bytes(h) < held_out * 2**64) == only for h in hashes]
+    documents.count("not_held_out" if only else "held_out", len(chosen) - sum(chosen))
+    return batch.filter(pa.array(chosen, pa.bool_()))
+
+
 def tokenized(batch: pa.RecordBatch, tokenizer, eod: int) -> Iterator[tuple[str, str, np.ndarray]]:
     """(source, document id, tokens) of the documents that have tokens."""
     tokens = tokenize(batch["text"].to_pylist(), tokenizer, eod)
@@ -103,7 +114,8 @@ def check_sources(where: str, sources: dict) -> None:
         )
 
 
-def shard_file(file: tuple[int, str], folder: Path, tokenizer_folder: str, size: tuple[int, int]) -> None:
+def shard_file(file: tuple[int, str], folder: Path, tokenizer_folder: str, size: tuple[int, int],
+               held_out: tuple[float, bool]) -> None:  # fmt: skip
     """(number, path) -> its shards under provisional names in `folder`, and what they hold in <number>.facts."""
     tokenizer = load_tokenizer(tokenizer_folder)
     eod, waiting, facts = records.end_of_document(tokenizer), {}, {}
@@ -114,7 +126,7 @@ def shard_file(file: tuple[int, str], folder: Path, tokenizer_folder: str, size:
             waiting[source] = write_full(segments, facts[source]["shards"], stem, size, last)
 
     for batch in documents.read_counted(file, folder):
-        for source, name, tokens in tokenized(batch, tokenizer, eod):
+        for source, name, tokens in tokenized(on_side(batch, *held_out), tokenizer, eod):
             facts.setdefault(source, {"documents": 0, "shards": []})["documents"] += 1
             segments = waiting.setdefault(source, [])
             segments += [(run, name, offset) for offset, run in cut(tokens, size[0])]
@@ -193,14 +205,17 @@ def print_table(sources: dict[str, dict], sequence_length: int) -> None:
 def run(argv: list[str] | None = None) -> dict:
     parser = job.parser(__doc__)
     add_arguments(parser)
+    add_side(parser)
     args, beam_args = parser.parse_known_args(argv)
-    size = check_arguments(args)
+    size, held_out = check_arguments(args), (args.held_out, args.only_held_out)
+    if args.only_held_out and not args.held_out:
+        raise UserError("--only_held_out takes what --held_out leaves out; give --held_out=0.02 or the like")
 
     def build(pipeline: beam.Pipeline, files: list[str], folder: Path):
         numbered = (
             pipeline | "Files" >> beam.Create(list(enumerate(files))) | "SpreadFiles" >> beam.Reshuffle()
         )
-        return numbered | "ShardFile" >> beam.Map(shard_file, folder, args.tokenizer, size)
+        return numbered | "ShardFile" >> beam.Map(shard_file, folder, args.tokenizer, size, held_out)
 
     return job.run_job(
         args,
@@ -222,6 +237,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=32768,
         help="at most; a worker holds the tokens of one shard (32768)",
     )
+    parser.add_argument(
+        "--held_out",
+        type=float,
+        default=0.0,
+        help="share of the documents that is left out, to stop or evaluate a model by (0)",
+    )
+
+
+def add_side(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--only_held_out", action="store_true", help="with --held_out: take these and no others"
+    )
 
 
 def check_arguments(args: argparse.Namespace) -> tuple[int, int]:
@@ -230,6 +257,8 @@ def check_arguments(args: argparse.Namespace) -> tuple[int, int]:
         raise UserError(f"--sequence_length={args.sequence_length} leaves nothing to predict; use 2 or more")
     if args.rows_per_shard < 1:
         raise UserError(f"--rows_per_shard={args.rows_per_shard} holds no row; use 1 or more")
+    if not 0 <= args.held_out < 1:
+        raise UserError(f"--held_out={args.held_out} is no share of the documents; use 0 to below 1")
     records.end_of_document(load_tokenizer(args.tokenizer))
     return args.sequence_length, args.rows_per_shard
 

@@ -1,4 +1,4 @@
-"""RUN/report.html: the demo's table, loss curves, and documents shaded by weight.  One file, no scripts."""
+"""RUN/report.html: the demo's table, loss curves, what was dropped.  One file, no scripts; links to audit.html."""
 
 import html
 import io
@@ -12,9 +12,8 @@ matplotlib.use("svg")
 import matplotlib.pyplot as plt
 import numpy as np
 
-from data_prep.shard import load_tokenizer
 from demo.results import cells
-from mucpt_jax import config, data, losses, records
+from mucpt_jax import records
 
 STYLE = """
 body { font: 16px/1.5 system-ui, "Noto Sans CJK SC", sans-serif; max-width: 1200px; margin: 2rem auto; padding: 0 1rem; color: #222 }
@@ -22,10 +21,8 @@ h1 { font-size: 1.6rem } h2 { font-size: 1.2rem; margin-top: 2.2rem }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums }
 th, td { white-space: nowrap; padding: .3rem .6rem; text-align: right; border-bottom: 1px solid #ddd } th:first-child, td:first-child { text-align: left }
 .wide { overflow-x: auto } svg { min-width: 640px; max-width: 100%; height: auto }
-pre { white-space: pre-wrap; overflow-wrap: anywhere; background: #fafafa; padding: 1rem; border-radius: 6px; font: inherit; line-height: 1.7 }
 .note { color: #666; font-size: .9rem }
 """  # noqa: E501
-SHOWN = 4  # documents with their weights
 
 
 def write(run: Path, table: dict) -> None:
@@ -43,9 +40,8 @@ def write(run: Path, table: dict) -> None:
         "<h2>What the reference model thinks of the corpus</h2>",
         histogram(run),
         "<h2>Documents by weight</h2>",
-        "<p class=note>The first document of each shard. Dark tokens weigh most in mucpt, pale ones least, as the "
-        "planted noise should; hold the pointer over a token for its weight.</p>",
-        *shaded_rows(run),
+        '<p><a href="audit.html">audit.html</a>: documents with every token shaded by its weight, with floor, alpha, '
+        "objective and smoothing to play with; the planted noise should be pale.</p>",
         "<h2>Curation</h2>",
         html_table(funnel_rows(table)),
         f"<p class=note>{html.escape(', '.join(f'{k} {v}' for k, v in table['machine'].items()))}</p>",
@@ -121,35 +117,3 @@ def svg(fig) -> str:
     plt.close(fig)
     picture = "<svg" + out.getvalue().partition("<svg")[2]
     return f'<div class="wide">{picture}</div>'
-
-
-def shaded_rows(run: Path) -> list[str]:
-    """The first document of each scored shard, a token's darkness by its mucpt weight."""
-    cfg = config.from_dict(config.Config, records.read_json(run / "mucpt" / "config.json"))
-    folder, loss = Path(cfg.data.domain), data.resolved_loss(cfg)
-    tokenizer = load_tokenizer(cfg.tokenizer)
-    heaviest = float(losses.mucpt_weights(0.0, np.float32(0), True, loss))
-    shown = []
-    for shard in records.read_manifest(folder)["shards"][:SHOWN]:
-        row = next(records.read_shard(folder / shard["name"], cfg.data.sequence_length))
-        batch = {name: array[None] for name, array in row.items()} | {"is_domain": np.array([True])}
-        nll_BT = np.zeros((1, cfg.data.sequence_length), np.float32)
-        weights = np.concatenate([[heaviest], np.asarray(losses.token_weights(nll_BT, batch, loss))[0]])
-        first = row["segment_ids"] == 1
-        shown.append(f"<pre>{shade(row['tokens'][first], weights[first], heaviest, tokenizer)}</pre>")
-    return shown
-
-
-def shade(tokens: np.ndarray, weights: np.ndarray, heaviest: float, tokenizer) -> str:
-    """Tokens in a darkness by weight; those that make up one Chinese character stay together."""
-    parts, held = [], []
-    for token, weight in zip(tokens.tolist(), weights.tolist(), strict=True):
-        held.append((token, weight))
-        text = tokenizer.decode([t for t, _ in held])
-        if not text.endswith("\N{REPLACEMENT CHARACTER}"):
-            mean = sum(w for _, w in held) / len(held)
-            darkness = 0.25 + 0.75 * min(mean / heaviest, 1.0)
-            style = f"color:rgba(0,0,0,{darkness:.2f})"
-            parts.append(f'<span style="{style}" title="weight {mean:.2f}">{html.escape(text)}</span>')
-            held = []
-    return "".join(parts)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from demo.noise import noise_slots
-from mucpt_jax import config, data, losses, records
+from mucpt_jax import config, data, objective, records
 from mucpt_jax.records import read_json
 
 ROLES = ("seed", "domain", "general", "heldout")
@@ -40,16 +40,16 @@ def collect(run: Path, corpus: dict, objectives: tuple[str, ...], seconds: float
     return table
 
 
-def mean_weights(run: Path, objective: str, slots: dict) -> dict:
+def mean_weights(run: Path, name: str, slots: dict) -> dict:
     """Mean weight of noise tokens and of the other domain tokens, by the training's own weight function.
 
     rho1's selection depends on the model in training: here it is the start model's, batch by batch.
     """
-    cfg = config.from_dict(config.Config, read_json(run / objective / "config.json"))
+    cfg = config.from_dict(config.Config, read_json(run / name / "config.json"))
     loss = data.resolved_loss(cfg)
     sums = {True: [0.0, 0], False: [0.0, 0]}
     for batch, nll_BT, noise_BT in scored_batches(run, cfg, slots):
-        weight_BT = np.asarray(losses.token_weights(nll_BT, batch, loss))
+        weight_BT = np.asarray(objective.token_weights(nll_BT, batch, loss))
         mask_BT = records.target_mask(batch["segment_ids"])
         for is_noise, total in sums.items():
             chosen = mask_BT & (noise_BT == is_noise)

@@ -24,6 +24,7 @@ def check(config: Config) -> None:
         if value not in allowed:
             raise UserError(f"{key}={value!r} is not one of {allowed}; {nearest(value, allowed)}")
     check_ranges(config)
+    check_objective(config)
     check_model(config.model, config.mesh)
     check_batch(config)
 
@@ -33,6 +34,9 @@ def check_ranges(config: Config) -> None:
     cap = loss.max_weight is None or loss.max_weight >= loss.min_weight
     rules = {
         "loss.rm_floor must be > 0 nats: the weight is 1/floor where the RM is sure": loss.rm_floor > 0,
+        "loss.smooth_median_floor must be > 0 nats": loss.smooth_median_floor > 0,
+        "loss.smooth_mix must be in (0, 1): the median's share": 0 < loss.smooth_mix < 1,
+        "loss.smooth_window must be odd and >= 1": loss.smooth_window >= 1 and loss.smooth_window % 2 == 1,
         "loss.keep must be in (0, 1]: the share of domain tokens to train on": 0 < loss.keep <= 1,
         "loss.alpha must be > 0; for general text alone leave data.domain empty": loss.alpha > 0,
         "loss.vocab_parts must be > 0": loss.vocab_parts > 0,
@@ -56,16 +60,34 @@ def check_ranges(config: Config) -> None:
         "train.watchdog must be 0 or >= 2 medians of a step": train.watchdog == 0 or train.watchdog >= 2,
         "train.watchdog_seconds must be > 0": train.watchdog_seconds > 0,
         "train.spike must be > 0 nats": train.spike is None or train.spike > 0,
+        "score.worker must be in 0..workers-1": 0 <= config.score.worker < config.score.workers,
         "plan.mfu must be in (0, 1]: a share of the peak": 0 < config.plan.mfu <= 1,
     }
     for section in ("model", "data", "optimizer", "train", "score", "evaluate", "export", "plan"):
         for name, value in vars(getattr(config, section)).items():
-            if type(value) is int:
+            if type(value) is int and (section, name) != ("score", "worker"):
                 rules[f"{section}.{name} must be > 0"] = value > 0
     for sentence, fine in rules.items():
         if not fine:
             key, _, rest = sentence.partition(" ")
             raise UserError(f"{key}={value_of(config, key)!r} {rest}")
+
+
+def check_objective(config: Config) -> None:
+    loss = config.loss
+    if loss.weight_norm == "loss_match" and loss.smooth != "none":
+        raise UserError(
+            f"loss.weight_norm=loss_match is counted for r as it is stored, not with loss.smooth={loss.smooth}; "
+            "use corpus_mean_one or batch_mean_one"
+        )
+    if loss.smooth_names and loss.smooth_unit != "word":
+        raise UserError("loss.smooth_names joins tokens to units; add --config.loss.smooth_unit=word")
+    constant = loss.kind == "mucpt" and loss.weight_norm in ("corpus_mean_one", "loss_match")
+    if loss.reference and constant and not loss.mean_raw_weight:
+        raise UserError(
+            f"loss.reference scores while training, so no corpus mean is known for weight_norm={loss.weight_norm}; "
+            "use batch_mean_one or none, or set loss.mean_raw_weight"
+        )
 
 
 def check_model(model: Model, mesh: Mesh) -> None:

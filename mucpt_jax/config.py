@@ -41,10 +41,19 @@ class Loss:
     kind: str = "mucpt"  # ntp | rho1 | mucpt
     alpha: float = 1.0  # mucpt: multiplies the domain weight after normalisation and caps
     rm_floor: float = 1.0  # mucpt: nats; the raw weight is 1 / max(-log p_RM, rm_floor)
-    weight_norm: str = "corpus_mean_one"  # mucpt: divide by the raw weight's corpus mean; or none
-    mean_raw_weight: float | None = None  # mucpt: that mean; the manifest's unless given
+    weight_norm: str = "corpus_mean_one"  # mucpt: none | corpus_mean_one | batch_mean_one | loss_match
+    mean_raw_weight: float | None = None  # mucpt: what the norm divides by; the corpus's unless given
+    mean_raw_median: float | None = None  # mucpt, smooth=mix: the same of its median part
     min_weight: float = 0.0  # mucpt: lower cap, after normalisation (1 = a general token)
     max_weight: float | None = None  # mucpt: upper cap, after normalisation
+    smooth: str = "none"  # mucpt, not in the paper: r over neighbours, none | mean | median | mix of both
+    smooth_window: int = 3  # smooth: units, odd: the token's own and those beside it
+    smooth_unit: str = "token"  # smooth: token | word (a token where a script has no spaces)
+    smooth_names: str | None = None  # smooth_unit=word: file of names, one a line, each of which is one unit
+    smooth_mix: float = 0.4  # smooth=mix: share of the median's weight
+    smooth_median_floor: float = 0.5  # smooth=mix: nats; floor of the median, rm_floor is that of the mean
+    reference: str | None = None  # small runs: folder of the RM, which then scores while training
+    rm_hash: str | None = None  # refuse scores of any other reference model
     keep: float = 0.6  # rho1: share of the step's domain tokens that is trained on
     vocab_parts: int = 16  # parts of the vocabulary; logits exist for one of them at a time
 
@@ -99,6 +108,9 @@ class Train:
     log_every: int = 10  # steps
     checkpoint_every: int = 500  # steps
     keep_checkpoints: int = 2  # the newest ones
+    evaluate_every: int | None = None  # steps; loss on evaluate.rows, and only the best state is kept
+    patience: int = 3  # with evaluate_every: stop after so many evaluations without a better one
+    gradient_norms_every: int | None = None  # steps; norms of the domain's and the general part, 2 passes
     on_bad_step: str = "stop"  # a loss or gradient that is not finite, or a spike: stop | skip (no update)
     spike: float | None = None  # nats; a loss so far above the mean of the last steps is a bad step
     watchdog: float = 20.0  # abort with stack traces when no step ends in so many medians; 0 never
@@ -111,6 +123,10 @@ class Train:
 class Score:
     input: str | None = None  # folder of rows
     output: str | None = None  # folder of scored rows
+    base: str | None = None  # the same rows scored by the start model: for weight_norm=loss_match
+    encoding: str = "float16"  # float16 | uint8_log, half the size: weights within 2.1%
+    worker: int = 0  # of `workers` processes that share the shards without talking, from 0
+    workers: int = 1  # how many
     batch_rows: int = 16  # rows of one forward pass
 
 
@@ -177,7 +193,10 @@ MODELS = {model.name: model for model in TINY + [Model(f"qwen2.5-{size}", *rest)
 AXES = ("replica", "fsdp", "context", "tensor")  # of the mesh; their sizes stand in Mesh
 CHOICES = {
     "loss.kind": ("ntp", "rho1", "mucpt"),
-    "loss.weight_norm": ("none", "corpus_mean_one"),
+    "loss.weight_norm": ("none", "corpus_mean_one", "batch_mean_one", "loss_match"),
+    "loss.smooth": ("none", "mean", "median", "mix"),
+    "loss.smooth_unit": ("token", "word"),
+    "score.encoding": ("float16", "uint8_log"),
     "train.compute_dtype": ("bfloat16", "float32"),
     "train.remat": ("full", "attention", "dots", "none"),
     "train.attention": ("auto", "xla", "chunked", "cudnn", "splash"),

@@ -16,7 +16,7 @@ import grain
 import jax
 import numpy as np
 
-from mucpt_jax import records, sharding
+from mucpt_jax import calibration, objective, records, sharding, words
 from mucpt_jax.config import Config, Loss
 from mucpt_jax.records import UserError
 
@@ -79,11 +79,28 @@ def own_tokenizer(folder: str | None) -> str | None:
     return folder if folder and (Path(folder) / "tokenizer.json").is_file() else None
 
 
+def word_units(cfg: Config) -> tuple:
+    """What words.starts needs beside the tokens."""
+    folder = cfg.tokenizer or own_tokenizer(cfg.init_from)
+    if not folder:
+        raise UserError("loss.smooth_unit=word needs --config.tokenizer=FOLDER: the tokenizer of the rows")
+    names = words.names(folder, cfg.loss.smooth_names) if cfg.loss.smooth_names else None
+    return *words.letters(folder), names
+
+
 def check_scores(manifest: dict, folder: str, cfg: Config) -> None:
+    if cfg.loss.reference:
+        return
     if not manifest["scores"]:
         raise UserError(
             f"{folder} holds no reference scores (rm_nll is NaN) but loss.kind={cfg.loss.kind} needs them; "
             "run launch.py --job=score first, or train with loss.kind=ntp"
+        )
+    found, wanted = manifest["scores"].get("rm_hash"), cfg.loss.rm_hash
+    if wanted and found != wanted:
+        raise UserError(
+            f"{folder} was scored by the reference model {found}, the config names loss.rm_hash={wanted}; "
+            "score with that model, or set loss.rm_hash to the one you mean"
         )
 
 
@@ -97,28 +114,46 @@ def split_sources(manifest: dict, folder: str, is_domain: bool, taken: set[str])
     return result
 
 
-def mean_raw_weight(cfg: Config) -> float | None:
-    """Corpus mean of 1 / max(r, rm_floor), from the score job's floor grid; None where it is not used."""
-    if cfg.loss.kind != "mucpt" or cfg.loss.weight_norm == "none" or not cfg.data.domain:
-        return None
-    if cfg.data.general_fraction == 1:
-        return None
-    if cfg.loss.mean_raw_weight:
-        return cfg.loss.mean_raw_weight
-    grid = records.read_manifest(cfg.data.domain)["scores"]["mean_raw_weight"]
-    floors, means = np.array([float(f) for f in grid]), np.array(list(grid.values()))
-    if not floors[0] <= cfg.loss.rm_floor <= floors[-1]:
-        raise UserError(
-            f"loss.rm_floor={cfg.loss.rm_floor} is off the scored grid {floors[0]}..{floors[-1]} nats; "
-            "choose a floor on it or set loss.mean_raw_weight"
-        )
-    # Between grid points the mean is smooth and falling: straight in log-log.
-    return float(np.exp(np.interp(np.log(cfg.loss.rm_floor), np.log(floors), np.log(means))))
-
-
 def resolved_loss(cfg: Config) -> Loss:
-    """The config's loss with the corpus mean filled in."""
-    return dataclasses.replace(cfg.loss, mean_raw_weight=mean_raw_weight(cfg))
+    """The config's loss with the corpus means filled in that its weights are divided by."""
+    loss = cfg.loss
+    constant = loss.kind == "mucpt" and loss.weight_norm in ("corpus_mean_one", "loss_match")
+    if not constant or not cfg.data.domain or cfg.data.general_fraction == 1:
+        return dataclasses.replace(loss, mean_raw_weight=None, mean_raw_median=None)
+    if loss.mean_raw_weight:
+        return loss
+    if loss.smooth != "none":
+        found = smoothed_means(cfg)
+        names = ("mean_raw_weight", "mean_raw_median")
+        return dataclasses.replace(loss, **dict(zip(names, found, strict=False)))
+    grid = {"corpus_mean_one": "mean_raw_weight", "loss_match": "mean_raw_weight_by_base_nll"}[
+        loss.weight_norm
+    ]
+    scores = records.read_manifest(cfg.data.domain)["scores"]
+    if grid not in scores:
+        raise UserError(
+            f"{cfg.data.domain} was scored without the start model's loss, which weight_norm=loss_match needs; score "
+            "the same rows with the start model, then score again with --config.score.base=ITS_SCORED_ROWS"
+        )
+    return dataclasses.replace(loss, mean_raw_weight=calibration.at_floor(scores[grid], loss.rm_floor))
+
+
+SAMPLED = 4096  # rows, evenly spaced: the manifest has no means of smoothed scores, these rows give them
+
+
+def smoothed_means(cfg: Config) -> list[float]:
+    """Mean raw weight of each part of the smoothed loss over domain rows."""
+    folder = cfg.data.domain
+    sources = [s for s in split_sources(records.read_manifest(folder), folder, True, set()) if s.rows]
+    step = max(1, sum(s.rows for s in sources) // SAMPLED)
+    chosen = (rows[i] for rows in (Rows(s, 0, cfg) for s in sources) for i in range(0, len(rows), step))
+    total, count = 0.0, 0
+    for batch, real in in_batches(chosen, 16):
+        mask_BT = records.target_mask(batch["segment_ids"]) & (np.arange(16) < real)[:, None]
+        parts = objective.raw_weights(batch, mask_BT, cfg.loss)
+        total += np.array([np.asarray(raw_BT, np.float64)[mask_BT].sum() for raw_BT in parts])
+        count += int(mask_BT.sum())
+    return (total / max(count, 1)).tolist()
 
 
 class Rows:
@@ -133,7 +168,8 @@ class Rows:
             raise UserError(
                 f"{source.folder}: a shard of {source.name} is damaged ({error}); write it again"
             ) from error
-        self.needs_scores = source.is_domain and cfg.loss.kind != "ntp"
+        self.needs_scores = source.is_domain and cfg.loss.kind != "ntp" and not cfg.loss.reference
+        self.units = word_units(cfg) if cfg.loss.smooth != "none" and cfg.loss.smooth_unit == "word" else None
 
     def __len__(self) -> int:
         return self.source.rows
@@ -147,6 +183,8 @@ class Rows:
         row = records.decode(record, self.cfg.data.sequence_length, where)
         if self.needs_scores:
             check_row_scores(row, where)
+        if self.units:
+            row["word_starts"] = words.starts(row["tokens"], *self.units)
         facts = {"source": self.number, "is_domain": self.source.is_domain, "row": index}
         return row | {name: np.asarray(value) for name, value in facts.items()}
 
@@ -205,6 +243,8 @@ def abstract_batch(cfg: Config, mesh: jax.sharding.Mesh) -> dict[str, jax.ShapeD
     rows, tokens = cfg.data.batch_rows, cfg.data.sequence_length + 1
     arrays = {"tokens": np.int32, "segment_ids": np.uint16, "rm_nll": np.float16}
     shapes = {name: ((rows, tokens), dtype) for name, dtype in arrays.items()}
+    if cfg.loss.smooth != "none" and cfg.loss.smooth_unit == "word":
+        shapes["word_starts"] = ((rows, tokens), bool)
     shapes |= {"source": ((rows,), np.int32), "is_domain": ((rows,), bool)}
     place = sharding.batch_sharding(mesh)
     return {name: jax.ShapeDtypeStruct(*shape, sharding=place) for name, shape in shapes.items()}
@@ -242,7 +282,7 @@ def describe_rows(dataset: grain.MapDataset, sources: list[Source], cfg: Config,
 def fingerprint(sources: list[Source], cfg: Config) -> dict:
     """What must stay the same for a run to continue exactly; the number of hosts need not, and steps may grow."""
     shards = [[s.name, s.is_domain, [shard["sha256"] for shard in s.shards]] for s in sources]
-    loss = {k: v for k, v in dataclasses.asdict(cfg.loss).items() if k != "vocab_parts"}
+    loss = {k: v for k, v in dataclasses.asdict(cfg.loss).items() if k not in ("vocab_parts", "rm_hash")}
     optimizer = {k: v for k, v in dataclasses.asdict(cfg.optimizer).items() if k not in ("steps", "offload")}
     return {
         "rows": records.text_hash(json.dumps(shards)),

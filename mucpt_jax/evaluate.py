@@ -3,15 +3,13 @@
 Writes WORKDIR/evaluate.json and WORKDIR/predictions.jsonl.
 """
 
-import functools
 import json
 import logging
 from pathlib import Path
 
 import jax
-import numpy as np
 
-from mucpt_jax import checkpoint, convert, data, generate, judge, losses, records, sharding
+from mucpt_jax import checkpoint, convert, early_stop, generate, heldout, judge, records
 from mucpt_jax.config import Config
 from mucpt_jax.records import UserError
 
@@ -26,7 +24,7 @@ def evaluate(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
     params = checkpoint.load_params(cfg, mesh, workdir)
     result = {"params_hash": checkpoint.params_hash(params)}
     if cfg.evaluate.rows:
-        result["heldout"] = heldout_loss(params, cfg, mesh)
+        result["heldout"] = heldout.evaluator(cfg, mesh)(params)
         for name, s in result["heldout"].items():
             logging.info("held-out %s: %.4f nats a token over %d tokens", name, s["nll"], s["tokens"])
     if questions:
@@ -41,24 +39,7 @@ def evaluate(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
             lines = [json.dumps(p, ensure_ascii=False) + "\n" for p in predictions]
             (workdir / "predictions.jsonl").write_text("".join(lines), encoding="utf-8")
         records.write_json(workdir / "evaluate.json", result)  # last: where it stands, all stands
-
-
-def heldout_loss(params: dict, cfg: Config, mesh) -> dict[str, dict]:
-    """Plain mean -log p per source, nats a token."""
-    manifest = records.read_manifest(cfg.evaluate.rows)
-    data.check_manifest(manifest, cfg.evaluate.rows, cfg)
-    step = jax.jit(functools.partial(losses.batch_nll, cfg=cfg), out_shardings=sharding.replicated(mesh))
-    sums = {}
-    for shard in manifest["shards"]:
-        total, tokens = sums.get(shard["source"], (0.0, 0))
-        rows = records.read_shard(Path(cfg.evaluate.rows) / shard["name"], cfg.data.sequence_length)
-        for batch, count in data.in_batches(rows, cfg.evaluate.batch_rows):
-            inputs = {name: batch[name] for name in ("tokens", "segment_ids")}
-            nll_BT = np.asarray(step(params, sharding.place(inputs, mesh)), np.float64)[:count]
-            mask_BT = records.target_mask(batch["segment_ids"][:count])
-            total, tokens = total + nll_BT[mask_BT].sum(), tokens + int(mask_BT.sum())
-        sums[shard["source"]] = (total, tokens)
-    return {name: {"nll": total / max(n, 1), "tokens": n} for name, (total, n) in sums.items()}
+        early_stop.write_card(workdir)
 
 
 def read_questions(path: str) -> list[dict]:

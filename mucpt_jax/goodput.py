@@ -6,6 +6,7 @@ One line per event of host 0, seconds of wall time each:
     {"phase": "compile", "seconds", "step"}           the first step of a start, compilation included
     {"phase": "step", "seconds", "step"}              a step; the host's waiting for data and checkpoints taken off
     {"phase": "data_wait", "seconds", "step"}         the host waited for rows (the device may have been busy)
+    {"phase": "evaluate", "seconds", "step"}          loss on held-out rows (train.evaluate_every)
     {"phase": "checkpoint", "seconds", "step"}        saving held up the loop; writing goes on behind it
 
 Goodput is the share of steps whose work was kept: steps after the checkpoint that the next start went on from are
@@ -22,7 +23,7 @@ from pathlib import Path
 import jax
 import psutil
 
-PHASES = ("init", "compile", "data_wait", "checkpoint")
+PHASES = ("init", "compile", "data_wait", "evaluate", "checkpoint")
 
 
 class Ledger:
@@ -98,6 +99,6 @@ def summary(lines: list[dict]) -> str:
     seconds, starts = totals(lines), sum(line["phase"] == "init" for line in lines)
     total = max(sum(seconds.values()), 1e-9)
     rest = ", ".join(
-        f"{name.replace('_', ' ')} {s / total:.1%}" for name, s in seconds.items() if name != "kept"
+        f"{name.replace('_', ' ')} {s / total:.1%}" for name, s in seconds.items() if name != "kept" and s
     )
     return f"goodput {seconds['kept'] / total:.1%} of {total:,.0f} s in {starts} start{'s'[: starts > 1]}: {rest}"

@@ -1,18 +1,6 @@
-"""The objective.  All logarithms are natural: nats.
+"""-log p of every target, without ever holding all logits.  Nats.
 
-nll = -log p(target | before) of the model in training, r = -log p_RM of the frozen reference model (RM).
-A loss is a token-weight function (nll, r, mask, cfg) -> weights; general text always has weight 1:
-
-    ntp     w = 1
-    rho1    w = 1 / share selected, for the `keep` share of the step's domain tokens with the largest nll - r; else 0
-    mucpt   w = alpha * 1 / max(r, rm_floor) / mean, capped       (mean: of 1 / max(r, rm_floor) over the corpus)
-
-    loss = sum(w * nll) / count(targets of the whole optimiser step)
-
-not / sum(w): that would cancel alpha.  The paper (arXiv 2511.14245) prints -alpha log p / log p_RM, whose sign
-would raise the loss when minimised; alpha * nll / r is meant.
-
-B rows, T tokens, D model, V vocabulary; v ids of one of p parts of it.
+B rows, T tokens, D model, V vocabulary; v ids of one of p parts of it.  What a target counts stands in objective.py.
 """
 
 import functools
@@ -24,7 +12,7 @@ from jax import Array, lax
 from jax.sharding import PartitionSpec as P
 
 from mucpt_jax import model
-from mucpt_jax.config import Config, Loss
+from mucpt_jax.config import Config
 from mucpt_jax.sharding import fit
 
 
@@ -178,39 +166,3 @@ def batch_nll(params: dict, batch: dict, cfg: Config, head_dtype: str | None = N
     unembed_DV = model.unembed(params).astype(head_dtype)
     targets_BT = batch["tokens"][:, 1:]
     return token_nll(hidden_BTD.astype(head_dtype), unembed_DV, targets_BT, cfg.loss.vocab_parts)
-
-
-def ntp_weights(nll_BT: Array, rm_nll_BT: Array, domain_BT: Array, cfg: Loss) -> Array:
-    return jnp.ones_like(nll_BT)
-
-
-def rho1_weights(nll_BT: Array, rm_nll_BT: Array, domain_BT: Array, cfg: Loss) -> Array:
-    """The `keep` share of the domain tokens with the largest excess loss (RHO-1, arXiv 2404.07965).
-
-    round(keep * domain tokens) of them, at least one (the product in float32); ties go to the earlier token.
-    """
-    excess = jnp.where(domain_BT, nll_BT - rm_nll_BT, -jnp.inf).ravel()
-    domain = domain_BT.sum()
-    selected = jnp.maximum(jnp.round(cfg.keep * domain), 1).astype(jnp.int32)
-    order = jnp.argsort(-excess, stable=True)
-    chosen = jnp.zeros(excess.size, bool).at[order].set(jnp.arange(excess.size) < selected)
-    return jnp.where(chosen.reshape(nll_BT.shape), domain / selected, 0.0)
-
-
-def mucpt_weights(nll_BT: Array, rm_nll_BT: Array, domain_BT: Array, cfg: Loss) -> Array:
-    """alpha / max(r, floor): what the RM finds unlikely counts less (MuCPT, section on the objective)."""
-    weight_BT = 1 / jnp.maximum(rm_nll_BT, cfg.rm_floor) / (cfg.mean_raw_weight or 1.0)
-    return cfg.alpha * jnp.clip(weight_BT, cfg.min_weight, cfg.max_weight)
-
-
-WEIGHTS = {"ntp": ntp_weights, "rho1": rho1_weights, "mucpt": mucpt_weights}
-
-
-def token_weights(nll_BT: Array, batch: dict, cfg: Loss) -> Array:
-    """Weight of every target, float32 [B, T]: 0 where there is none, 1 on general text; no gradient flows."""
-    mask_BT = target_mask(batch)
-    domain_BT = mask_BT & batch["is_domain"][:, None]
-    # NaN (unscored) may stand where no weight is taken from it; where() keeps it out of the gradient.
-    rm_nll_BT = jnp.where(domain_BT, batch["rm_nll"][:, 1:].astype(jnp.float32), 0.0)
-    weight_BT = WEIGHTS[cfg.kind](lax.stop_gradient(nll_BT), rm_nll_BT, domain_BT, cfg)
-    return lax.stop_gradient(jnp.where(domain_BT, weight_BT, mask_BT.astype(jnp.float32)))

@@ -111,7 +111,8 @@ class Clock:
 
 
 def per_source(values: dict, sources: list[Source]) -> dict:
-    """Means over the step's tokens of each source, nats; ess: effective share of tokens, 1 = equal weights."""
+    """Means over the step's tokens of each source, nats; ess: effective share of tokens, 1 = equal weights;
+    at_floor, at_cap: shares of the tokens with r at or below the floor, with a weight at a cap."""
     found = {}
     for i, source in enumerate(sources):
         n = int(values["tokens"][i])
@@ -124,6 +125,8 @@ def per_source(values: dict, sources: list[Source]) -> dict:
             "weighted_nll": float(values["weighted_nll"][i]) / n,
             "mean_weight": weight / n,
             "ess": weight**2 / (n * max(float(values["weight_squared"][i]), 1e-30)),
+            "at_floor": int(values["floored"][i]) / n,
+            "at_cap": int(values["capped"][i]) / n,
             "tokens": n,
         }
     return found

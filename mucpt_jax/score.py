@@ -1,14 +1,17 @@
 """The score job: the reference model writes -log p_RM of every target token, shard by shard.
 
-A shard under its final name is done: a job that was killed goes on with the next one.  Scores are kept, never
-weights, so that floor, alpha and caps stay changeable when training.
+A shard whose note stands in parts/ is done: a job that was killed goes on with the next one.  Several processes that
+do not know of each other may share the shards (score.worker of score.workers).  Scores are kept, never weights, so that
+floor, alpha and caps stay changeable when training.
 """
 
 import functools
 import json
 import logging
+import os
+import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import jax
@@ -16,59 +19,47 @@ import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader
 from jax.experimental import multihost_utils
 
-from mucpt_jax import checkpoint, data, losses, records, sharding
+from mucpt_jax import calibration, checkpoint, data, losses, records, sharding
 from mucpt_jax.config import Config
 from mucpt_jax.records import UserError
-
-# nats.  E[1 / max(r, floor)] is stored on this grid, r itself as a histogram over EDGES.
-FLOORS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
-EDGES = (
-    0.0,
-    0.001,
-    0.003,
-    0.01,
-    0.03,
-    0.1,
-    0.3,
-    1.0,
-    2.0,
-    3.0,
-    5.0,
-    7.0,
-    10.0,
-    15.0,
-    20.0,
-    65504.0,
-)
 
 
 def score(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
     """Rows in score.input -> scored rows in score.output, with the model of workdir (or init_from)."""
     manifest, output = open_input(cfg), Path(cfg.score.output)
+    base = open_base(cfg, manifest)
     params = checkpoint.load_params(cfg, mesh, workdir)
-    output.mkdir(parents=True, exist_ok=True)
+    (output / "parts").mkdir(parents=True, exist_ok=True)
     about = {
         "rm_hash": checkpoint.params_hash(params),
         "input": input_hash(manifest),
         "compute_dtype": cfg.train.compute_dtype,
+        "encoding": cfg.score.encoding,
+        "base": base and base["rm_hash"],
     }
     claim_folder(output, about)
+    report_overlap(cfg, workdir)
     step = jax.jit(functools.partial(score_step, cfg=cfg), out_shardings=sharding.replicated(mesh))
-    started, tokens = time.monotonic(), 0
-    for number, shard in enumerate(manifest["shards"], 1):
-        told = f"shard {number}/{len(manifest['shards'])} {shard['name']}"
-        if is_done(output / shard["name"], shard["records"]):
+    started, positions, tokens = time.monotonic(), 0, 0
+    mine = manifest["shards"][cfg.score.worker :: cfg.score.workers]
+    for number, shard in enumerate(mine, 1):
+        told = f"shard {number}/{len(mine)} {shard['name']}"
+        if is_done(output, shard):
             logging.info("%s: scored already", told)
             continue
         rows = records.read_shard(Path(cfg.score.input) / shard["name"], cfg.data.sequence_length)
         scored = scored_rows(rows, step, params, mesh, cfg.score.batch_rows)
         if jax.process_index() == 0:
-            records.write_shard(output / shard["name"], scored)
+            write_shard(cfg, shard, scored)
         else:
             for _ in scored:  # all hosts compute, the first one writes
                 pass
         tokens += shard["targets"]
-        logging.info("%s: %s tok/s", told, f"{tokens / (time.monotonic() - started):,.0f}")
+        positions += (
+            -(-shard["records"] // cfg.score.batch_rows) * cfg.score.batch_rows * cfg.data.sequence_length
+        )
+        rate = tokens / (time.monotonic() - started)
+        logging.info("%s: %s tok/s, padding %.2f%%", told, f"{rate:,.0f}", 100 * (1 - tokens / positions))
     if jax.process_index() == 0:
         finish(cfg, manifest, about, output)
     multihost_utils.sync_global_devices("score")
@@ -90,18 +81,58 @@ def open_input(cfg: Config) -> dict:
     return manifest
 
 
+def open_base(cfg: Config, manifest: dict) -> dict | None:
+    """What score.base says about its scores, after checking that it holds the same rows."""
+    if not cfg.score.base:
+        return None
+    found = records.read_manifest(cfg.score.base)
+    rows = [[(shard["name"], shard["records"]) for shard in m["shards"]] for m in (found, manifest)]
+    if not found["scores"] or rows[0] != rows[1]:
+        raise UserError(
+            f"score.base={cfg.score.base} does not hold scores of the rows in {cfg.score.input}; "
+            "score these rows with the start model first"
+        )
+    return found["scores"]
+
+
+def report_overlap(cfg: Config, workdir: Path) -> None:
+    """A document that the reference model was trained on has scores that say nothing about its worth."""
+    seed = workdir / "config.json"
+    folder = records.read_json(seed)["data"]["domain"] if seed.is_file() else None
+    if not folder or not (Path(folder) / "index.parquet").is_file():
+        return
+    shared = records.shared_documents(folder, cfg.score.input)
+    if shared:
+        logging.warning(
+            "%d documents of %s stand in the reference model's own %s, %s first: it has seen them; "
+            "python -m data_prep.overlap finds near-duplicates too",
+            len(shared), cfg.score.input, folder, shared[0],
+        )  # fmt: skip
+
+
 def score_step(params: dict, batch: dict, cfg: Config) -> jax.Array:
     """-log p_RM of every target [B, T], nats: head and softmax in float32, never below 0."""
     return jax.numpy.maximum(losses.batch_nll(params, batch, cfg, head_dtype="float32"), 0.0)
 
 
 def scored_rows(rows: Iterator[dict], step, params: dict, mesh, batch_rows: int) -> Iterator[dict]:
+    """The rows with rm_nll; the device computes a batch while the host writes the one before."""
+    waiting = None
     for batch, count in data.in_batches(rows, batch_rows):
         inputs = {name: batch[name] for name in ("tokens", "segment_ids")}
-        nll_BT = np.asarray(step(params, sharding.place(inputs, mesh)))
-        for i in range(count):
-            row = {name: batch[name][i] for name in ("tokens", "segment_ids")}
-            yield row | {"rm_nll": scores_of_row(nll_BT[i], row["segment_ids"])}
+        running = step(params, sharding.place(inputs, mesh)), batch, count
+        if waiting:
+            yield from with_scores(*waiting)
+        waiting = running
+    if waiting:
+        yield from with_scores(*waiting)
+
+
+def with_scores(nll_BT: jax.Array, batch: dict, count: int) -> Iterator[dict]:
+    nll_BT = np.asarray(nll_BT)
+    for i in range(count):
+        row = {name: batch[name][i] for name in ("tokens", "segment_ids")}
+        yield row | {"rm_nll": scores_of_row(nll_BT[i], row["segment_ids"])}
 
 
 def scores_of_row(nll_T: np.ndarray, segment_ids: np.ndarray) -> np.ndarray:
@@ -110,6 +141,39 @@ def scores_of_row(nll_T: np.ndarray, segment_ids: np.ndarray) -> np.ndarray:
     mask_T = records.target_mask(segment_ids)
     scores[1:][mask_T] = nll_T[mask_T]
     return scores
+
+
+def write_shard(cfg: Config, shard: dict, scored: Iterable[dict]) -> None:
+    """The shard, then its note: facts for the manifest and the sums of calibration.stats_of, as they are stored."""
+    path, sums = Path(cfg.score.output) / shard["name"], []
+    base = [None] * shard["records"]
+    if cfg.score.base:
+        base = records.read_shard(Path(cfg.score.base) / shard["name"], cfg.data.sequence_length)
+
+    def counted() -> Iterator[dict]:
+        for row, start in zip(scored, base, strict=True):
+            mask_T = records.target_mask(row["segment_ids"])
+            if start and not np.array_equal(start["tokens"], row["tokens"]):
+                raise UserError(f"{cfg.score.base}/{shard['name']} holds other rows than {cfg.score.input}")
+            r = stored(row["rm_nll"][1:][mask_T], cfg.score.encoding, f"{path} record {len(sums)}")
+            sums.append(calibration.stats_of(r, str(path), start and start["rm_nll"][1:][mask_T]))
+            yield row
+
+    facts = records.write_shard(path, counted(), cfg.score.encoding)
+    stats = functools.reduce(calibration.add, sums)
+    note = {"facts": facts, "stats": {name: value.tolist() for name, value in stats.items()}}
+    records.write_json(note_of(Path(cfg.score.output), shard), note)
+
+
+def stored(r: np.ndarray, encoding: str, where: str) -> np.ndarray:
+    """Scores as a reader will see them."""
+    if not np.isfinite(r).all():
+        raise UserError(f"{where}: the reference model gave a NaN or infinite score; look at its weights")
+    return records.LOG_CODES[records.to_log_code(r)] if encoding == "uint8_log" else r
+
+
+def note_of(output: Path, shard: dict) -> Path:
+    return output / "parts" / f"{shard['name']}.json"
 
 
 def input_hash(manifest: dict) -> str:
@@ -135,62 +199,50 @@ def claim_folder(output: Path, about: dict) -> None:
         records.write_json(path, about)
 
 
-def is_done(path: Path, wanted: int) -> bool:
-    """A shard gets its final name when it is whole; the count guards against another program's file."""
-    if not path.is_file():
+def is_done(output: Path, shard: dict) -> bool:
+    """The note is written last; the count guards against a shard that was damaged since, which is written again."""
+    path = output / shard["name"]
+    if not path.is_file() or not note_of(output, shard).is_file():
         return False
     try:
         reader = ArrayRecordReader(str(path))
         found = reader.num_records()
         reader.close()
-    except RuntimeError:  # damaged since: written again
+    except RuntimeError:
         return False
-    return found == wanted
+    return (
+        found == shard["records"]
+        and path.stat().st_size == records.read_json(note_of(output, shard))["facts"]["bytes"]
+    )
 
 
 def finish(cfg: Config, manifest: dict, about: dict, output: Path) -> None:
-    """Facts about all scored shards -> manifest.json; the index stays as it was."""
-    length = cfg.data.sequence_length
-    stats, shards = Stats(), []
-    for shard in manifest["shards"]:
-        path = output / shard["name"]
-        for row in records.read_shard(path, length):
-            stats.add(row["rm_nll"][1:][records.target_mask(row["segment_ids"])], str(path))
-        shards.append(shard | {"bytes": path.stat().st_size, "sha256": records.file_hash(path)})
+    """The notes of all shards -> manifest.json; the index stays as it was.  Waits for no other worker: the last one
+    finds all notes, and what two at once would write is the same."""
+    missing = [s["name"] for s in manifest["shards"] if not note_of(output, s).is_file()]
+    if missing:
+        logging.info("%d shards are still with other workers, %s first; the last one to end writes the manifest",
+                     len(missing), missing[0])  # fmt: skip
+        return
+    notes = [records.read_json(note_of(output, shard)) for shard in manifest["shards"]]
+    shards = [shard | note["facts"] for shard, note in zip(manifest["shards"], notes, strict=True)]
+    sums = [{name: np.array(value) for name, value in note["stats"].items()} for note in notes]
+    by_source = {}
+    for shard, stats in zip(shards, sums, strict=True):
+        name = shard["source"]
+        by_source[name] = calibration.add(by_source[name], stats) if name in by_source else stats
+    told = {name: calibration.summary(stats) for name, stats in by_source.items()}
     scores = {
-        "rm_hash": about["rm_hash"],
-        "compute_dtype": cfg.train.compute_dtype,
+        **{name: about[name] for name in ("rm_hash", "compute_dtype", "encoding")},
         "head_dtype": "float32",
-        "encoding": "float16",
-        "tokens": stats.tokens,
-        "mean_raw_weight": dict(zip(map(str, FLOORS), stats.mean_raw_weights(), strict=True)),
-        "histogram": {"edges": list(EDGES), "counts": stats.counts.tolist()},
+        "base_hash": about["base"],
+        **calibration.summary(functools.reduce(calibration.add, sums)),
+        "sources": {
+            name: {k: s[k] for k in ("tokens", "mean_nll", "mean_raw_weight")} for name, s in told.items()
+        },
     }
-    (output / "index.parquet").write_bytes((Path(cfg.score.input) / "index.parquet").read_bytes())
+    index = output / f"index.{cfg.score.worker}.writing"
+    shutil.copyfile(Path(cfg.score.input) / "index.parquet", index)
+    os.replace(index, output / "index.parquet")
     records.write_json(output / "manifest.json", manifest | {"shards": shards, "scores": scores})
-    logging.info(
-        "%s: %s tokens scored by %s; mean of 1/max(r, 1 nat) is %.4f",
-        output, f"{stats.tokens:,}", about["rm_hash"], scores["mean_raw_weight"]["1.0"],
-    )  # fmt: skip
-
-
-class Stats:
-    """Running sums over scores r, nats."""
-
-    def __init__(self):
-        self.tokens, self.sums = 0, np.zeros(len(FLOORS))
-        self.counts = np.zeros(len(EDGES) - 1, np.int64)
-
-    def add(self, r: np.ndarray, where: str) -> None:
-        r = r.astype(np.float64)
-        if not np.isfinite(r).all():
-            raise UserError(
-                f"{where}: the reference model gave a NaN or infinite score; look at its weights, "
-                "then delete this shard and score again"
-            )
-        self.tokens += r.size
-        self.sums += [(1 / np.maximum(r, floor)).sum() for floor in FLOORS]
-        self.counts += np.histogram(r, EDGES)[0]
-
-    def mean_raw_weights(self) -> list[float]:
-        return (self.sums / max(self.tokens, 1)).tolist()
+    logging.info("%s\n%s", output, calibration.as_text(scores))

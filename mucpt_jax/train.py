@@ -19,16 +19,19 @@ from jax import Array
 from mucpt_jax import (
     checkpoint,
     data,
+    early_stop,
     goodput,
     interrupts,
     losses,
     metrics,
     model,
+    objective,
     optimizer,
     records,
+    reference,
     sharding,
 )
-from mucpt_jax.config import Config
+from mucpt_jax.config import Config, Loss
 from mucpt_jax.records import UserError
 
 PATIENCE = 16  # bad steps in a row that are left out before a run gives up
@@ -51,7 +54,8 @@ class Run(NamedTuple):
 def train(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
     """Trains to optimizer.steps, from the newest checkpoint in workdir or from init_from or at random.
 
-    A SIGTERM saves at the next step that all hosts agree on, and leaves with status 143.
+    A SIGTERM saves at the next step that all hosts agree on, and leaves with status 143.  With train.evaluate_every
+    only a state that is better on held-out rows than all before is saved: the newest checkpoint is the best one.
     """
     sources = data.open_sources(cfg)
     cfg = dataclasses.replace(cfg, loss=data.resolved_loss(cfg))
@@ -62,11 +66,17 @@ def train(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
     if start >= cfg.optimizer.steps:
         logging.info("%s is trained already: %d steps; raise optimizer.steps to go on", workdir, start)
         return
+    if early_stop.ended(cfg, workdir, start):
+        logging.info("%s is trained already: no step after %d was better on held-out rows", workdir, start)
+        return
     describe_run(cfg, sources, state, start)
     if jax.process_index() == 0:
         records.write_json(workdir / "config.json", dataclasses.asdict(cfg))
 
     step_fn = jitted_step(cfg, tx, mesh, len(sources))
+    norms_fn = jax.jit(functools.partial(gradient_norms, cfg=cfg), out_shardings=sharding.replicated(mesh))
+    add_scores = reference.scorer(cfg, mesh) if cfg.loss.reference else lambda batch: batch
+    judge = early_stop.judge(cfg, mesh, workdir, start, state[0]) if cfg.train.evaluate_every else None
     batches = data.batches(rows, cfg, sharding.local_rows(mesh, cfg.data.batch_rows), start)
     clock, ledger = metrics.Clock(cfg, start), goodput.Ledger(workdir, start)
     with (
@@ -79,28 +89,40 @@ def train(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
         pending = None  # metrics of the step still running: the host prepares the next one meanwhile
         for step in range(start + 1, cfg.optimizer.steps + 1):
             with ledger.timed("data_wait", step):
-                batch = sharding.to_global(next(batches), mesh, cfg.data.batch_rows)
+                batch = add_scores(sharding.to_global(next(batches), mesh, cfg.data.batch_rows))
             profiler(step, pending)
+            every = cfg.train.gradient_norms_every
+            norms = {"gradient_norms": norms_fn(state[0], batch)} if every and step % every == 0 else {}
             state, values = step_fn(state, batch)
             if pending:
                 report(run, *pending)
-            pending = (step, values)
-            leaving = sigterm.asked(step)
-            if step % cfg.train.checkpoint_every == 0 or step == cfg.optimizer.steps or leaving:
+            pending = (step, values | norms)
+            leaving, last, enough = sigterm.asked(step), step == cfg.optimizer.steps, False
+            keep = step % cfg.train.checkpoint_every == 0 or last or leaving
+            if judge:
+                keep = False
+                if step % cfg.train.evaluate_every == 0 or last:
+                    with ledger.timed("evaluate", step), watchdog.paused():
+                        keep, enough = judge(step, state[0])
+            if keep:
                 # A state is saved only after its step was seen to be good.
                 report(run, *pending)
                 pending = None
                 with ledger.timed("checkpoint", step), watchdog.paused():
                     checkpoint.save(ckpt, step, state, cfg, identity)
-            if leaving:
+            if leaving or enough:
                 break
+        if pending:
+            report(run, *pending)
         with ledger.timed("checkpoint", step), watchdog.paused():
             checkpoint.finish(ckpt, step)
     ledger.close()
     clock.summary(sources)
-    if leaving and step < cfg.optimizer.steps:
-        logging.info("SIGTERM: saved step %d; the same command goes on from there", step)
+    if leaving and not (last or enough):
+        logging.info("SIGTERM: the same command goes on from step %s", ckpt.latest_step() or 0)
         raise SystemExit(interrupts.STOPPED)
+    if judge:
+        early_stop.end(cfg, workdir)
 
 
 def start_state(cfg, tx, mesh, ckpt, identity) -> tuple[int, tuple]:
@@ -140,23 +162,30 @@ def train_step(state: tuple, batch: dict, *, cfg: Config, tx: optax.GradientTran
             opt_state, jax.memory.Space.Device
         )  # back to the host by the step's out_shardings
     updates, opt_state = tx.update(grads, opt_state, params, loss=loss)
-    values = token_metrics(nll_BT, weight_BT, batch, num_sources)
+    values = token_metrics(nll_BT, weight_BT, batch, cfg.loss, num_sources)
     values |= {"loss": loss, "grad_norm": optax.tree.norm(grads), "bad": opt_state.bad_steps}
     return (optax.apply_updates(params, updates), opt_state), values
 
 
-def loss_and_grads(params: dict, batch: dict, cfg: Config, tokens: Array) -> tuple:
-    """((loss, (nll [B, T], weights [B, T])), grads): sums over micro-batches, divided by `tokens` once."""
+def loss_and_grads(
+    params: dict, batch: dict, cfg: Config, tokens: Array, only_B: Array | None = None
+) -> tuple:
+    """((loss, (nll [B, T], weights [B, T])), grads): sums over micro-batches, divided by `tokens` once.
 
-    def loss_fn(params, part, weight_BT=None):
+    only_B: rows that count in the loss, bool [B]; all of them make the weights.
+    """
+    rows_B = jnp.ones(batch["is_domain"].shape, bool) if only_B is None else only_B
+
+    def loss_fn(params, part, rows_B, weight_BT=None):
         nll_BT = losses.batch_nll(params, part, cfg)
         if weight_BT is None:
-            weight_BT = losses.token_weights(nll_BT, part, cfg.loss)
-        return (weight_BT * nll_BT).sum() / tokens, (nll_BT, weight_BT)
+            weight_BT = objective.token_weights(nll_BT, part, cfg.loss)
+        counted_BT = jnp.where(rows_B[:, None], weight_BT, 0)
+        return (counted_BT * nll_BT).sum() / tokens, (nll_BT, weight_BT)
 
     micro = cfg.train.micro_batches
     if micro == 1:
-        return jax.value_and_grad(loss_fn, has_aux=True)(params, batch)
+        return jax.value_and_grad(loss_fn, has_aux=True)(params, batch, rows_B)
 
     # Row i goes to micro-batch i % micro: every device keeps the rows that it holds.
     def split(x):
@@ -166,10 +195,10 @@ def loss_and_grads(params: dict, batch: dict, cfg: Config, tokens: Array) -> tup
         return x.swapaxes(0, 1).reshape(-1, *x.shape[2:])
 
     parts = jax.tree.map(split, batch)
-    weights = None
+    nll_BT = jnp.zeros(losses.target_mask(batch).shape)  # only rho1's weights depend on it
     if cfg.loss.kind == "rho1":  # its threshold is over the whole step: one forward pass more
-        nll_mBT = jax.lax.map(lambda part: losses.batch_nll(params, part, cfg), parts)
-        weights = split(losses.token_weights(merge(nll_mBT), batch, cfg.loss))
+        nll_BT = merge(jax.lax.map(lambda part: losses.batch_nll(params, part, cfg), parts))
+    weights = split(objective.token_weights(nll_BT, batch, cfg.loss))
 
     def add(total, part):
         found = jax.value_and_grad(loss_fn, has_aux=True)(params, *part)
@@ -177,11 +206,21 @@ def loss_and_grads(params: dict, batch: dict, cfg: Config, tokens: Array) -> tup
         return jax.tree.map(jnp.add, total, (loss, grads)), aux
 
     zero = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, params))
-    (loss, grads), (nll, weight) = jax.lax.scan(add, zero, (parts, weights))
+    (loss, grads), (nll, weight) = jax.lax.scan(add, zero, (parts, split(rows_B), weights))
     return (loss, (merge(nll), merge(weight))), grads
 
 
-def token_metrics(nll_BT: Array, weight_BT: Array, batch: dict, num_sources: int) -> dict:
+def gradient_norms(params: dict, batch: dict, *, cfg: Config) -> dict[str, Array]:
+    """Norms of the two parts that a step's gradient is the sum of: domain and general rows, weights and all."""
+    tokens = losses.target_mask(batch).sum()
+    found = {}
+    for name, rows_B in (("domain", batch["is_domain"]), ("general", ~batch["is_domain"])):
+        _, grads = loss_and_grads(params, batch, cfg, tokens, rows_B)
+        found[name] = optax.tree.norm(grads)
+    return found
+
+
+def token_metrics(nll_BT: Array, weight_BT: Array, batch: dict, cfg: Loss, num_sources: int) -> dict:
     """Sums per source [S] and per row [B]; the host divides."""
     mask_BT = losses.target_mask(batch)
     sums_B = {
@@ -190,6 +229,7 @@ def token_metrics(nll_BT: Array, weight_BT: Array, batch: dict, num_sources: int
         "weighted_nll": (weight_BT * nll_BT).sum(1),
         "weight": weight_BT.sum(1),
         "weight_squared": (weight_BT**2).sum(1),
+        **{name: at_BT.sum(1) for name, at_BT in objective.limits(weight_BT, batch, cfg).items()},
     }
     ids_BT = batch["segment_ids"][:, :-1]
     real_BT = ids_BT > 0
@@ -212,7 +252,8 @@ def report(run: Run, step: int, values: dict) -> None:
         with run.watchdog.paused():  # it reads rows and indices
             bad_step(run, step, values)
     run.clock.add(step, values, run.sources)
-    if step % cfg.train.log_every and step not in (run.clock.first, cfg.optimizer.steps):
+    norms = values.get("gradient_norms")
+    if step % cfg.train.log_every and step not in (run.clock.first, cfg.optimizer.steps) and not norms:
         return
     line = {
         "step": step,
@@ -223,6 +264,8 @@ def report(run: Run, step: int, values: dict) -> None:
         "max_weight": float(values["max_weight"]),
         **run.clock.rates(step),
     }
+    if norms:
+        line["gradient_norms"] = {name: float(norm) for name, norm in norms.items()}
     run.write(line)
     logging.info(metrics.progress(line, cfg.optimizer.steps))
 

@@ -100,14 +100,14 @@ def test_a_row_is_taken_back_to_file_record_and_documents(folders):
 
 def test_the_corpus_mean_is_read_at_the_floor_and_between_grid_points(folders):
     def mean(floor):
-        return data.mean_raw_weight(config_of(folders, loss={"rm_floor": floor}))
+        return data.resolved_loss(config_of(folders, loss={"rm_floor": floor})).mean_raw_weight
 
     assert mean(1.0) == pytest.approx(0.5)
     assert mean(10**0.5) == pytest.approx((0.5 * 0.05) ** 0.5)  # halfway in log-log
     with pytest.raises(UserError, match=r"rm_floor=20.0 is off the scored grid 0.1..10.0"):
         mean(20.0)
-    assert data.mean_raw_weight(config_of(folders, loss={"weight_norm": "none"})) is None
-    assert data.mean_raw_weight(config_of(folders, loss={"kind": "ntp"})) is None
+    assert data.resolved_loss(config_of(folders, loss={"weight_norm": "none"})).mean_raw_weight is None
+    assert data.resolved_loss(config_of(folders, loss={"kind": "ntp"})).mean_raw_weight is None
 
 
 @pytest.mark.parametrize(

@@ -167,9 +167,5 @@ def test_a_second_start_of_the_demo_on_other_data_is_refused(tmp_path):
         refuse_other_data(tmp_path, {"data": ""}, str(tmp_path))
 
 
-def test_report_escapes_what_documents_and_names_hold(run):
-    tokenizer = AutoTokenizer.from_pretrained(run / "raw/tokenizer")
-    tokens = np.array(tokenizer("<script>alert('音乐')</script>")["input_ids"])
-    page = report.shade(tokens, np.full(tokens.size, 0.5), 1.0, tokenizer)
-    assert "<script" not in page and "&lt;" in page and "音" in page and "乐" in page
+def test_report_escapes_what_names_hold():
     assert "<b>" not in report.html_table([["source"], ["<b>"]])

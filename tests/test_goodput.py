@@ -20,7 +20,7 @@ TWO_STARTS = [
 
 def test_steps_after_the_checkpoint_that_the_next_start_took_are_lost_work():
     assert goodput.totals(TWO_STARTS) == {
-        "init": 20, "compile": 40, "data_wait": 2, "checkpoint": 1, "kept": 15, "lost": 10,
+        "init": 20, "compile": 40, "data_wait": 2, "evaluate": 0, "checkpoint": 1, "kept": 15, "lost": 10,
     }  # fmt: skip
 
 
@@ -42,7 +42,7 @@ def test_a_run_accounts_for_its_time_and_skips_lines_cut_off_by_a_kill(tmp_path)
     steps = {phase: [x["step"] for x in lines if x["phase"] == phase] for phase in (*goodput.PHASES, "step")}
     assert steps == {
         "init": [0], "compile": [1], "step": [2, 3, 4, 5, 6],
-        "data_wait": [1, 2, 3, 4, 5, 6], "checkpoint": [3, 6, 6],
+        "data_wait": [1, 2, 3, 4, 5, 6], "evaluate": [], "checkpoint": [3, 6, 6],
     }  # fmt: skip
     assert all(line["seconds"] >= 0 for line in lines)
     path.write_text(path.read_text() + '{"phase": "st')

@@ -3,6 +3,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
@@ -54,6 +55,26 @@ def test_counts_add_up_over_the_whole_road(tmp_path, tokenizer, capsys):
     }
     assert records.read_manifest(str(tmp_path / "out/rows"))["sources"]["raw"]["documents"] == 3
     assert "exact_duplicate" in capsys.readouterr().out
+
+
+def test_held_out_documents_stand_apart_and_every_document_on_one_side(tmp_path, tokenizer):
+    lines = [
+        json.dumps({"id": f"d{i}", "text": f"Song number {i} was written by singer {i * 7}."})
+        for i in range(200)
+    ]
+    (tmp_path / "raw.jsonl").write_text("\n".join(lines) + "\n")
+    counts = pipeline.run([*flags(tmp_path / "raw.jsonl", tmp_path / "out", tokenizer), "--held_out=0.1"])
+    sides = [
+        set(pq.read_table(tmp_path / f"out/{side}/index.parquet")["document"].to_pylist())
+        for side in ("rows", "held_out")
+    ]
+    assert not sides[0] & sides[1] and len(sides[0] | sides[1]) == 200
+    assert 8 <= len(sides[1]) <= 35  # 20 +- 4 standard deviations
+    assert counts["dropped"] == {"held_out": len(sides[1])} and counts["kept"] == len(sides[0])
+    aside = json.loads((tmp_path / "out/held_out/counts.json").read_text())
+    assert aside == {"read": 200, "kept": len(sides[1]), "dropped": {"not_held_out": len(sides[0])}}
+    pipeline.run([*flags(tmp_path / "raw.jsonl", tmp_path / "out", tokenizer)])
+    assert not (tmp_path / "out/held_out").exists()
 
 
 def test_a_lost_document_between_stages_shows():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from conftest import T, one_device_mesh, random_row, small_config, write_rows
 
-from mucpt_jax import checkpoint, data, losses, model, records, score, sharding
+from mucpt_jax import checkpoint, data, losses, model, objective, records, score, sharding
 from mucpt_jax.records import UserError
 
 
@@ -83,23 +83,103 @@ def test_the_mean_of_mucpt_weights_over_the_corpus_is_one(tmp_path, rm):
     cfg = dataclasses.replace(cfg, data=dataclasses.replace(cfg.data, domain=str(tmp_path / "scored")))
     rows = all_rows(tmp_path / "scored")
     batch = {k: np.stack([row[k] for row in rows]) for k in rows[0]} | {"is_domain": np.ones(18, bool)}
-    weight = losses.token_weights(np.zeros((18, T), np.float32), batch, data.resolved_loss(cfg))
+    weight = objective.token_weights(np.zeros((18, T), np.float32), batch, data.resolved_loss(cfg))
     assert float(weight.sum() / losses.target_mask(batch).sum()) == pytest.approx(1.0, rel=1e-5)
+
+
+def test_documents_that_the_reference_model_was_trained_on_are_told(tmp_path, rm, caplog):
+    write_rows(tmp_path / "seed", {"songs": 2})  # songs-0-1 ... songs-1-3 stand in the corpus too
+    cfg = config_of(tmp_path)
+    (tmp_path / "rm").mkdir()
+    records.write_json(tmp_path / "rm" / "config.json", {"data": {"domain": str(tmp_path / "seed")}})
+    score.score(cfg, one_device_mesh(), tmp_path / "rm")
+    assert "6 documents of" in caplog.text and "songs-0-1 first" in caplog.text
+
+
+def files_of(folder):
+    return {f.name: f.read_bytes() for f in folder.rglob("*") if f.is_file()}
+
+
+def test_a_kill_between_a_shard_and_its_note_costs_that_shard_only(tmp_path, rm):
+    cfg = config_of(tmp_path)
+    score.score(cfg, one_device_mesh(), tmp_path / "rm")
+    whole = files_of(tmp_path / "scored")
+    (tmp_path / "scored" / "manifest.json").unlink()
+    (tmp_path / "scored" / "parts" / "songs-00000-of-00001.array_record.json").unlink()
+    score.score(cfg, one_device_mesh(), tmp_path / "rm")
+    assert files_of(tmp_path / "scored") == whole
+
+
+def test_workers_share_the_shards_and_the_last_one_writes_the_manifest(tmp_path, rm, caplog):
+    caplog.set_level("INFO")
+    cfg = config_of(tmp_path)
+    score.score(cfg, one_device_mesh(), tmp_path / "rm")
+    half = [
+        dataclasses.replace(
+            cfg, score=dataclasses.replace(cfg.score, output=str(tmp_path / "two"), worker=i, workers=2)
+        )
+        for i in (0, 1)
+    ]
+    score.score(half[1], one_device_mesh(), tmp_path / "rm")
+    assert not (tmp_path / "two" / "manifest.json").exists()
+    assert "1 shards are still with other workers, music-00000" in caplog.text
+    score.score(half[0], one_device_mesh(), tmp_path / "rm")
+    assert files_of(tmp_path / "two") == files_of(tmp_path / "scored")
+
+
+def test_byte_scores_are_half_the_size_and_within_two_percent(tmp_path, rm):
+    cfg = config_of(tmp_path)
+    score.score(cfg, one_device_mesh(), tmp_path / "rm")
+    coded = config_of(tmp_path, score={"encoding": "uint8_log", "output": str(tmp_path / "coded")})
+    score.score(coded, one_device_mesh(), tmp_path / "rm")
+    for a, b in zip(all_rows(tmp_path / "scored"), all_rows(tmp_path / "coded"), strict=True):
+        np.testing.assert_allclose(a["rm_nll"], b["rm_nll"], rtol=0.021)
+    scores = [records.read_manifest(tmp_path / name)["scores"] for name in ("scored", "coded")]
+    assert scores[1]["encoding"] == "uint8_log"
+    assert scores[0]["mean_raw_weight"]["1.0"] == pytest.approx(
+        scores[1]["mean_raw_weight"]["1.0"], rel=0.021
+    )
+
+
+def test_the_start_models_scores_give_the_mean_for_loss_match(tmp_path, rm, monkeypatch):
+    start = model.init(small_config().model, jax.random.key(8))
+    base = config_of(tmp_path, score={"output": str(tmp_path / "base")})
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "load_params", lambda *_: start)
+        score.score(base, one_device_mesh(), tmp_path / "start")
+    score.score(
+        config_of(tmp_path, score={"base": str(tmp_path / "base")}), one_device_mesh(), tmp_path / "rm"
+    )
+    r, c = (
+        np.concatenate(
+            [row["rm_nll"][1:][records.target_mask(row["segment_ids"])] for row in all_rows(tmp_path / name)]
+        ).astype(np.float64)
+        for name in ("scored", "base")
+    )
+    found = records.read_manifest(tmp_path / "scored")["scores"]["mean_raw_weight_by_base_nll"]
+    assert found["2.0"] == pytest.approx((c / np.maximum(r, 2.0)).sum() / c.sum())
+    write_rows(tmp_path / "others", {"music": 12, "songs": 5})
+    with pytest.raises(UserError, match="does not hold scores of the rows"):
+        score.score(
+            config_of(tmp_path, score={"base": str(tmp_path / "others"), "output": str(tmp_path / "x")}),
+            one_device_mesh(), tmp_path / "rm",
+        )  # fmt: skip
 
 
 def test_a_shard_that_is_done_is_not_scored_again_and_the_end_is_the_same(tmp_path, rm):
     cfg = config_of(tmp_path)
     score.score(cfg, one_device_mesh(), tmp_path / "rm")
-    whole = {f.name: f.read_bytes() for f in (tmp_path / "scored").iterdir()}
+    whole = files_of(tmp_path / "scored")
     # As after a kill in the second shard: the first is there, the second half written, no manifest.
     (tmp_path / "scored" / "manifest.json").unlink()
     second = tmp_path / "scored" / "songs-00000-of-00001.array_record"
     second.rename(second.with_suffix(".writing"))
+    (tmp_path / "scored" / "parts" / f"{second.name}.json").unlink()
     first = tmp_path / "scored" / "music-00000-of-00001.array_record"
     untouched = first.stat().st_mtime_ns
     score.score(cfg, one_device_mesh(), tmp_path / "rm")
     assert first.stat().st_mtime_ns == untouched
-    assert {f.name: f.read_bytes() for f in (tmp_path / "scored").iterdir()} == whole
+    assert files_of(tmp_path / "scored") == whole
 
 
 def test_scores_of_two_models_never_meet_in_one_folder(tmp_path, rm, monkeypatch):

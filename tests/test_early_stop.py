@@ -1,0 +1,127 @@
+import dataclasses
+import json
+
+import pytest
+from conftest import one_device_mesh, small_config, write_rows
+
+from mucpt_jax import checkpoint, early_stop, heldout, records, train
+from mucpt_jax.records import UserError
+
+
+@pytest.fixture
+def cfg(tmp_path):
+    write_rows(tmp_path / "seed", {"wiki": 24})
+    write_rows(tmp_path / "heldout", {"wiki": 4, "songs": 2}, seed=1)
+    return small_config(
+        loss={"kind": "ntp"},
+        data={"domain": str(tmp_path / "seed"), "general_fraction": 0.0},
+        optimizer={"steps": 20},
+        train={"evaluate_every": 2, "patience": 2, "checkpoint_every": 1},
+        evaluate={"rows": str(tmp_path / "heldout"), "batch_rows": 8},
+    )
+
+
+def scripted(monkeypatch, losses):
+    """Held-out losses in the order they are asked for, the start's first."""
+    waiting = iter(losses)
+
+    def evaluator(cfg, mesh):
+        return lambda params: {"wiki": {"nll": next(waiting), "tokens": 10}}
+
+    monkeypatch.setattr(heldout, "evaluator", evaluator)
+
+
+def lines_of(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_training_stops_after_patience_and_the_newest_checkpoint_is_the_best(
+    cfg, tmp_path, monkeypatch, caplog
+):
+    caplog.set_level("INFO")
+    scripted(monkeypatch, [5.0, 4.0, 3.0, 3.5, 3.2])  # at steps 0, 2, 4, 6, 8
+    train.train(cfg, one_device_mesh(), tmp_path / "rm")
+    assert checkpoint.manager(tmp_path / "rm").all_steps() == [2, 4]
+    assert [x["step"] for x in lines_of(tmp_path / "rm" / "heldout.jsonl")] == [0, 2, 4, 6, 8]
+    assert lines_of(tmp_path / "rm" / "metrics.jsonl")[-1]["step"] == 8
+    best = records.read_json(tmp_path / "rm" / "best.json")
+    assert (best["step"], best["nll"], best["before"]["nll"], best["ended"]) == (4, 3.0, 5.0, 20)
+    params = checkpoint.restore_params(
+        tmp_path / "rm", checkpoint.abstract_params(cfg, one_device_mesh()), cfg
+    )
+    assert best["params_hash"] == checkpoint.params_hash(params)
+
+    scripted(monkeypatch, [])  # nothing is evaluated any more
+    train.train(cfg, one_device_mesh(), tmp_path / "rm")
+    assert "trained already: no step after 4 was better" in caplog.text
+
+
+def test_a_run_cut_off_goes_on_from_its_best_state_with_the_same_end(cfg, tmp_path):
+    """Real held-out losses: a run to step 6 and on to 12 keeps what a run to 12 keeps."""
+    mesh = one_device_mesh()
+    whole = dataclasses.replace(cfg, optimizer=dataclasses.replace(cfg.optimizer, steps=12))
+    whole = dataclasses.replace(whole, train=dataclasses.replace(whole.train, patience=99))
+    train.train(whole, mesh, tmp_path / "whole")
+
+    class KilledError(Exception):
+        pass
+
+    judge = early_stop.judge
+
+    def killing(*arguments):
+        at = judge(*arguments)
+
+        def killed(step, params):
+            if step == 8:
+                raise KilledError
+            return at(step, params)
+
+        return killed
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(early_stop, "judge", killing)
+        with pytest.raises(KilledError):
+            train.train(whole, mesh, tmp_path / "cut")
+    train.train(whole, mesh, tmp_path / "cut")
+    found = [lines_of(tmp_path / name / "heldout.jsonl") for name in ("whole", "cut")]
+    assert found[0] == found[1] and [x["step"] for x in found[0]] == [0, 2, 4, 6, 8, 10, 12]
+    assert found[0][0]["nll"] != found[0][-1]["nll"]
+    assert records.read_json(tmp_path / "whole" / "best.json") == records.read_json(
+        tmp_path / "cut" / "best.json"
+    )
+
+
+def test_the_card_tells_seed_loss_and_probes(cfg, tmp_path, monkeypatch):
+    scripted(monkeypatch, [5.0, 4.0, 6.0, 7.0])
+    train.train(cfg, one_device_mesh(), tmp_path / "rm")
+    card = (tmp_path / "rm" / "card.md").read_text()
+    best = records.read_json(tmp_path / "rm" / "best.json")
+    assert card.startswith(f"# Reference model {best['params_hash']}")
+    assert "step 2 (held-out loss 5.0000 -> 4.0000 nats a token)" in card
+    assert "| wiki | 10 | 5.0000 | 4.0000 |" in card and "| wiki | 72 |" in card
+    assert "Not asked yet" in card
+    records.write_json(
+        tmp_path / "rm" / "evaluate.json",
+        {"questions": {"k": 1, "n": 2, "accuracy": 0.5, "low": 0.1, "high": 0.9}},
+    )
+    probe = {"question": "Who <b>sang</b> a|b?", "answer": "x", "prediction": "y"}
+    (tmp_path / "rm" / "predictions.jsonl").write_text(json.dumps(probe) + "\n")
+    early_stop.write_card(tmp_path / "rm")
+    card = (tmp_path / "rm" / "card.md").read_text()
+    assert "1 of 2 answered right: 0.5000" in card and "| Who &lt;b>sang&lt;/b> a\\|b? | x | y |" in card
+
+
+def test_a_model_that_only_gets_worse_leaves_no_checkpoint(cfg, tmp_path, monkeypatch):
+    scripted(monkeypatch, [1.0, 2.0, 3.0])
+    train.train(cfg, one_device_mesh(), tmp_path / "rm")
+    assert checkpoint.manager(tmp_path / "rm").all_steps() == []
+    assert records.read_json(tmp_path / "rm" / "best.json")["step"] == 0
+
+
+def test_an_empty_seed_set_is_refused(cfg, tmp_path):
+    write_rows(tmp_path / "empty", {})
+    empty = dataclasses.replace(cfg, data=dataclasses.replace(cfg.data, domain=str(tmp_path / "empty")))
+    with pytest.raises(
+        UserError, match=r"data\.domain names no rows but data\.general_fraction=0\.0 wants 100%"
+    ):
+        train.train(empty, one_device_mesh(), tmp_path / "rm")

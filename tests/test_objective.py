@@ -1,0 +1,435 @@
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import VOCAB, T, one_device_mesh, random_row, small_config, write_rows
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from mucpt_jax import calibration, data, losses, model, objective, records, reference, sharding, train, words
+from mucpt_jax.config import Loss
+from mucpt_jax.records import UserError
+
+
+def batch_of(rows: int = 8, seed: int = 0, domain_rows: int | None = None) -> dict:
+    rng = np.random.default_rng(seed)
+    made = [random_row(rng, scored=True) for _ in range(rows)]
+    batch = {name: np.stack([row[name] for row in made]) for name in made[0]}
+    scores = rng.gamma(1.0, 3.0, batch["rm_nll"].shape).astype(np.float16)
+    batch["rm_nll"] = np.where(np.isnan(batch["rm_nll"]), np.nan, scores)
+    batch["is_domain"] = np.arange(rows) < (rows * 3 // 4 if domain_rows is None else domain_rows)
+    batch["source"] = np.where(batch["is_domain"], 0, 1).astype(np.int32)
+    return batch
+
+
+@functools.cache
+def params_of(cfg):
+    return jax.jit(lambda key: model.init(cfg.model, key))(jax.random.key(0))
+
+
+@functools.cache
+def compiled(cfg):
+    return jax.jit(lambda params, batch, tokens: train.loss_and_grads(params, batch, cfg, tokens))
+
+
+def loss_and_grads(cfg, batch, params=None):
+    params = params_of(cfg) if params is None else params
+    batch = {k: v for k, v in batch.items() if k != "source"}
+    return compiled(cfg)(params, batch, losses.target_mask(batch).sum())
+
+
+def assert_close(a, b, tolerance):
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        np.testing.assert_allclose(x, y, rtol=tolerance, atol=tolerance)
+
+
+# --- weights, worked by hand
+
+
+def weights(r, cfg, nll=None, is_domain=True):
+    """One row, one segment: targets have scores r."""
+    r = np.asarray(r, np.float16)
+    batch = {
+        "segment_ids": np.ones((1, r.size + 1), np.uint16),
+        "rm_nll": np.concatenate([[np.nan], r])[None].astype(np.float16),
+        "is_domain": np.array([is_domain]),
+    }
+    nll = jnp.ones((1, r.size)) if nll is None else jnp.asarray(nll, jnp.float32)[None]
+    return np.asarray(objective.token_weights(nll, batch, cfg))[0]
+
+
+def test_mucpt_weight_is_one_over_the_reference_loss_above_the_floor():
+    cfg = Loss(kind="mucpt", rm_floor=1.0, weight_norm="none", alpha=2.0)
+    np.testing.assert_allclose(weights([0.0, 0.5, 1.0, 2.0, 8.0], cfg), [2.0, 2.0, 2.0, 1.0, 0.25])
+
+
+def test_corpus_mean_and_caps_apply_in_that_order():
+    cfg = Loss(kind="mucpt", rm_floor=0.5, mean_raw_weight=0.5, min_weight=0.3, max_weight=3.0)
+    # raw 2, 1, 0.5, 0.1 -> over the mean 4, 2, 1, 0.2 -> capped
+    np.testing.assert_allclose(weights([0.1, 1.0, 2.0, 10.0], cfg), [3.0, 2.0, 1.0, 0.3], rtol=1e-3)
+
+
+def test_a_score_of_zero_gives_a_finite_weight():
+    assert np.isfinite(weights([0.0, 0.0], Loss(kind="mucpt", rm_floor=1e-3, weight_norm="none"))).all()
+
+
+def test_general_text_always_has_weight_one_even_unscored():
+    for kind in ("ntp", "rho1", "mucpt"):
+        np.testing.assert_array_equal(weights([np.nan, 5.0], Loss(kind=kind), is_domain=False), [1.0, 1.0])
+
+
+def test_rho1_keeps_exactly_the_rounded_share_with_the_largest_excess():
+    nll, r = [5.0, 1.0, 4.0, 3.0, 2.0], [1.0, 1.0, 1.0, 1.0, 1.0]
+    found = weights(r, Loss(kind="rho1", keep=0.6), nll)  # 3 of 5, each worth 5/3
+    np.testing.assert_allclose(found, [5 / 3, 0, 5 / 3, 5 / 3, 0], rtol=1e-6)
+    ties = weights([1.0] * 10, Loss(kind="rho1", keep=0.6), [2.0] * 10)
+    assert (ties > 0).sum() == 6 and (ties[:6] > 0).all()
+
+
+def test_rho1_never_selects_general_tokens_and_counts_domain_targets_only():
+    batch = batch_of(domain_rows=3)
+    nll = jax.random.uniform(jax.random.key(0), (8, T)) * jnp.where(batch["is_domain"], 1, 100)[:, None]
+    w = np.asarray(objective.token_weights(nll, batch, Loss(kind="rho1", keep=0.3)))
+    mask = np.asarray(losses.target_mask(batch))
+    domain = int(mask[:3].sum())
+    assert (w[:3] > 0).sum() == round(0.3 * domain)
+    np.testing.assert_allclose(w[:3].sum(), domain, rtol=1e-5)
+    np.testing.assert_array_equal(w[3:], mask[3:])
+
+
+def test_first_tokens_of_segments_and_padding_have_no_weight():
+    batch = {
+        "segment_ids": np.array([[1, 1, 1, 2, 2, 0, 0]], np.uint16),
+        "rm_nll": np.ones((1, 7), np.float16),
+        "is_domain": np.array([True]),
+    }
+    found = objective.token_weights(jnp.ones((1, 6)), batch, Loss(kind="ntp"))
+    np.testing.assert_array_equal(found, [[1, 1, 0, 1, 0, 0]])
+
+
+# --- normalisation and smoothing, worked by hand
+
+
+def two_segments(r, is_domain=True):
+    """One row: a segment with targets r[0], one with targets r[1]."""
+    scores, ids = [], []
+    for number, part in enumerate(r, 1):
+        scores += [np.nan, *part]
+        ids += [number] * (len(part) + 1)
+    return {
+        "segment_ids": np.array([ids], np.uint16),
+        "rm_nll": np.array([scores], np.float16),
+        "is_domain": np.array([is_domain]),
+    }
+
+
+def of_targets(weight_BT):
+    found = np.asarray(weight_BT)[0]
+    return found[found != 0]
+
+
+def test_batch_mean_one_divides_by_the_mean_over_the_steps_domain_tokens():
+    cfg = Loss(kind="mucpt", weight_norm="batch_mean_one", alpha=3.0)
+    batch = two_segments([[1.0, 2.0], [4.0, 4.0]])  # raw 1, 1/2, 1/4, 1/4: mean 1/2
+    np.testing.assert_allclose(
+        of_targets(objective.token_weights(jnp.ones((1, 5)), batch, cfg)), [6, 3, 1.5, 1.5]
+    )
+
+
+def test_micro_batches_share_one_batch_mean():
+    cfg = small_config(loss={"kind": "mucpt", "weight_norm": "batch_mean_one"})
+    accumulated = dataclasses.replace(cfg, train=dataclasses.replace(cfg.train, micro_batches=4))
+    assert_close(loss_and_grads(accumulated, batch_of()), loss_and_grads(cfg, batch_of()), 1e-6)
+
+
+def smooth(r, kind, window=3, word_starts=None):
+    batch = two_segments(r)
+    if word_starts is not None:
+        batch["word_starts"] = np.array([word_starts], bool)
+    mask = losses.target_mask(batch)
+    r_BT = objective.scores(batch, mask)
+    return np.asarray(objective.smoothed(r_BT, batch, mask, kind, window))[0][np.asarray(mask)[0]]
+
+
+def test_a_window_averages_neighbours_and_never_crosses_a_segment():
+    found = smooth([[1.0, 4.0, 7.0, 0.0], [9.0, 3.0]], "mean")
+    np.testing.assert_allclose(found, [2.5, 4.0, 11 / 3, 3.5, 6.0, 6.0], rtol=1e-5)
+    found = smooth([[1.0, 4.0, 7.0, 0.0], [9.0, 3.0]], "median")
+    np.testing.assert_allclose(found, [2.5, 4.0, 4.0, 3.5, 6.0, 6.0], rtol=1e-5)
+    found = smooth([[1.0, 4.0, 7.0, 0.0, 5.0], [9.0]], "median", window=5)
+    np.testing.assert_allclose(found, [4.0, 2.5, 4.0, 4.5, 5.0, 9.0], rtol=1e-5)
+
+
+def test_words_are_pooled_before_their_neighbours_are_looked_at():
+    # Words: [1], [4, 8], [0] | [9], [3, 1]; the first token of a segment has no score.
+    starts = [1, 1, 1, 0, 1, 1, 1, 1, 0]
+    found = smooth([[1.0, 4.0, 8.0, 0.0], [9.0, 3.0, 1.0]], "mean", word_starts=starts)
+    # word means 1, 6, 0 | 9, 2: neighbours 3.5, 7/3, 3 | 5.5, 5.5
+    np.testing.assert_allclose(found, [3.5, 7 / 3, 7 / 3, 3.0, 5.5, 5.5, 5.5], rtol=1e-5)
+
+
+def test_a_mixture_adds_both_weights_each_over_its_own_mean():
+    cfg = Loss(
+        kind="mucpt", smooth="mix", smooth_mix=0.25, rm_floor=1.0, smooth_median_floor=2.0,
+        mean_raw_weight=0.5, mean_raw_median=0.25,
+    )  # fmt: skip
+    batch = two_segments([[0.0, 3.0, 9.0], [2.0]])
+    # means 1.5, 4, 6 | 2; medians 1.5, 3, 6 | 2
+    wanted = [
+        0.75 * a / 0.5 + 0.25 * b / 0.25
+        for a, b in [(1 / 1.5, 1 / 2), (1 / 4, 1 / 3), (1 / 6, 1 / 6), (1 / 2, 1 / 2)]
+    ]
+    np.testing.assert_allclose(
+        of_targets(objective.token_weights(jnp.ones((1, 5)), batch, cfg)), wanted, rtol=1e-5
+    )
+
+
+def test_an_unknown_fact_in_a_known_sentence_weighs_more_than_noise_once_smoothed():
+    fact, noise = [0.1, 0.1, 8.0, 0.1, 0.1], [8.0, 8.0, 8.0]
+    batch, plain = two_segments([fact, noise]), Loss(kind="mucpt", weight_norm="none")
+    smoothed = dataclasses.replace(plain, smooth="median")
+    by_token = of_targets(objective.token_weights(jnp.ones((1, 9)), batch, plain))
+    by_window = of_targets(objective.token_weights(jnp.ones((1, 9)), batch, smoothed))
+    assert by_token[2] == by_token[6] == 0.125
+    assert by_window[2] == 1.0 and by_window[6] == 0.125
+
+
+def test_the_shares_at_floor_and_cap_are_of_domain_targets():
+    cfg = Loss(kind="mucpt", weight_norm="none", rm_floor=1.0, max_weight=0.5, min_weight=0.2)
+    batch = two_segments([[0.5, 1.0, 3.0], [8.0]])
+    w = objective.token_weights(jnp.ones((1, 5)), batch, cfg)
+    found = objective.limits(w, batch, cfg)
+    assert (int(found["floored"].sum()), int(found["capped"].sum())) == (
+        2,
+        3,
+    )  # 1, 1 cut to 0.5; 1/8 lifted to 0.2
+    general = objective.limits(w, two_segments([[0.5, 1.0, 3.0], [8.0]], is_domain=False), cfg)
+    assert int(general["floored"].sum()) == int(general["capped"].sum()) == 0
+
+
+def scored_folder(tmp_path, name="scored", **more):
+    """Rows with known scores, and the manifest's numbers about them."""
+    rows = [random_row(np.random.default_rng(i), scored=True) for i in range(6)]
+    rng = np.random.default_rng(9)
+    for row in rows:
+        row["rm_nll"] = np.where(np.isnan(row["rm_nll"]), np.nan, rng.gamma(1.0, 3.0, T + 1)).astype(
+            np.float16
+        )
+    masks = [records.target_mask(row["segment_ids"]) for row in rows]
+    r = np.concatenate([row["rm_nll"][1:][mask] for row, mask in zip(rows, masks, strict=True)])
+    base = np.linspace(0.5, 9, r.size).astype(np.float16)
+    scores = {"rm_hash": "rm", **calibration.summary(calibration.stats_of(r, "here", base)), **more}
+    folder = write_rows(tmp_path / name, {"music": 6}, rows=rows, scores=scores)
+    return folder, rows, r.astype(np.float64), base.astype(np.float64)
+
+
+def all_weights(rows, loss):
+    batch = {k: np.stack([row[k] for row in rows]) for k in rows[0]} | {"is_domain": np.ones(len(rows), bool)}
+    mask = np.asarray(losses.target_mask(batch))
+    return np.asarray(objective.token_weights(np.zeros(mask.shape, np.float32), batch, loss))[mask]
+
+
+def config_for(folder, **loss):
+    return small_config(loss=loss, data={"domain": str(folder), "general_fraction": 0.0})
+
+
+@pytest.mark.parametrize("smooth", ["none", "mean", "median", "mix"])
+def test_the_corpus_mean_of_the_weights_is_one(tmp_path, smooth):
+    folder, rows, _, _ = scored_folder(tmp_path)
+    loss = data.resolved_loss(config_for(folder, smooth=smooth))
+    assert all_weights(rows, loss).mean() == pytest.approx(1.0, rel=1e-4)
+
+
+def test_loss_match_leaves_the_start_models_domain_loss_as_it_is(tmp_path):
+    folder, rows, _, base = scored_folder(tmp_path)
+    w = all_weights(rows, data.resolved_loss(config_for(folder, weight_norm="loss_match")))
+    assert (w * base).sum() == pytest.approx(base.sum(), rel=1e-3)
+    folder, *_ = scored_folder(tmp_path, "without")
+    manifest = records.read_json(folder / "manifest.json")
+    del manifest["scores"]["mean_raw_weight_by_base_nll"]
+    records.write_json(folder / "manifest.json", manifest)
+    with pytest.raises(UserError, match=r"without the start model's loss.*score\.base"):
+        data.resolved_loss(config_for(folder, weight_norm="loss_match"))
+
+
+def test_scores_of_another_reference_model_than_named_are_refused(tmp_path):
+    folder, *_ = scored_folder(tmp_path)
+    data.open_sources(config_for(folder, rm_hash="rm"))
+    with pytest.raises(
+        UserError, match=r"scored by the reference model rm, the config names loss\.rm_hash=other"
+    ):
+        data.open_sources(config_for(folder, rm_hash="other"))
+
+
+def test_words_start_behind_blanks_and_marks_and_every_han_token_is_one(monkeypatch):
+    texts = ["The", " song", "writer", "'s", " 1", "9", "周", "杰伦", ".", "\N{REPLACEMENT CHARACTER}"]
+    begins = np.array([words.in_word(t[0]) for t in texts])
+    ends = np.array([words.in_word(t[-1]) for t in texts])
+    found = words.starts(np.arange(10), begins, ends)
+    np.testing.assert_array_equal(found, [1, 1, 0, 1, 1, 0, 1, 1, 1, 1])
+    found = words.starts(np.array([9, 9, 0]), begins, ends)  # the bytes of one character stay together
+    np.testing.assert_array_equal(found[:2], [1, 0])
+
+
+def test_a_name_is_one_unit_and_the_longest_one_wins():
+    tokens, no = np.array([5, 1, 2, 3, 4, 1, 2, 9]), np.zeros(10, bool)
+    found = words.starts(tokens, no, no, {1: [(1, 2, 3), (1, 2)]})
+    np.testing.assert_array_equal(found, [1, 1, 0, 0, 1, 1, 0, 1])
+    whole = words.starts(tokens, ~no, ~no, {1: [(1, 2)]})  # letters everywhere: the name still stands apart
+    np.testing.assert_array_equal(whole, [1, 1, 0, 1, 0, 1, 0, 1])
+
+
+def test_names_are_known_with_and_without_a_blank_before_them(tmp_path):
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())  # every letter a token
+    made = Tokenizer(models.BPE(vocab={letter: i for i, letter in enumerate(letters)}, merges=[]))
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
+    (tmp_path / "names.txt").write_text("Jay\n\nAl\n")
+    found = words.names(str(tmp_path), str(tmp_path / "names.txt"))
+    spelled = {
+        "".join(words.load(str(tmp_path)).convert_ids_to_tokens(run))
+        for runs in found.values()
+        for run in runs
+    }
+    assert spelled == {"Jay", "ĠJay", "Al", "ĠAl"}
+    with pytest.raises(UserError, match=r"smooth_names=.*missing.txt cannot be read"):
+        words.names(str(tmp_path), str(tmp_path / "missing.txt"))
+
+
+# --- scored while training
+
+
+def test_scores_made_while_training_give_the_loss_of_stored_scores(tmp_path):
+    cfg = small_config(
+        loss={"kind": "mucpt", "weight_norm": "batch_mean_one", "reference": str(tmp_path / "rm")}
+    )
+    rm_params = model.init(cfg.model, jax.random.key(5))
+    batch, losses_found = batch_of(), []
+    mesh = one_device_mesh()
+    reference_of = lambda *_: rm_params  # noqa: E731
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reference.checkpoint, "initial_params", reference_of)
+        patch.setattr(reference, "model_of", lambda folder: cfg.model)
+        live = reference.scorer(cfg, mesh)(batch)
+    nll = np.asarray(losses.batch_nll(rm_params, batch, cfg, head_dtype="float32"))
+    stored = np.pad(np.maximum(nll, 0), ((0, 0), (1, 0))).astype(np.float16)
+    for found in (live, batch | {"rm_nll": stored}):
+        losses_found.append(float(loss_and_grads(cfg, found)[0][0]))
+    assert losses_found[0] == pytest.approx(losses_found[1], rel=1e-3)
+    assert np.isnan(np.asarray(live["rm_nll"])[:, 0]).all()
+
+
+def test_domain_and_general_gradients_add_up_to_the_steps():
+    cfg, batch = small_config(loss={"kind": "mucpt"}), batch_of()
+    params, tokens = params_of(cfg), losses.target_mask(batch).sum()
+    parts = [
+        train.loss_and_grads(params, batch, cfg, tokens, rows)[1]
+        for rows in (batch["is_domain"], ~batch["is_domain"])
+    ]
+    whole = loss_and_grads(cfg, batch)[1]
+    assert_close(jax.tree.map(jnp.add, *parts), whole, 1e-6)
+    norms = train.gradient_norms(params, batch, cfg=cfg)
+    assert float(norms["domain"]) > 0 and float(norms["general"]) > 0
+
+
+# --- the objective: invariances and gradients
+
+
+def test_mucpt_equals_ntp_where_the_reference_model_is_equally_sure_of_everything():
+    batch = batch_of()
+    batch["rm_nll"] = np.where(np.isnan(batch["rm_nll"]), np.nan, 3.0).astype(np.float16)
+    mucpt = small_config(loss={"kind": "mucpt", "rm_floor": 1.0, "mean_raw_weight": 1 / 3.0})
+    assert_close(
+        loss_and_grads(mucpt, batch),
+        loss_and_grads(small_config(loss={"kind": "ntp"}), batch),
+        1e-6,
+    )
+
+
+def test_alpha_doubles_the_domain_part_of_the_gradient_and_nothing_else():
+    def grads(alpha, domain_rows, batch):
+        cfg = small_config(loss={"kind": "mucpt", "alpha": alpha, "weight_norm": "none"})
+        batch = batch | {"is_domain": np.arange(8) < domain_rows}
+        return loss_and_grads(cfg, batch)[1]
+
+    batch = batch_of()
+    general = jax.tree.map(lambda g: g, grads(1.0, 0, batch))
+    assert_close(grads(2.0, 0, batch), general, 0)  # no domain rows: alpha does not exist
+    one, two = grads(1.0, 8, batch), grads(2.0, 8, batch)
+    assert_close(two, jax.tree.map(lambda g: 2 * g, one), 1e-6)
+    one, two = grads(1.0, 4, batch), grads(2.0, 4, batch)
+    masked = batch | {"segment_ids": np.where(np.arange(8)[:, None] < 4, 0, batch["segment_ids"])}
+    count = losses.target_mask(batch).sum() / losses.target_mask(masked).sum()
+    general = jax.tree.map(lambda g: g / count, grads(1.0, 4, masked))  # general rows alone, same denominator
+    assert_close(
+        jax.tree.map(lambda a, b: b - a, one, two),
+        jax.tree.map(lambda a, g: a - g, one, general),
+        1e-5,
+    )
+
+
+def test_gradient_of_a_softmax_layer_is_the_closed_form():
+    """d loss / d logits = w * (softmax - onehot) / tokens."""
+    keys = jax.random.split(jax.random.key(1), 2)
+    logits = jax.random.normal(keys[0], (1, 6, 5))
+    targets = jax.random.randint(keys[1], (1, 6), 0, 5)
+    r = [0.2, 1.0, 2.0, 4.0, 8.0, 0.0]
+    w = weights(r, Loss(kind="mucpt", rm_floor=0.5, weight_norm="none"))
+    nll = lambda h: losses.token_nll(h, jnp.eye(5), targets, 4)  # noqa: E731
+    found = jax.grad(lambda h: (jnp.asarray(w)[None] * nll(h)).sum() / 6)(logits)
+    wanted = (jax.nn.softmax(logits) - jax.nn.one_hot(targets, 5)) * (w / 6)[None, :, None]
+    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_one_step_lowers_the_loss_and_the_loss_is_not_negative():
+    cfg = small_config(loss={"kind": "mucpt"})
+    batch = batch_of()
+    params = params_of(cfg)
+    (before, _), grads = loss_and_grads(cfg, batch, params)
+    (after, _), _ = loss_and_grads(cfg, batch, jax.tree.map(lambda p, g: p - 0.5 * g, params, grads))
+    assert 0 < after < before
+
+
+MESHES = {
+    "ntp": [{"replica": 4, "fsdp": 2}, {"fsdp": 2, "context": 4}],
+    "rho1": [{"fsdp": 8}, {"replica": 2, "fsdp": 2, "context": 2}],
+    "mucpt": [
+        {"fsdp": 8},
+        {"fsdp": 1, "tensor": 8},
+        {"replica": 8, "fsdp": 1},
+        {"fsdp": 4, "tensor": 2},
+        {"replica": 2, "fsdp": 2, "tensor": 2},
+        {"fsdp": 2, "context": 2, "tensor": 2},
+    ],
+}
+HEADS = {"num_attention_heads": 8, "num_key_value_heads": 8, "head_dim": 4}  # eight ways along tensor
+
+
+@pytest.mark.parametrize("kind", MESHES)
+def test_eight_devices_and_micro_batches_equal_the_plain_step(kind):
+    cfg, batch = small_config(loss={"kind": kind, "vocab_parts": 5}), batch_of()
+    cfg = dataclasses.replace(cfg, model=dataclasses.replace(cfg.model, **HEADS))
+    assert VOCAB % 2  # tensor never divides the vocabulary: the head is filled up
+    plain = loss_and_grads(cfg, batch)
+    accumulated = dataclasses.replace(cfg, train=dataclasses.replace(cfg.train, micro_batches=4))
+    assert_close(loss_and_grads(accumulated, batch), plain, 1e-6)
+    for sizes in MESHES[kind]:
+        sharded = dataclasses.replace(cfg, mesh=dataclasses.replace(cfg.mesh, **sizes))
+        mesh = sharding.make_mesh(sharded)
+        with jax.set_mesh(mesh):
+            shapes = sharding.with_shardings(model.abstract(cfg.model), mesh)
+            params = jax.device_put(params_of(cfg), jax.tree.map(lambda s: s.sharding, shapes))
+            found = loss_and_grads(sharded, sharding.to_global(batch, mesh, 8), params)
+        assert_close(found, plain, 1e-6)
+
+
+def test_bfloat16_compute_stays_near_float32():
+    batch = batch_of()
+    exact = loss_and_grads(small_config(loss={"kind": "mucpt"}), batch)[0][0]
+    half = small_config(loss={"kind": "mucpt"}, train={"compute_dtype": "bfloat16"})
+    (loss, _), grads = loss_and_grads(half, batch)
+    np.testing.assert_allclose(loss, exact, rtol=5e-3)
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(grads))
