@@ -6,6 +6,8 @@
 :ntp, :rho1, :mucpt, or :mucpt_literal, the printed formula without normalisation and almost without a floor.
 Paper, MusicSimpleQA: rho1 +3.6% over ntp, mucpt +7.4% over rho1 (relative); its tokens are not named here.
 Ours: not run yet.
+
+    --job=evaluate, then  python -m mucpt_jax.compare runs/qwen7b-ntp runs/qwen7b-rho1 runs/qwen7b-mucpt
 """
 
 from mucpt_jax import config

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-JOBS = {"train", "score", "evaluate", "export", "plan"}
+JOBS = {"train", "score", "evaluate", "export", "plan", "compare"}
 PARTS = {
     "data",
     "checkpoint",
@@ -24,9 +24,12 @@ PARTS = {
     "heldout",
     "reference",
     "early_stop",
+    "workdir",
+    "paired",
+    "tables",
 }
 ARRAYS = {"model", "attention", "losses", "objective", "sharding"}
-NO_JAX = {"judge"}  # beside the plain floor
+NO_JAX = {"judge", "compare", "workdir", "paired", "tables"}  # beside the plain floor
 PLAIN = {"config", "checks", "records", "runtime", "hosts", "calibration", "words"}
 
 

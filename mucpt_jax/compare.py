@@ -1,0 +1,234 @@
+"""Runs side by side: settings, held-out loss, questions with intervals, paired tests against a baseline.
+
+    python -m mucpt_jax.compare runs/ntp runs/rho1 runs/mucpt [--baseline=runs/ntp] [--split=covered]
+        [--markdown] [--output=table.json] [--plot=questions.svg]
+
+A run is the workdir of a train job, an evaluate job or both; what it lacks is "not measured".  Runs that differ in the
+seed alone (and in --by_seed, what goes with a seed) are averaged too, and each is paired with the baseline of its seed.
+"""
+
+import argparse
+import os
+import statistics
+import sys
+from pathlib import Path
+
+from mucpt_jax import config, paired, records, tables, workdir
+from mucpt_jax.records import UserError
+
+
+def main(argv: list[str] | None = None) -> None:
+    flags = parser().parse_args(argv)
+    try:
+        result = compare(flags.run, flags.baseline, flags.split, flags.by_seed.split(","))
+        if flags.plot:
+            tables.plot(result, flags.plot)
+        if flags.output:
+            records.write_json(Path(flags.output), result)
+    except (UserError, OSError) as error:  # OSError: a full disk, a folder that may not be written
+        sys.exit(f"error: {error}")
+    draw = tables.markdown if flags.markdown else tables.text
+    parts = [f"{'### ' * flags.markdown}{title}\n\n{draw(rows)}\n" for title, rows in tables.of(result)]
+    told = [f"- warning: {one}" for one in result["warnings"]] + [f"- {note}" for note in result["notes"]]
+    print("\n".join(parts + told))
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("run", nargs="+", help="workdir of a run")
+    made.add_argument("--baseline", help="one of the runs; default: the first")
+    made.add_argument("--split", metavar="FIELD", help="of the questions: the same for each of its values")
+    made.add_argument(
+        "--by_seed", default="init_from", metavar="KEY,...", help="settings that go with a seed; %(default)s"
+    )
+    made.add_argument("--output", metavar="FILE", help="JSON of all of it; null is not measured")
+    made.add_argument("--markdown", action="store_true")
+    made.add_argument("--plot", metavar="FILE", help="SVG of the accuracies")
+    return made
+
+
+def compare(folders: list[str], baseline: str | None, split: str | None, by_seed: list[str]) -> dict:
+    """{"baseline", "differ", "runs", "questions", "pairs", "seeds", "warnings", "notes"}; None: not measured."""
+    folders = [os.path.normpath(folder) for folder in folders]
+    baseline = os.path.normpath(baseline) if baseline else folders[0]
+    check_names(folders, baseline, by_seed)
+    runs = {folder: workdir.read(folder) for folder in folders}
+    groups, parts = workdir.seed_groups(runs, by_seed), paired.strata(runs, split)
+    questions = [
+        {"run": name, "where": paired.where(part)} | paired.grade(runs[name], part)
+        for part in parts
+        for name in runs
+    ]
+    pairs = [
+        {"run": name, "baseline": other, "where": paired.where(part)} | paired.pair(runs, name, other, part)
+        for part in parts
+        for name, other in partners(runs, groups, baseline)
+    ]
+    tested = [pair for pair in pairs if pair["p"] is not None]
+    for pair, p in zip(tested, paired.holm([pair["p"] for pair in tested]), strict=True):
+        pair["p_holm"] = p
+    differ = workdir.differing([run["settings"] for run in runs.values()])
+    described = {name: describe(name, run) for name, run in runs.items()}
+    several = [group for group in groups if len(group) > 1]
+    keys = [key for key in differ if key not in {"seed", *by_seed}]
+    seeds = [
+        over_seeds(described, group, paired.where(part), questions, pairs, keys)
+        for part in parts
+        for group in several
+    ]
+    return {
+        "baseline": baseline,
+        "differ": differ,
+        "runs": list(described.values()),
+        "questions": questions,
+        "pairs": pairs,
+        "seeds": seeds,
+        "warnings": warnings(runs, described),
+        "notes": notes(described, len(tested), bool(several)),
+    }
+
+
+def check_names(folders: list[str], baseline: str, by_seed: list[str]) -> None:
+    real = [os.path.realpath(folder) for folder in folders]
+    twice = [folder for folder, path in zip(folders, real, strict=True) if real.count(path) > 1]
+    if twice:
+        raise UserError(f"{twice[0]} and {twice[1]} are the same run; name each run once")
+    if baseline not in folders:
+        raise UserError(f"--baseline={baseline} is none of the runs; name it among them too")
+    known = config.keys()
+    for key in by_seed:
+        if key not in known:
+            raise UserError(f"--by_seed={key} is no key of the config; {config.nearest(key, known)}")
+
+
+def partners(runs: dict, groups: list[list[str]], baseline: str) -> list[tuple[str, str | None]]:
+    """(run, baseline to pair it with): of the run's seed where the baseline has several; None: it lacks that."""
+    group = next(group for group in groups if baseline in group)
+    if len(group) == 1:
+        return [(name, baseline) for name in runs if name != baseline]
+    of_seed = {workdir.seed(runs[name]): name for name in group} | {None: baseline}
+    return [(name, of_seed.get(workdir.seed(run))) for name, run in runs.items() if name not in group]
+
+
+def describe(name: str, run: dict) -> dict:
+    """What is known of a run but for its answers; tokens: positions of all steps, padding included."""
+    values, metrics = run["config"], run["metrics"] or {}
+    step, sources = metrics.get("step"), metrics.get("sources", {})
+    known = values and step is not None
+    return {
+        "run": name,
+        "objective": values.get("loss.kind"),
+        "seed": workdir.seed(run),
+        "settings": run["settings"],
+        "step": step,
+        "steps": values.get("optimizer.steps"),
+        "tokens": step * values["data.batch_rows"] * values["data.sequence_length"] if known else None,
+        **last_step(list(sources.values())),
+        "heldout": {source: s["nll"] for source, s in run["evaluate"].get("heldout", {}).items()},
+    }
+
+
+def last_step(sources: list[dict]) -> dict:
+    """Over a step's sources of each kind: mean weight and effective share of domain tokens, plain general loss."""
+    domain, general = ([s for s in sources if s["is_domain"] == kind] for kind in (True, False))
+    found = dict.fromkeys(("mean_weight", "ess", "general_nll"))
+    if domain and all(s["ess"] for s in domain):
+        n, w = sum(s["tokens"] for s in domain), sum(s["mean_weight"] * s["tokens"] for s in domain)
+        squares = sum(s["mean_weight"] ** 2 * s["tokens"] / s["ess"] for s in domain)
+        found |= {"mean_weight": w / n, "ess": w * w / (n * squares)}
+    if general and all(s["nll"] is not None for s in general):
+        total = sum(s["nll"] * s["tokens"] for s in general)
+        found["general_nll"] = total / sum(s["tokens"] for s in general)
+    return found
+
+
+def over_seeds(
+    described: dict, group: list[str], part: str, questions: list, pairs: list, keys: list
+) -> dict:
+    """Mean and standard deviation over a group's seeds, of what was measured, and every seed's value."""
+    found = described[group[0]]["settings"]
+    named = [f"{tables.short(key)}={found[key]}" for key in keys if key in found]
+    accuracies = {q["run"]: q["accuracy"] for q in questions if q["where"] == part}
+    differences = {pair["run"]: pair["difference"] for pair in pairs if pair["where"] == part}
+    heldout = dict.fromkeys(source for name in group for source in described[name]["heldout"])
+    return {
+        "group": " ".join([found["loss.kind"], *named]),
+        "where": part,
+        "runs": group,
+        "seeds": [described[name]["seed"] for name in group],
+        "accuracy": spread([accuracies[name] for name in group]),
+        "difference": spread([differences.get(name) for name in group]),
+        "heldout": {s: spread([described[name]["heldout"].get(s) for name in group]) for s in heldout},
+    }
+
+
+def spread(values: list[float | None]) -> dict:
+    known = [value for value in values if value is not None]
+    return {
+        "mean": statistics.fmean(known) if known else None,
+        "sd": statistics.stdev(known) if len(known) > 1 else None,
+        "values": values,
+    }
+
+
+def warnings(runs: dict, described: dict) -> list[str]:
+    """A sentence for each way in which the runs are not comparable."""
+    found = []
+    for seed in dict.fromkeys(run["seed"] for run in described.values() if run["settings"]):
+        mine = [run for run in described.values() if run["settings"] and run["seed"] == seed]
+        starts = {run["run"]: run["settings"]["init_from"] or "random" for run in mine}
+        found += unlike(f"start models differ (seed {seed})", starts)
+    budgets = {run["run"]: f"{run['tokens']:,}" for run in described.values() if run["tokens"]}
+    found += unlike("token budgets differ", budgets)
+    for run in described.values():
+        if run["step"] and run["steps"] and run["step"] < run["steps"]:
+            found.append(f"{run['run']} stopped at step {run['step']:,} of {run['steps']:,}")
+    heldout = {name: run["evaluate"].get("heldout", {}) for name, run in runs.items()}
+    rows = {
+        n: ", ".join(f"{s} {v['tokens']:,} tokens" for s, v in h.items()) for n, h in heldout.items() if h
+    }
+    found += unlike("held-out rows differ, their losses do not compare", rows)
+    asked = {name: str(run["asked"]) for name, run in runs.items() if run["asked"] and run["answers"]}
+    found += unlike("questions were put differently", asked)
+    sets = {name: run["answers"].keys() for name, run in runs.items() if run["answers"]}
+    if any(one != other for one in sets.values() for other in sets.values()):
+        counts = ", ".join(f"{name} {len(answers):,}" for name, answers in sets.items())
+        shared = len(set.intersection(*map(set, sets.values())))
+        found.append(f"question sets differ ({counts}; {shared:,} in all): a pair counts what both answered")
+    models = {name: run["evaluate"].get("params_hash") for name, run in runs.items()}
+    for model in dict.fromkeys(filter(None, models.values())):
+        same = [name for name in models if models[name] == model]
+        if len(same) > 1:
+            found.append(f"{' and '.join(same)} were evaluated with the same parameters")
+    return found
+
+
+def unlike(what: str, values: dict[str, str]) -> list[str]:
+    """[], or one sentence that names the runs by value."""
+    names = {value: [n for n, v in values.items() if v == value] for value in values.values()}
+    named = "; ".join(f"{value}: {', '.join(those)}" for value, those in names.items())
+    return [f"{what}: {named}"] if len(names) > 1 else []
+
+
+def notes(described: dict, tests: int, several: bool) -> list[str]:
+    found = [
+        "weight and ESS (effective share) of domain tokens, general loss: of the last logged training step"
+    ]
+    if tests:
+        found.append(
+            "95%: Wilson's interval of an accuracy, Newcombe's of a paired difference; won, lost: questions that only "
+            "the run, only the baseline got right; p: exact McNemar test, two-sided; Holm p: adjusted for the "
+            f"{tests} test{'s'[: tests > 1]} printed"
+        )
+    if several:
+        found.append("over seeds: mean ± standard deviation (the seeds), a difference within its seed")
+    if {run["objective"] for run in described.values()} & {"rho1", "mucpt"}:
+        found.append(
+            "weighted objectives do not minimise the plain loss on domain text, they also sharpen towards the "
+            "reference model: rank objectives by questions and general loss, not by domain loss"
+        )
+    return found
+
+
+if __name__ == "__main__":
+    main()
