@@ -1,8 +1,12 @@
-"""Rows: token runs packed into rows and written as one shard.  Pure but for write_shard; shard.py is the job.
+"""Rows: token runs packed into rows and written as one shard; and the index of a shard that was written.
 
-A document's tokens are cut into segments of at most T tokens; a row has T + 1 slots for whole segments.
+A document's tokens are cut into segments of at most T tokens; a row has T + 1 slots for whole segments.  shard.py makes
+rows of documents, select.py of scored rows.
 """
 
+import hashlib
+import logging
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,8 +15,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mucpt_jax import records
+from mucpt_jax.records import UserError
 
-Segment = tuple[np.ndarray, str, int]  # tokens i4[n], document id, offset in the document (tokens)
+SCORED = np.dtype([("tokens", "<i4"), ("rm_nll", "<f2")])
+# Run of tokens i4[n], or with its scores SCORED[n]; document id; offset in the document (tokens).
+Segment = tuple[np.ndarray, str, int]
+log = logging.getLogger(__name__)
 
 
 def cut(tokens: np.ndarray, length: int) -> Iterator[tuple[int, np.ndarray]]:
@@ -47,12 +55,14 @@ def pack(lengths: list[int], capacity: int) -> list[list[int]]:
 
 
 def build_row(runs: list[np.ndarray], slots: int) -> dict[str, np.ndarray]:
-    """Token runs, one after the other, then padding; rm_nll is NaN: not scored yet."""
+    """Runs, one after the other, then padding; rm_nll is NaN where a run brings no scores."""
     row = {name: np.zeros(slots, dtype) for name, dtype in records.COLUMNS}
     row["rm_nll"][:] = np.nan
     end = 0
     for number, run in enumerate(runs, 1):
-        row["tokens"][end : end + len(run)] = run
+        row["tokens"][end : end + len(run)] = run["tokens"] if run.dtype == SCORED else run
+        if run.dtype == SCORED:
+            row["rm_nll"][end : end + len(run)] = run["rm_nll"]
         row["segment_ids"][end : end + len(run)] = number
         end += len(run)
     return row
@@ -83,3 +93,46 @@ def write_shard(path: Path, rows: list[list[Segment]], sequence_length: int) -> 
     written = records.write_shard(path, built())
     pq.write_table(index_table(rows), path.with_suffix(".index"))
     return facts | written
+
+
+def read_index(folder: str, shard: dict) -> dict:
+    """Index of one shard by (row, segment): {"row", "offset", "length" i4[n], "document" [n]}."""
+    path = Path(folder) / "index.parquet"
+    try:
+        table = pq.read_table(path, filters=[("shard", "==", shard["name"])])
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(
+            f"{path} cannot be read ({' '.join(str(error).split())[:200]}); copy it again"
+        ) from error
+    if len(table) != shard["segments"]:
+        raise UserError(
+            f"{path} has {len(table)} segments of {shard['name']}, the manifest {shard['segments']}; "
+            "copy index and manifest from one place"
+        )
+    table = table.sort_by([("row", "ascending"), ("segment", "ascending")])
+    numbers = {name: table[name].to_numpy() for name in ("row", "offset", "length")}
+    return numbers | {"document": table["document"].to_pylist()}
+
+
+def keys(names: list[str]) -> np.ndarray:
+    """u8[n]: 64 bits of each name's hash.  Any two of 40 million names share a key in one of 23,000 corpora."""
+    return np.frombuffer(b"".join(hashlib.blake2b(n.encode(), digest_size=8).digest() for n in names), "<u8")
+
+
+def numbered(keys: np.ndarray) -> np.ndarray:
+    """u8[n] -> i8[n]: equal keys get one number, 0, 1, ... in the order in which they first come."""
+    _, first, found = np.unique(keys, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    number = np.empty_like(order)
+    number[order] = np.arange(len(order))
+    return number[found]
+
+
+def progress(what: str, shards: list[dict]) -> Iterator[dict]:
+    """The shards, one by one, each told in the log when it is done."""
+    started, targets = time.monotonic(), 0
+    for number, facts in enumerate(shards, 1):
+        yield facts
+        targets += facts["targets"]
+        rate = targets / (time.monotonic() - started)
+        log.info("%s: shard %d/%d %s, %s tok/s", what, number, len(shards), facts["name"], f"{rate:,.0f}")

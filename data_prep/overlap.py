@@ -1,0 +1,349 @@
+"""Overlap: which documents of a corpus also stand in the seed that trained the reference model (RM).
+
+    python -m data_prep.overlap --seed=SEED/rows --corpus=OUT/rows --output=overlap.json
+
+An RM has read its seed, so what the corpus shares with it gets low scores for having been seen and not for being known.
+Two row folders of one tokenizer are compared, by document id and by near-duplicate text:
+
+A shingle is a hash of 8 tokens in a row.  The containment of a document in another is the share of its shingles that
+the other has too; a near-duplicate is a pair in which one of the two is contained in the other to --threshold or more.
+0.5 by default: an edit breaks the 8 shingles over it, so of a text with one word in twenty changed 0.7 to 0.8 is left,
+and documents that share no more than a topic and its phrases stay below 0.35.
+
+Shingles are sampled: those whose hash --sample divides, and all of a document under 512 tokens; a pair is compared by
+the sample that both have, and must share at least 4 shingles of it.  So with one in 16 a text of under about 100 tokens
+is often missed inside a long document (not beside another short one).  Shingles of more than 50 seed documents tell of
+none and are left out of all counts.  None reaches over the cut between two segments, which costs 7 of them.
+
+The seed's sample lies in memory (12 bytes a shingle); the corpus is read shard by shard and leaves some 40 bytes a
+segment.  To find something is no error: the exit status is 0, and what to do about it is for people to decide.
+"""
+
+import argparse
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from data_prep import job, rows
+from mucpt_jax import records
+from mucpt_jax.records import UserError
+
+SHINGLE = 8  # tokens
+SHORT = 512  # tokens; documents below are sampled whole
+COMMON = 50  # seed documents; shingles of more say nothing
+LEAST = 4  # shared sampled shingles of a near-duplicate
+EXAMPLES = 50
+BLOCK = 64  # rows hashed at once
+
+
+class Folder(NamedTuple):
+    """A row folder and its index; documents are numbered as they come, segments by (shard, row, segment)."""
+
+    path: str
+    length: int  # T
+    shards: list[dict]
+    begins: np.ndarray  # i8[shards + 1]: number of each shard's first segment
+    document: np.ndarray  # i8[segments]
+    first: np.ndarray  # i8[documents]: number of its first segment
+    tokens: np.ndarray  # i8[documents]
+    targets: np.ndarray  # i8[documents]
+    source: np.ndarray  # i8[documents]: place in sources
+    sources: list[str]
+    id_key: np.ndarray  # u8[documents]: rows.keys of the id
+
+
+class Sketch(NamedTuple):
+    """The seed's sampled shingles: hash u8[n] rising, and seed documents document[begin[i] : begin[i + 1]] of each."""
+
+    hash: np.ndarray
+    begin: np.ndarray
+    document: np.ndarray
+    counts: np.ndarray  # i8[2, documents]: shingles in the divided sample, and in the document's own
+
+
+def run(argv: list[str] | None = None) -> dict:
+    """Returns the report, as `shared` does."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--seed", required=True, help="rows that trained the reference model")
+    parser.add_argument("--corpus", required=True, help="rows that it scores")
+    parser.add_argument("--output", default="overlap.json", help="the report (overlap.json)")
+    parser.add_argument("--threshold", type=float, default=0.5, help="least containment (0.5)")
+    parser.add_argument("--sample", type=int, default=16, help="one shingle in this many (16)")
+    args = parser.parse_args(argv)
+    report = shared(args.seed, args.corpus, args.threshold, args.sample)
+    with job.writable(args.output):
+        Path(args.output).parent.mkdir(parents=True, exist_ok=True)
+        records.write_json(Path(args.output), report)
+    print_report(report)
+    return report
+
+
+def shared(seed_folder: str, corpus_folder: str, threshold: float = 0.5, sample: int = 16) -> dict:
+    """The report: of the corpus, by source, documents and targets that the seed has too, by id, by text, by either.
+
+    Both are row folders.  UserError where they were not written with one tokenizer.
+    """
+    if not 0 < threshold <= 1:
+        raise UserError(f"--threshold={threshold} is no share; use more than 0 and at most 1")
+    if sample < 1:
+        raise UserError(f"--sample={sample} takes no shingle; use 1 (all) or more")
+    hashes = [records.read_manifest(folder)["tokenizer_hash"] for folder in (seed_folder, corpus_folder)]
+    if hashes[0] != hashes[1]:
+        raise UserError(
+            f"{seed_folder} and {corpus_folder} were written with different tokenizers, so their tokens cannot be "
+            "compared; shard one of them again"
+        )
+    seed, corpus = open_folder(seed_folder), open_folder(corpus_folder)
+    sketch = sketch_of(seed, sample)
+    containment, twin = best_twins(corpus, seed, sketch, threshold, sample)
+    by_id = np.isin(corpus.id_key, seed.id_key)
+    return report_of(corpus, seed, by_id, containment, twin) | {"threshold": threshold, "sample": sample}
+
+
+# Reading
+
+
+def open_folder(path: str) -> Folder:
+    manifest = records.read_manifest(path)
+    shards = manifest["shards"]
+    if not shards:
+        raise UserError(f"{path} holds no rows; write them with python -m data_prep.shard")
+    sources = sorted({facts["source"] for facts in shards})
+    segments = {"document": [], "id": [], "length": [], "source": []}
+    for facts in shards:
+        index = rows.read_index(path, facts)
+        # An id is one document's within a source; two sources may number theirs alike.
+        names = [f"{facts['source']}/{name}" for name in index["document"]]
+        segments["document"].append(rows.keys(names))
+        segments["id"].append(rows.keys(index["document"]))
+        segments["length"].append(index["length"])
+        segments["source"].append(np.full(len(names), sources.index(facts["source"])))
+    found = {name: np.concatenate(parts) for name, parts in segments.items()}
+    document = rows.numbered(found["document"])
+    _, first = np.unique(document, return_index=True)
+    tokens = np.bincount(document, found["length"]).astype(np.int64)
+    return Folder(
+        path=path,
+        length=manifest["sequence_length"],
+        shards=shards,
+        begins=np.cumsum([0, *(facts["segments"] for facts in shards)]),
+        document=document,
+        first=first,
+        tokens=tokens,
+        targets=tokens - np.bincount(document),  # the first token of a segment is none
+        source=found["source"][first],
+        sources=sources,
+        id_key=found["id"][first],
+    )
+
+
+def blocks(folder: Folder, number: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """(tokens i4[rows, T+1], segment_ids u2[rows, T+1], number of each row's first segment [rows]) of one shard."""
+    first = int(folder.begins[number])
+    read = records.read_shard(Path(folder.path) / folder.shards[number]["name"], folder.length)
+    while block := list(itertools.islice(read, BLOCK)):
+        tokens, ids = (np.stack([row[name] for row in block]) for name in ("tokens", "segment_ids"))
+        count = ids.max(1).astype(np.int64)
+        yield tokens, ids, first + np.cumsum(count) - count
+        first += int(count.sum())
+    if first != folder.begins[number + 1]:
+        raise UserError(
+            f"{folder.path}/{folder.shards[number]['name']} has other segments than index.parquet; "
+            "copy index and shards from one place"
+        )
+
+
+# Shingles
+
+
+def mixed(x: np.ndarray) -> np.ndarray:
+    """u8 -> u8, one to one, every bit of the result hanging on every bit of x (the finaliser of SplitMix64)."""
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+def shingles(tokens: np.ndarray) -> np.ndarray:
+    """i4[rows, S] -> u8[rows, S - 7]: hash of each run of 8 tokens."""
+    found = mixed(tokens.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15))
+    for width in (1, 2, 4):  # of `width` tokens -> of twice as many; powers of an odd number, modulo 2**64
+        power = np.uint64(pow(0x2545F4914F6CDD1D, width, 2**64))
+        found = found[:, :-width] * power + found[:, width:]
+    return mixed(found)
+
+
+def samples(folder: Folder, number: int, sample: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(document i8[n], hash u8[n]) of the sampled shingles of one shard, as they stand in the text."""
+    for tokens, ids, first in blocks(folder, number):
+        begin, end = ids[:, : 1 - SHINGLE], ids[:, SHINGLE - 1 :]
+        inside = (begin == end) & (begin > 0)
+        hashes = shingles(tokens)[inside]
+        document = folder.document[(first[:, None] + begin)[inside] - 1]
+        taken = (hashes % np.uint64(sample) == 0) | (folder.tokens[document] < SHORT)
+        yield document[taken], hashes[taken]
+
+
+def sketch_of(seed: Folder, sample: int) -> Sketch:
+    parts = [
+        part for n, _ in enumerate(rows.progress("seed", seed.shards)) for part in samples(seed, n, sample)
+    ]
+    document, hashes = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
+    if not len(hashes):
+        raise UserError(f"{seed.path} has no run of {SHINGLE} tokens to compare; name the rows of the seed")
+    order = np.lexsort((document, hashes))
+    document, hashes = document[order].astype(np.int32), hashes[order]
+    new = np.ones(len(order), bool)
+    new[1:] = (hashes[1:] != hashes[:-1]) | (document[1:] != document[:-1])
+    document, hashes = document[new], hashes[new]
+    known, count = np.unique(hashes, return_counts=True)
+    rare = np.repeat(count <= COMMON, count)
+    divided = document[rare & (hashes % np.uint64(sample) == 0)]
+    counts = np.stack([np.bincount(d, minlength=len(seed.tokens)) for d in (divided, document[rare])])
+    begin = np.cumsum([0, *np.where(count <= COMMON, count, 0)])
+    return Sketch(known, begin, document[rare], counts)
+
+
+# Pairs
+
+
+def best_twins(
+    corpus: Folder, seed: Folder, sketch: Sketch, threshold: float, sample: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of each corpus document: containment f8, 0 below the threshold, and its nearest seed document i8, -1 for none."""
+    counts = np.zeros((2, len(corpus.tokens)), np.int64)
+    containment, twin = np.zeros(len(corpus.tokens)), np.full(len(corpus.tokens), -1)
+    segments, waiting = np.bincount(corpus.document), []
+
+    def judge(pairs: np.ndarray) -> None:
+        document, other, share = near(pairs, corpus, seed, (counts, sketch.counts), threshold)
+        containment[document], twin[document] = share, other
+
+    for number, _ in enumerate(rows.progress("corpus", corpus.shards)):
+        matches = matches_of_shard(corpus, number, sketch, sample, counts)
+        # A document that has segments in other shards waits for them; all others are judged and forgotten.
+        mine = corpus.document[corpus.begins[number] : corpus.begins[number + 1]]
+        here, count = np.unique(mine, return_counts=True)
+        whole = np.isin(matches[0], here[count == segments[here]])
+        judge(pairs_of(matches[:, whole], sketch))
+        waiting.append(matches[:, ~whole])
+    judge(pairs_of(np.concatenate(waiting, 1), sketch))
+    return containment, twin
+
+
+def matches_of_shard(
+    corpus: Folder, number: int, sketch: Sketch, sample: int, counts: np.ndarray
+) -> np.ndarray:
+    """i8[2, n]: corpus document and place in the sketch of every shingle that a seed document has too.
+
+    Adds the documents' shingles to counts i8[2, documents]: of the divided sample, and of their own.
+    """
+    found = []
+    for document, hashes in samples(corpus, number, sample):
+        place = np.minimum(np.searchsorted(sketch.hash, hashes), len(sketch.hash) - 1)
+        known = sketch.hash[place] == hashes
+        common = known & (sketch.begin[place] == sketch.begin[place + 1])
+        np.add.at(counts[0], document[~common & (hashes % np.uint64(sample) == 0)], 1)
+        np.add.at(counts[1], document[~common], 1)
+        found.append(np.stack([document, place])[:, known & ~common])
+    return np.concatenate(found, 1)
+
+
+def pairs_of(matches: np.ndarray, sketch: Sketch) -> np.ndarray:
+    """i8[4, pairs]: corpus document, seed document, different shingles that they share, places where these stand."""
+    width, seeds = len(sketch.hash), sketch.counts.shape[1]
+    key, places = np.unique(matches[0] * width + matches[1], return_counts=True)
+    document, place = np.divmod(key, width)
+    twins = sketch.begin[place + 1] - sketch.begin[place]  # seed documents that have this shingle
+    nth = np.arange(twins.sum()) - np.repeat(np.cumsum(twins) - twins, twins)
+    other = sketch.document[np.repeat(sketch.begin[place], twins) + nth]
+    pair, found, different = np.unique(
+        np.repeat(document, twins) * seeds + other, return_inverse=True, return_counts=True
+    )
+    stand = np.bincount(found, np.repeat(places, twins), len(pair)).astype(np.int64)
+    return np.stack([*np.divmod(pair, seeds), different, stand])
+
+
+def near(
+    pairs: np.ndarray, corpus: Folder, seed: Folder, counts: tuple[np.ndarray, np.ndarray], threshold: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Corpus documents that are near-duplicates, the nearest seed document of each, containment.
+
+    counts: shingles of corpus and seed documents, as in Sketch.
+    """
+    document, other, different, places = pairs
+    # Two short documents have all their shingles sampled; with a long one, only the divided sample can meet.
+    own = ((corpus.tokens[document] < SHORT) & (seed.tokens[other] < SHORT)).astype(np.int64)
+    in_seed = places / np.maximum(counts[0][own, document], 1)
+    in_corpus = different / np.maximum(counts[1][own, other], 1)
+    share = np.minimum(np.maximum(in_seed, in_corpus), 1.0)
+    chosen = np.flatnonzero((different >= LEAST) & (share >= threshold))
+    chosen = chosen[np.lexsort((other[chosen], -share[chosen], document[chosen]))]
+    found, first = np.unique(document[chosen], return_index=True)
+    return found, other[chosen][first], share[chosen][first]
+
+
+# The report
+
+
+def names_of(folder: Folder, documents: np.ndarray) -> list[dict]:
+    """{"source", "document": id} of each."""
+    names = []
+    for segment in folder.first[documents]:
+        number = int(np.searchsorted(folder.begins, segment, "right")) - 1
+        index = rows.read_index(folder.path, folder.shards[number])
+        name = index["document"][segment - folder.begins[number]]
+        names.append({"source": folder.shards[number]["source"], "document": name})
+    return names
+
+
+def report_of(
+    corpus: Folder, seed: Folder, by_id: np.ndarray, containment: np.ndarray, twin: np.ndarray
+) -> dict:
+    by_text = twin >= 0
+    chosen = {"read": np.full(len(twin), True), "by_id": by_id, "by_text": by_text, "both": by_id & by_text}
+    chosen["shared"] = by_id | by_text
+    chosen["too_short_for_text"] = corpus.tokens < SHINGLE + LEAST - 1
+    groups = {"all": np.True_, **{source: corpus.source == i for i, source in enumerate(corpus.sources)}}
+    counts = {}
+    for name, mine in groups.items():
+        found = {
+            what: {"documents": int((mine & which).sum()), "targets": int(corpus.targets[mine & which].sum())}
+            for what, which in chosen.items()
+        }
+        share = found["shared"]["targets"] / max(found["read"]["targets"], 1)
+        counts[name] = found | {"share_of_targets": share}
+    best = np.argsort(-containment, kind="stable")[: min(EXAMPLES, int(by_text.sum()))]
+    other_text = np.flatnonzero(by_id & ~by_text)[:EXAMPLES]
+    pairs = zip(names_of(corpus, best), names_of(seed, twin[best]), best.tolist(), strict=True)
+    return {
+        "sources": counts,
+        "near_duplicates": [
+            mine | {"seed": other, "containment": round(float(containment[i]), 4), "same_id": bool(by_id[i])}
+            for mine, other, i in pairs
+        ],
+        "same_id_other_text": names_of(corpus, other_text),
+    }
+
+
+def print_report(report: dict) -> None:
+    columns = ("read", "by_id", "by_text", "both", "shared")
+    print(f"{'source':<32}" + "".join(f"{name:>10}" for name in columns) + f"{'of targets':>12}")
+    for source, counts in report["sources"].items():
+        numbers = "".join(f"{counts[name]['documents']:>10}" for name in columns)
+        print(f"{source:<32}{numbers}{counts['share_of_targets']:>12.2%}")
+    for pair in report["near_duplicates"][:10]:
+        places = (f"{found['document']!r} of {found['source']}" for found in (pair, pair["seed"]))
+        print(f"{pair['containment']:>6.2f}  {' in the seed as '.join(places)}")
+    if report["same_id_other_text"]:
+        print(
+            f"same id, other text: {', '.join(repr(d['document']) for d in report['same_id_other_text'][:10])}"
+        )
+
+
+if __name__ == "__main__":
+    job.main(run)
