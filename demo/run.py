@@ -32,6 +32,7 @@ def main() -> None:
     corpus = prepare(run, args.data)
     train_and_score(run, corpus["tokenizer"], ",real" if args.data else "")
     seconds = spent(run, time.monotonic() - started)
+    audit(run, corpus["tokenizer"])
     table = results.collect(run, corpus, OBJECTIVES, seconds)
     report.write(run, table)
     print(results.as_text(table))
@@ -90,6 +91,17 @@ def train_and_score(run: Path, tokenizer: str, size: str) -> None:
         questions = f"--config.evaluate.questions={run}/raw/questions.jsonl"
         heldout = f"--config.evaluate.rows={rows['heldout']}"
         launch(run, name, size, "evaluate", *common, heldout, questions)
+
+
+def audit(run: Path, tokenizer: str) -> None:
+    scored = run / "data" / "domain" / "scored"
+    command(
+        "mucpt_jax.audit",
+        str(scored),
+        f"--base={scored}_base",
+        f"--tokenizer={tokenizer}",
+        f"--output={run}/audit.html",
+    )
 
 
 def launch(run: Path, stage: str, size: str, job: str, *overrides: str) -> None:

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-JOBS = {"train", "score", "evaluate", "export", "plan", "compare"}
+JOBS = {"train", "score", "evaluate", "export", "plan", "audit", "compare"}
 PARTS = {
     "data",
     "checkpoint",
@@ -24,12 +24,13 @@ PARTS = {
     "heldout",
     "reference",
     "early_stop",
+    "survey",
     "workdir",
     "paired",
     "tables",
 }
 ARRAYS = {"model", "attention", "losses", "objective", "sharding"}
-NO_JAX = {"judge", "compare", "workdir", "paired", "tables"}  # beside the plain floor
+NO_JAX = {"judge", "audit", "survey", "compare", "workdir", "paired", "tables"}  # beside the plain floor
 PLAIN = {"config", "checks", "records", "runtime", "hosts", "calibration", "words"}
 
 

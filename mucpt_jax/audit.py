@@ -1,0 +1,267 @@
+"""The audit: documents with every token shaded by its training weight, in one page that opens from disk.
+
+    python -m mucpt_jax.audit SCORED --tokenizer=FOLDER [--base=SCORED_BY_THE_START_MODEL] [--output=SCORED/audit.html]
+
+SCORED is a folder that the score job wrote.  The page holds scores, never weights: objective, floor, alpha,
+normalisation and smoothing are switched in it (audit_weights.js does as objective.py does).  It shows documents of all
+sources (a quarter the worst of each by mean mucpt weight, a quarter the best, the rest at random), the phrases that
+lose most weight, r = -log p_RM (nats) by source, and what each source weighs.  With --base, the same rows scored by
+the start model, it knows rho1 too.
+
+At most 20,000 evenly spaced rows (20 million tokens) are read for all this.  The same rows make the same page.
+"""
+
+import argparse
+import base64
+import hashlib
+import json
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from mucpt_jax import records, survey
+from mucpt_jax.records import UserError
+from mucpt_jax.survey import Scored, short
+
+BYTES_PER_DOCUMENT = 24_000  # of the page; 200 documents stay below 5 MB
+TOKENS_SHOWN = 4_000  # of one document, at most
+ENOUGH = 16  # targets; a shorter document is neither best nor worst
+
+
+def open_scored(folder: str, base: str | None, tokenizer_folder: str) -> Scored:
+    """Checks that folders, scores and tokenizer fit together."""
+    manifest = scored_manifest(folder)
+    if not (Path(folder) / "index.parquet").is_file():
+        raise UserError(f"{folder}/index.parquet is missing; copy it from the rows that were scored")
+    if manifest["tokenizer_hash"] != records.tokenizer_hash(tokenizer_folder):
+        raise UserError(
+            f"{folder} was written with another tokenizer than {tokenizer_folder} (hash "
+            f"{manifest['tokenizer_hash'][:12]}); name the one it was written with"
+        )
+    if base:
+        other = scored_manifest(base)
+        if rows_of(other) != rows_of(manifest):
+            raise UserError(
+                f"--base={base} holds other rows than {folder}; score the same rows by the start model"
+            )
+        if other["scores"]["rm_hash"] == manifest["scores"]["rm_hash"]:
+            raise UserError(
+                f"--base={base} was scored by the same model as {folder}; score it by the start model"
+            )
+    floors = [float(floor) for floor in manifest["scores"]["mean_raw_weight"]]
+    return Scored(Path(folder), Path(base) if base else None, manifest, floors)
+
+
+def scored_manifest(folder: str) -> dict:
+    manifest = records.read_manifest(folder)
+    if not manifest["scores"]:
+        raise UserError(
+            f"{folder} holds no scores (rm_nll is NaN); run launch.py --job=score on it and name its output"
+        )
+    return manifest
+
+
+def rows_of(manifest: dict) -> list:
+    shards = [[s[key] for key in ("name", "source", "records", "targets")] for s in manifest["shards"]]
+    return [manifest["sequence_length"], manifest["tokenizer_hash"], shards]
+
+
+def load_tokenizer(folder: str):
+    from transformers import AutoTokenizer  # takes seconds, and `--help` does not need it
+
+    try:
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except Exception as error:  # the library raises what the damage leads to: OSError, KeyError, ...
+        raise UserError(
+            f"--tokenizer={folder} cannot be loaded ({type(error).__name__}); copy it again"
+        ) from error
+
+
+# Documents
+
+
+def choose(documents: dict[tuple[str, str], list], wanted: int) -> dict[tuple[str, str], str]:
+    """(source, id) -> worst, best or random: spread evenly over sources, by mean weight and a fixed seed."""
+    names = {}
+    for source, name in sorted(documents):
+        names.setdefault(source, []).append((source, name))
+    chosen, left, random = {}, wanted, np.random.default_rng(0)
+    # The smallest source first: what it cannot give goes to the others.
+    for waiting, (_, mine) in zip(
+        range(len(names), 0, -1), sorted(names.items(), key=lambda item: (len(item[1]), item[0])), strict=True
+    ):
+        share = min(len(mine), left // waiting)
+        left -= share
+        ranked = [d for d in mine if documents[d][1] >= ENOUGH]
+        ranked.sort(key=lambda d: documents[d][0] / documents[d][1])
+        quarter = min(share // 4, len(ranked) // 2)
+        picked = dict.fromkeys(ranked[:quarter], "worst")
+        picked |= dict.fromkeys(ranked[len(ranked) - quarter :], "best")
+        others = [d for d in mine if d not in picked]
+        numbers = sorted(random.permutation(len(others))[: share - len(picked)].tolist())
+        chosen |= picked | {others[i]: "random" for i in numbers}
+    mixed = list(chosen)
+    return {mixed[i]: chosen[mixed[i]] for i in random.permutation(len(mixed))}
+
+
+def read_documents(scored: Scored, chosen: dict[tuple[str, str], str], tokenizer) -> list[dict]:
+    """The beginning of each document (TOKENS_SHOWN): id, source, pick, all its tokens, pieces of text, r, base."""
+    source_of = {shard["name"]: shard["source"] for shard in scored.manifest["shards"]}
+    wanted = pc.field("document").isin(sorted({name for _, name in chosen}))
+    places = {document: [] for document in chosen}
+    for line in pq.read_table(scored.folder / "index.parquet", filters=wanted).to_pylist():
+        places.get((source_of[line["shard"]], line["document"]), []).append(line)
+    cached, found = {}, []
+    for (source, name), pick in chosen.items():
+        lines = sorted(places[source, name], key=lambda line: line["offset"])
+        parts, read = [], 0
+        for line in lines:
+            if read < TOKENS_SHOWN:
+                row = survey.read_rows(scored, line["shard"], [line["row"]])
+                mine = row.pop("segment_ids")[0] == line["segment"]
+                parts.append({key: values[0][mine] for key, values in row.items()})
+                read += line["length"]
+        joined = {key: np.concatenate([part[key] for part in parts])[:TOKENS_SHOWN] for key in parts[0]}
+        facts = {"id": name, "source": source, "pick": pick, "tokens": sum(line["length"] for line in lines)}
+        values = {key: short(joined[key]) for key in ("r", "base") if key in joined}
+        found.append(facts | {"pieces": pieces(joined["tokens"].tolist(), tokenizer, cached)} | values)
+    return found
+
+
+def pieces(tokens: list[int], tokenizer, cached: dict) -> list[tuple[str, int]]:
+    """(text, tokens) of each token; those that only together make up one Chinese character are one piece."""
+    found, held = [], []
+    for token in tokens:
+        held.append(token)
+        key = tuple(held)
+        if key not in cached:
+            cached[key] = tokenizer.decode(held, clean_up_tokenization_spaces=False)
+        # A character has four bytes at most; a text may hold a real U+FFFD.
+        if not cached[key].endswith("\N{REPLACEMENT CHARACTER}") or len(held) == 8:
+            found.append((cached[key], len(held)))
+            held = []
+    return found + [(tokenizer.decode(held), len(held))] * bool(held)
+
+
+# The page
+
+
+def page(facts: dict, documents: list[dict]) -> str:
+    """HTML of at most BYTES_PER_DOCUMENT a document (200 at least): long documents are cut until it is so."""
+    here, limit = Path(__file__), TOKENS_SHOWN
+    parts = (here.with_name("audit_weights.js"), here.with_name("audit.js"))
+    script = "".join(part.read_text(encoding="utf-8") for part in parts)
+    # Nothing but this script may run, whatever a document holds.
+    script_hash = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    template = here.with_suffix(".html.template").read_text(encoding="utf-8")
+    template = template.replace("@SCRIPT_HASH@", script_hash).replace("@SCRIPT@", script)
+    before, after = template.split("@PAYLOAD@")
+    while True:
+        payload = json.dumps(
+            facts | {"documents": [cut(d, limit) for d in documents]},
+            ensure_ascii=False,
+            separators=(",", ":"),
+        ).replace("<", "\\u003c")
+        made = before + payload + after
+        size, allowed = len(made.encode()), BYTES_PER_DOCUMENT * max(len(documents), 200)
+        if size <= allowed or limit <= 16:
+            return made
+        # Short documents are not cut, so that this may not be enough yet.
+        limit = min(limit * allowed // size, limit * 19 // 20)
+
+
+def cut(document: dict, limit: int) -> dict:
+    """The document's first pieces with at most `limit` tokens; `joined` says which pieces have more than one."""
+    ends = np.cumsum([size for _, size in document["pieces"]])
+    kept = document["pieces"][: int(np.searchsorted(ends, limit, "right"))]
+    shown = sum(size for _, size in kept)
+    joined = {i: size for i, (_, size) in enumerate(kept) if size > 1}
+    numbers = {key: document[key][:shown] for key in ("r", "base") if key in document}
+    return document | {"pieces": [text for text, _ in kept], "joined": joined} | numbers
+
+
+def audit(scored: Scored, tokenizer, documents: int, floor: float, objective: str) -> str:
+    """Scored rows -> HTML."""
+    rows, manifest = survey.spread_rows(scored.manifest), scored.manifest
+    found = survey.survey(scored, rows, floor)
+    if not found["documents"]:
+        raise UserError(f"{scored.folder} holds no target tokens; name a folder of longer documents")
+    means = {"none": list(manifest["scores"]["mean_raw_weight"].values())}
+    means |= {kind: values.tolist() for kind, values in found["smooth"].items()}
+    facts = {
+        "folder": str(scored.folder), "objective": objective, "floor": floor,
+        "floors": scored.floors, "means": means,
+        "scores": {k: manifest["scores"][k] for k in ("rm_hash", "compute_dtype", "encoding", "tokens")},
+        "base_hash": records.read_manifest(scored.base)["scores"]["rm_hash"] if scored.base else None,
+        "tokenizer_hash": manifest["tokenizer_hash"], "sequence_length": manifest["sequence_length"],
+        "rows": sum(s["records"] for s in manifest["shards"]), "rows_read": sum(len(n) for _, n in rows),
+        "edges": survey.R_EDGES.tolist(), "excess_edges": survey.EXCESS_EDGES.tolist(),
+        "sources": [source_facts(name, scored, counts) for name, counts in found["by_source"].items()],
+        "phrases": survey.phrases(scored, rows, found, floor, tokenizer),
+    }  # fmt: skip
+    return page(facts, read_documents(scored, choose(found["documents"], documents), tokenizer))
+
+
+def source_facts(name: str, scored: Scored, counts: dict[str, np.ndarray]) -> dict:
+    """Histograms of r and of excess loss; `middle` is the r (nats) whose weight is the mean weight of a bin."""
+    middle = np.divide(
+        counts["r"], counts["inverse"], out=np.full(len(counts["r"]), np.nan), where=counts["r"] > 0
+    )
+    facts = {"name": name, "targets": scored.manifest["sources"][name]["targets"], "middle": short(middle)}
+    kinds = ("r", "excess") if scored.base else ("r",)
+    return facts | {kind: counts[kind].astype(int).tolist() for kind in kinds}
+
+
+def run(argv: list[str] | None = None) -> Path:
+    args = arguments().parse_args(argv)
+    if args.documents < 1:
+        raise UserError(f"--documents={args.documents} shows nothing; use 1 or more")
+    if args.objective == "rho1" and not args.base:
+        raise UserError("--objective=rho1 needs the start model's scores; add --base=FOLDER")
+    scored = open_scored(args.scored, args.base, args.tokenizer)
+    if not scored.floors[0] <= args.floor <= scored.floors[-1]:
+        raise UserError(
+            f"--floor={args.floor} is off the scored grid {scored.floors[0]}..{scored.floors[-1]} nats; choose another"
+        )
+    output = Path(args.output) if args.output else scored.folder / "audit.html"
+    made = audit(scored, load_tokenizer(args.tokenizer), args.documents, args.floor, args.objective)
+    beside = output.with_suffix(".writing")
+    beside.write_text(made, encoding="utf-8")
+    os.replace(beside, output)
+    return output
+
+
+def arguments() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(
+        prog="python -m mucpt_jax.audit", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
+    )  # fmt: skip
+    made.add_argument("scored", metavar="SCORED", help="folder of scored rows")
+    made.add_argument(
+        "--tokenizer", required=True, help="Hugging Face tokenizer folder that the rows were written with"
+    )
+    made.add_argument("--base", help="the same rows scored by the start model; the page then knows rho1")
+    made.add_argument("--documents", type=int, default=200, help="how many are shown (200)")
+    made.add_argument(
+        "--floor", type=float, default=1.0, help="nats; the page opens with it, and it ranks (1.0)"
+    )
+    made.add_argument(
+        "--objective", choices=("ntp", "mucpt", "rho1"), default="mucpt", help="the page opens with it"
+    )
+    made.add_argument("--output", help="the page's file (SCORED/audit.html)")
+    return made
+
+
+def main() -> None:
+    try:
+        print(run())
+    except (UserError, OSError) as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

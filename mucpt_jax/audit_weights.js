@@ -1,0 +1,90 @@
+"use strict";
+// What a token weighs, as objective.py has it: plain functions over the payload that audit.py writes.
+// r in nats; null where a token has no score (the first of a segment).
+
+const STEPS = [0.1, 0.25, 0.5, 0.8, 1.25, 2, 4]; // weights; a token's class is w0 below the first, w7 from the last
+
+/** Corpus mean of 1 / max(r, floor): straight in log-log between the floors of the grid. */
+function meanRawWeight(floors, means, floor) {
+  const last = floors.length - 1, x = Math.log(Math.min(Math.max(floor, floors[0]), floors[last]));
+  let i = 0;
+  while (i < last - 1 && x > Math.log(floors[i + 1])) i++;
+  const share = (x - Math.log(floors[i])) / (Math.log(floors[i + 1]) - Math.log(floors[i]));
+  return Math.exp(Math.log(means[i]) * (1 - share) + Math.log(means[i + 1]) * share);
+}
+
+/** r over each token and its two neighbours; null starts another segment, so nothing crosses it. */
+function smoothed(r, kind) {
+  if (kind === "none") return r;
+  return r.map((own, i) => {
+    if (own === null) return null;
+    const near = [r[i - 1] ?? null, own, r[i + 1] ?? null].filter((x) => x !== null).sort((a, b) => a - b);
+    if (kind === "mean") return near.reduce((a, b) => a + b) / near.length;
+    return (near[(near.length - 1) >> 1] + near[near.length >> 1]) / 2;
+  });
+}
+
+/** What mucpt multiplies 1 / max(r, floor) with. */
+function scaleOf(facts, s) {
+  return s.alpha / (s.norm === "none" ? 1 : meanRawWeight(facts.floors, facts.means[s.smooth], s.floor));
+}
+
+/** The nearest whole number, of two the even one. */
+const rounded = (x) => (x % 1 === 0.5 ? 2 * Math.round(x / 2) : Math.round(x));
+
+/** Excess loss r(start model) - r above which rho1 keeps a token, ties that it still keeps, weight of the kept. */
+function rho1Rule(documents, keep) {
+  const excess = documents.flatMap((d) => scoredOnly(d.r.map((r, i) => (r === null ? null : d.base[i] - r))));
+  const selected = Math.max(rounded(keep * excess.length), 1);
+  const threshold = excess.sort((a, b) => b - a)[selected - 1];
+  return { threshold, ties: selected - excess.filter((x) => x > threshold).length, weight: excess.length / selected };
+}
+
+/** Weight of every token of every document; null where it has no score. */
+function weigh(documents, facts, s) {
+  if (s.objective === "ntp") return documents.map((d) => d.r.map((r) => (r === null ? null : 1)));
+  if (s.objective === "mucpt") {
+    const scale = scaleOf(facts, s);
+    const one = (r) => (r === null ? null : scale / Math.max(r, s.floor));
+    return documents.map((d) => smoothed(d.r, s.smooth).map(one));
+  }
+  const rule = rho1Rule(documents, s.keep);
+  let ties = rule.ties; // go to the earlier token
+  return documents.map((d) => d.r.map((r, i) => {
+    if (r === null) return null;
+    const excess = d.base[i] - r;
+    return excess > rule.threshold || (excess === rule.threshold && ties-- > 0) ? rule.weight : 0;
+  }));
+}
+
+const stepOf = (w) => STEPS.filter((edge) => w >= edge).length;
+const mean = (values) => values.reduce((a, b) => a + b, 0) / Math.max(values.length, 1);
+const scoredOnly = (values) => values.filter((x) => x !== null);
+
+/** The middle of a bin of r; of the last, open one its beginning. */
+function middleOf(edges, i) {
+  return i === 0 ? 0 : i === edges.length - 2 ? edges[i] : Math.sqrt(edges[i] * edges[i + 1]);
+}
+
+/** Share of a histogram above x, straight within the bin. */
+function shareAbove(counts, edges, x) {
+  const inside = (i) => Math.min(Math.max((edges[i + 1] - x) / (edges[i + 1] - edges[i]), 0), 1);
+  return counts.reduce((sum, n, i) => sum + n * inside(i), 0) / Math.max(counts.reduce((a, b) => a + b, 0), 1);
+}
+
+/** Mean weight and mean squared weight of each source over the rows read; from histograms, so without smoothing. */
+function bySource(facts, documents, s) {
+  const rule = s.objective === "rho1" ? rho1Rule(documents, s.keep) : null;
+  const scale = scaleOf(facts, { ...s, smooth: "none" });
+  return facts.sources.map((source) => {
+    if (s.objective === "ntp") return { ...source, mean: 1, square: 1 };
+    if (rule) {
+      const share = shareAbove(source.excess, facts.excess_edges, rule.threshold);
+      return { ...source, mean: share * rule.weight, square: share * rule.weight ** 2 };
+    }
+    const total = Math.max(source.r.reduce((a, b) => a + b, 0), 1);
+    const w = source.middle.map((r) => scale / Math.max(r, s.floor)); // null where a bin is empty
+    const over = (power) => source.r.reduce((sum, n, i) => sum + n * w[i] ** power, 0) / total;
+    return { ...source, mean: over(1), square: over(2) };
+  });
+}

@@ -1,0 +1,206 @@
+"""audit.html in headless Chromium: switching, searching, pointing, and that nothing of a document runs."""
+
+import html
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_audit import write_folders, write_page, write_scored
+
+from mucpt_jax import audit, config, objective, records
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no chromium, chromium-browser or google-chrome here")
+ATTACK = (
+    "<script>document.title='hacked'</script><img src=x onerror=\"document.title='hacked'\"></script><!--"
+)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory) -> dict[str, Path]:
+    return write_folders(tmp_path_factory.mktemp("rows"))
+
+
+@pytest.fixture(scope="module")
+def tokenizer(folders) -> Path:
+    return folders["tokenizer"]
+
+
+@pytest.fixture(scope="module")
+def page(folders, tmp_path_factory) -> Path:
+    return write_page(folders, tmp_path_factory.mktemp("page") / "audit.html")
+
+
+def dom(page: Path, settings: str = "") -> str:
+    """The page as Chromium shows it, with the settings that stand behind # in the address."""
+    profile = page.parent / "profile"
+    command = [
+        CHROMIUM,
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        f"--user-data-dir={profile}",
+        "--dump-dom",
+    ]
+    done = subprocess.run(
+        [*command, f"file://{page}#{settings}"], capture_output=True, text=True, encoding="utf-8", timeout=120
+    )
+    return done.stdout
+
+
+def shading(shown: str) -> dict[str, int]:
+    """Pieces of each class in the documents' text."""
+    found = re.findall(r'<span class="(w\d|u)[^"]*" data-i=', shown)
+    return {step: found.count(step) for step in sorted(set(found))}
+
+
+def read_weights(tmp_path: Path, documents: list[dict], facts: dict, setting: dict) -> list:
+    """audit_weights.js's weigh() in Chromium."""
+    script = Path(audit.__file__).with_name("audit_weights.js").read_text(encoding="utf-8")
+    asked = ", ".join(json.dumps(value) for value in (documents, facts, setting))
+    file = tmp_path / "weigh.html"
+    file.write_text(
+        f"<pre></pre><script>{script}; document.querySelector('pre').textContent = "
+        f"JSON.stringify(weigh({asked}))</script>"
+    )
+    return json.loads(html.unescape(re.search("<pre>(.*?)</pre>", dom(file)).group(1)))
+
+
+@pytest.mark.parametrize(
+    ("kind", "loss"),
+    [
+        ("ntp", {}),
+        ("mucpt", {"rm_floor": 0.1, "weight_norm": "none"}),
+        ("mucpt", {"alpha": 2.0, "rm_floor": 1.0, "mean_raw_weight": 0.5}),
+        ("mucpt", {"smooth": "mean", "rm_floor": 0.5, "mean_raw_weight": 0.5}),
+        ("mucpt", {"smooth": "median", "rm_floor": 0.5, "weight_norm": "none"}),
+        ("rho1", {"keep": 0.4}),
+        ("rho1", {"keep": 0.5}),
+    ],
+)
+def test_the_page_weighs_as_training_does(tmp_path, kind, loss):
+    rng = np.random.default_rng(1)
+    segment_ids = np.array([[1] * 6 + [2] * 3 + [3] + [4] * 7, [1] * 17], np.uint16)
+    mask = records.target_mask(segment_ids)
+    r, base = rng.choice([0.0, 0.25, 0.5, 1.0, 2.0, 8.0], (2, *mask.shape)).astype(np.float32)
+    rm_nll = np.pad(np.where(mask, r, np.nan), ((0, 0), (1, 0)), constant_values=np.nan)
+    batch = {"segment_ids": segment_ids, "rm_nll": rm_nll, "is_domain": np.array([True, True])}
+    wanted = np.asarray(objective.token_weights(base, batch, config.Loss(kind=kind, **loss)))
+
+    def listed(values, fill):
+        return [
+            [fill] + [v if m else fill for v, m in zip(*row, strict=True)]
+            for row in zip(values.tolist(), mask, strict=True)
+        ]
+
+    documents = [{"r": a, "base": b} for a, b in zip(listed(r, None), listed(base, 0), strict=True)]
+    mean = loss.get("mean_raw_weight", 1.0)
+    facts = {"floors": [0.001, 10.0], "means": {name: [mean, mean] for name in ("none", "mean", "median")}}
+    setting = {
+        "objective": kind, "floor": loss.get("rm_floor", 1.0), "alpha": loss.get("alpha", 1.0),
+        "norm": "none" if loss.get("weight_norm") == "none" else "corpus", "smooth": loss.get("smooth", "none"),
+        "keep": loss.get("keep", 0.6),
+    }  # fmt: skip
+    found = read_weights(tmp_path, documents, facts, setting)
+    for row, weights, targets in zip(found, wanted, mask, strict=True):
+        assert [w is not None for w in row] == [False, *targets]
+        np.testing.assert_allclose([w for w in row if w is not None], weights[targets], rtol=1e-5)
+
+
+def test_the_switch_changes_the_shading(page):
+    # Of music 40 pieces of r 0.5 and 40 of r 8, of 歌 16 pieces of r 0.5 and 40 of r 8; mean raw at floor 1
+    # is (1 + 1/8) / 2 = 0.5625: weights 1.78 (w5) and 0.22 (w1).
+    assert shading(dom(page)) == {"u": 4, "w1": 80, "w5": 56}
+    assert shading(dom(page, "objective=ntp")) == {"u": 4, "w4": 136}
+    # Floor 0.5: raw 2 and 1/8, mean 1.0625: 1.88 and 0.118.  Not normalised: 2 (w6) and 0.125 (w1).
+    assert shading(dom(page, "floor=0.5&norm=none")) == {"u": 4, "w1": 80, "w6": 56}
+    assert shading(dom(page, "norm=none&alpha=0.5")) == {"u": 4, "w0": 80, "w3": 56}
+    # The start model's 2 - 0.5 exceeds 2 - 8: half of the 160 tokens are kept, with weight 2.
+    assert shading(dom(page, "objective=rho1&keep=0.5")) == {"u": 4, "w0": 80, "w6": 56}
+
+
+def test_mean_weight_and_mass_by_source_are_told(page):
+    shown = dom(page)
+    assert "mean weight 1.00" in shown and "<td>start</td>" in shown  # the start model's hash
+    # ess = (0.5625)^2 / ((1 + 1/64) / 2) = 0.623
+    assert "effective sample 62% of the tokens" in shown
+    assert shown.count("<td>50%</td>") == 4
+    # Half of the tokens with weight 2.
+    assert "mean weight 1.00 · effective sample 50%" in dom(page, "objective=rho1&keep=0.5")
+    assert shown.count("<svg") == 2
+
+
+def test_search_finds_words_across_tokens_and_in_chinese(page):
+    shown = dom(page, "search=ALBUM")
+    assert "1 places in 1 documents" in shown and shown.count("<article") == 1
+    assert len(re.findall(r'class="w\d hit"', shown)) == 5
+    shown = dom(page, "search=在唱")
+    assert "3 places in 1 documents" in shown and len(re.findall(r'class="w\d hit"', shown)) == 6
+    assert "0 places in 0 documents" in dom(page, "search=nowhere")
+
+
+def test_what_a_document_holds_is_shown_and_never_run(tmp_path, tokenizer):
+    write_scored(tmp_path / "scored", tokenizer, {"s": {ATTACK: [(ATTACK, 1.0)]}})
+    page = audit.run([str(tmp_path / "scored"), f"--tokenizer={tokenizer}"])
+    # Without the page's policy: escaping alone must do.
+    page.write_text(re.sub("<meta http-equiv[^>]*>", "", page.read_text(encoding="utf-8")), encoding="utf-8")
+    shown = dom(page, "search=script")
+    assert "<title>Token weights</title>" in shown and "<img" not in shown.lower()
+    assert len(re.findall("<script", shown)) == 2  # the payload and the page's own
+    for shown_as in ('class="text"[^>]*>(.*?)</div>', "<h3>(.*?)</h3>"):
+        text = re.search(shown_as, shown).group(1)
+        assert html.unescape(re.sub("<[^>]*>", "", text)) == ATTACK
+
+
+def test_a_script_that_got_into_the_page_would_be_refused(page, tmp_path):
+    forged = page.read_text(encoding="utf-8").replace(
+        "</body>", "<script>document.title='hacked'</script></body>"
+    )
+    (tmp_path / "forged.html").write_text(forged, encoding="utf-8")
+    shown = dom(tmp_path / "forged.html")
+    assert "<title>Token weights</title>" in shown and shading(shown)
+
+
+def test_pointing_at_a_token_tells_text_score_and_weight(tmp_path, tokenizer):
+    # 歌 has three tokens.  Raw weights at floor 1: three of 1, one of 1/8, mean 0.78125.
+    write_scored(tmp_path / "scored", tokenizer, {"s": {"d": [("?歌", 0.5), ("!", 8.0)]}})
+    page = audit.run([str(tmp_path / "scored"), f"--tokenizer={tokenizer}"])
+    for piece, told in ((1, ["歌"] + ["r 0.5   w 1.28"] * 3), (2, ["!", "r 8   w 0.160"])):
+        shown = dom(page, f"document=0&piece={piece}")
+        tip = re.search(r'<div id="tip"[^>]*>(.*?)</div>', shown, re.DOTALL).group(1)
+        assert tip.splitlines() == told
+
+
+def test_controls_switch_the_page_and_the_address_keeps_the_view(page, tmp_path):
+    """As if typed; without the page's policy, which would refuse this script."""
+    typed = """<script>
+      const set = (name, value) => {
+        const control = document.getElementById("controls").elements[name];
+        control.value = value;
+        control.dispatchEvent(new Event("input", { bubbles: true }));
+      };
+      set("objective", "rho1"); set("keep", "0.5"); set("source", "music"); set("search", "xx");
+      document.querySelector(".text").focus();
+      const key = { key: "ArrowRight", bubbles: true };
+      for (let i = 0; i < 3; i++) document.querySelector(".text").dispatchEvent(new KeyboardEvent("keydown", key));
+      document.body.append(Object.assign(document.createElement("output"), { textContent: location.hash }));
+    </script></body>"""
+    free = re.sub("<meta http-equiv[^>]*>", "", page.read_text(encoding="utf-8")).replace("</body>", typed)
+    (tmp_path / "typed.html").write_text(free, encoding="utf-8")
+    shown = dom(tmp_path / "typed.html")
+    kept = html.unescape(re.search("<output>(.*?)</output>", shown).group(1))
+    assert kept == "#objective=rho1&keep=0.5&source=music&search=xx"
+    assert shading(shown) == {"u": 1, "w0": 40} and "20 places in 1 documents" in shown
+    assert re.search(r'now" data-i="2"', shown) and "r 8   start model 2   w 0.00" in shown
+    assert shading(dom(page, kept[1:])) == {"u": 1, "w0": 40}
+
+
+def test_nonsense_in_the_address_falls_back_to_the_defaults(page):
+    settings = (
+        "objective=x&floor=-3&alpha=y&norm=z&keep=9&page=77&document=99&piece=1&source=none&__proto__=1"
+    )
+    assert shading(dom(page, settings)) == shading(dom(page, "floor=0.001"))
