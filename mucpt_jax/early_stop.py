@@ -88,7 +88,8 @@ def write_card(workdir: Path) -> None:
     if not (workdir / "best.json").is_file():
         return
     best, cfg = records.read_json(workdir / "best.json"), records.read_json(workdir / "config.json")
-    manifest = records.read_manifest(cfg["data"]["domain"])
+    folder = cfg["data"]["domain"] or cfg["data"]["general"]
+    manifest = records.read_manifest(folder)
     seed = [f"| {name} | {s['documents']:,} | {s['targets']:,} |" for name, s in manifest["sources"].items()]
     losses = [
         f"| {name} | {s['tokens']:,} | {best['before']['sources'][name]['nll']:.4f} | {s['nll']:.4f} |"
@@ -99,7 +100,7 @@ def write_card(workdir: Path) -> None:
         f"{cfg['model']['name']} from {cfg['init_from'] or 'random parameters'}, step {best['step']} "
         f"(held-out loss {best['before']['nll']:.4f} -> {best['nll']:.4f} nats a token), "
         f"peak lr {cfg['optimizer']['peak_lr']}, T={cfg['data']['sequence_length']}.\n",
-        f"## Seed: {cfg['data']['domain']}\n",
+        f"## Seed: {folder}\n",
         "| source | documents | target tokens |\n|---|---|---|", *seed,
         f"\n## Held-out loss, nats a token: {cfg['evaluate']['rows']}\n",
         "| source | target tokens | before | after |\n|---|---|---|---|", *losses,

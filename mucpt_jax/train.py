@@ -119,7 +119,8 @@ def train(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
     ledger.close()
     clock.summary(sources)
     if leaving and not (last or enough):
-        logging.info("SIGTERM: the same command goes on from step %s", ckpt.latest_step() or 0)
+        saved = ckpt.latest_step() or 0  # with a judge the best, which may be an earlier one
+        logging.info("SIGTERM: saved step %d; the same command goes on from there", saved)
         raise SystemExit(interrupts.STOPPED)
     if judge:
         early_stop.end(cfg, workdir)

@@ -18,7 +18,8 @@ def load(folder: str):
 def letters(tokenizer_folder: str) -> tuple[np.ndarray, np.ndarray]:
     """bool [ids] each: does a token's text begin, does it end inside a word?
 
-    Letters and digits of scripts with spaces do; so do bytes of a character that no token holds whole.
+    Letters and digits of scripts with spaces do; so do bytes of a character that no token holds whole.  Where no token
+    holds the blank before it, tokens are whole words.
     """
     from transformers import AutoTokenizer  # a second of imports that training does not need otherwise
 
@@ -26,7 +27,8 @@ def letters(tokenizer_folder: str) -> tuple[np.ndarray, np.ndarray]:
         tokenizer_folder, trust_remote_code=False, local_files_only=True
     )
     texts = tokenizer.batch_decode([[i] for i in range(len(tokenizer))])
-    begins = np.array([bool(text) and in_word(text[0]) for text in texts])
+    blanks = any(text.startswith(" ") for text in texts)
+    begins = np.array([blanks and bool(text) and in_word(text[0]) for text in texts])
     return begins, np.array([bool(text) and in_word(text[-1]) for text in texts])
 
 

@@ -273,6 +273,14 @@ def test_words_start_behind_blanks_and_marks_and_every_han_token_is_one(monkeypa
     np.testing.assert_array_equal(found[:2], [1, 0])
 
 
+def test_tokens_without_blanks_are_whole_words(tmp_path):
+    made = Tokenizer(models.WordLevel({"song": 0, "of": 1, "a": 2, "<unk>": 3}, unk_token="<unk>"))
+    made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    made.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
+    assert words.starts(np.array([0, 1, 2, 0]), *words.letters(str(tmp_path))).all()
+
+
 def test_a_name_is_one_unit_and_the_longest_one_wins():
     tokens, no = np.array([5, 1, 2, 3, 4, 1, 2, 9]), np.zeros(10, bool)
     found = words.starts(tokens, no, no, {1: [(1, 2, 3), (1, 2)]})
