@@ -1,6 +1,8 @@
 """What scores say about the weights before anything is trained: their corpus mean, effective sample size, floor.
 
-    python -m mucpt_jax.calibration SCORED_ROWS        the table that the score job printed
+    python -m mucpt_jax.calibration SCORED [--base=SCORED_BY_START_MODEL]
+
+prints the table that the score job printed; --base first adds to SCORED's manifest what weight_norm=loss_match needs.
 
 r = -log p_RM of a target in nats, c = -log p of the start model; the raw weight is 1 / max(r, floor).  Plain numpy.
 """
@@ -8,6 +10,7 @@ r = -log p_RM of a target in nats, c = -log p of the start model; the raw weight
 import argparse
 import itertools
 import sys
+from pathlib import Path
 
 import numpy as np
 
@@ -126,13 +129,46 @@ def coarse(shares: list[float]) -> list[float]:
     ]
 
 
+def add_base(folder: str, base: str) -> None:
+    """Sums of the start model's loss -> `mean_raw_weight_by_base_nll`, `base_hash` in the manifest's scores."""
+    manifest, other = records.read_manifest(folder), records.read_manifest(base)
+    rows = [[(shard["name"], shard["records"]) for shard in m["shards"]] for m in (manifest, other)]
+    if not (manifest["scores"] and other["scores"]) or rows[0] != rows[1]:
+        raise UserError(
+            f"{folder} and {base} are not scores of the same rows; score one folder with both models"
+        )
+    total = 0.0
+    for number, shard in enumerate(manifest["shards"], 1):
+        pair = [
+            records.read_shard(Path(f) / shard["name"], manifest["sequence_length"]) for f in (folder, base)
+        ]
+        for row, start in zip(*pair, strict=True):
+            if not np.array_equal(row["tokens"], start["tokens"]):
+                raise UserError(
+                    f"{shard['name']} differs between {folder} and {base}; score one folder with both"
+                )
+            mask_T = records.target_mask(row["segment_ids"])
+            total += stats_of(row["rm_nll"][1:][mask_T], shard["name"], start["rm_nll"][1:][mask_T])["base"]
+        print(f"shard {number}/{len(manifest['shards'])} {shard['name']}", file=sys.stderr)
+    grid = dict(zip(map(str, FLOORS), (total[1:] / max(total[0], 1e-300)).tolist(), strict=True))
+    scores = manifest["scores"] | {
+        "mean_raw_weight_by_base_nll": grid,
+        "base_hash": other["scores"]["rm_hash"],
+    }
+    records.write_json(Path(folder) / "manifest.json", manifest | {"scores": scores})
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("scored", help="folder of scored rows")
-    folder = parser.parse_args().scored
+    parser.add_argument("--base", help="the same rows scored by the start model, for weight_norm=loss_match")
+    args = parser.parse_args()
+    folder = args.scored
     try:
+        if args.base:
+            add_base(folder, args.base)
         scores = records.read_manifest(folder)["scores"]
         if not scores or "ess" not in scores:
             raise UserError(f"{folder} holds no scores (of this version); run launch.py --job=score first")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import math
 import re
 
 from ml_collections import ConfigDict
@@ -33,7 +34,9 @@ def check_ranges(config: Config) -> None:
     loss, optimizer, train = config.loss, config.optimizer, config.train
     cap = loss.max_weight is None or loss.max_weight >= loss.min_weight
     rules = {
-        "loss.rm_floor must be > 0 nats: the weight is 1/floor where the RM is sure": loss.rm_floor > 0,
+        "loss.rm_floor must be > 0 nats: the weight is 1/floor where the RM is sure": 0
+        < loss.rm_floor
+        < math.inf,
         "loss.smooth_median_floor must be > 0 nats": loss.smooth_median_floor > 0,
         "loss.smooth_mix must be in (0, 1): the median's share": 0 < loss.smooth_mix < 1,
         "loss.smooth_window must be odd and >= 1": loss.smooth_window >= 1 and loss.smooth_window % 2 == 1,
@@ -41,7 +44,9 @@ def check_ranges(config: Config) -> None:
         "loss.alpha must be > 0; for general text alone leave data.domain empty": loss.alpha > 0,
         "loss.vocab_parts must be > 0": loss.vocab_parts > 0,
         "loss.mean_raw_weight must be > 0": loss.mean_raw_weight is None or loss.mean_raw_weight > 0,
+        "loss.mean_raw_median must be > 0": loss.mean_raw_median is None or loss.mean_raw_median > 0,
         "loss.min_weight must be >= 0": loss.min_weight >= 0,
+        "loss.max_weight must be > 0": loss.max_weight is None or loss.max_weight > 0,
         "loss.max_weight must not be below loss.min_weight": cap,
         "data.general_fraction must be in [0, 1]": 0 <= config.data.general_fraction <= 1,
         "optimizer.peak_lr must be > 0": optimizer.peak_lr > 0,
@@ -74,20 +79,30 @@ def check_ranges(config: Config) -> None:
 
 
 def check_objective(config: Config) -> None:
+    """Knobs of the loss that would do nothing, or half of what they say, together with the others."""
     loss = config.loss
-    if loss.weight_norm == "loss_match" and loss.smooth != "none":
-        raise UserError(
-            f"loss.weight_norm=loss_match is counted for r as it is stored, not with loss.smooth={loss.smooth}; "
-            "use corpus_mean_one or batch_mean_one"
-        )
-    if loss.smooth_names and loss.smooth_unit != "word":
-        raise UserError("loss.smooth_names joins tokens to units; add --config.loss.smooth_unit=word")
     constant = loss.kind == "mucpt" and loss.weight_norm in ("corpus_mean_one", "loss_match")
-    if loss.reference and constant and not loss.mean_raw_weight:
-        raise UserError(
-            f"loss.reference scores while training, so no corpus mean is known for weight_norm={loss.weight_norm}; "
-            "use batch_mean_one or none, or set loss.mean_raw_weight"
-        )
+    smooth, given = loss.smooth != "none", loss.mean_raw_weight or loss.mean_raw_median
+    rules = {
+        f"loss.smooth={loss.smooth} is for loss.kind=mucpt, not {loss.kind}; leave it none": smooth
+        and loss.kind != "mucpt",
+        f"loss.weight_norm=loss_match is counted for r as it is stored, not with loss.smooth={loss.smooth}; use "
+        "corpus_mean_one or batch_mean_one": smooth and loss.weight_norm == "loss_match",
+        "loss.smooth_names joins tokens to units; add --config.loss.smooth=mean (or median, mix) and "
+        "--config.loss.smooth_unit=word": loss.smooth_names and not (smooth and loss.smooth_unit == "word"),
+        f"loss.mean_raw_weight is not read by weight_norm={loss.weight_norm} of {loss.kind}; leave it empty": given
+        and not constant,
+        "loss.smooth=mix needs both loss.mean_raw_weight and loss.mean_raw_median, or neither": loss.smooth
+        == "mix"
+        and bool(loss.mean_raw_weight) != bool(loss.mean_raw_median),
+        "loss.reference scores for mucpt and rho1, ntp needs no scores; leave it empty": loss.reference
+        and loss.kind == "ntp",
+        f"loss.reference scores while training, so no corpus mean is known for weight_norm={loss.weight_norm}; use "
+        "batch_mean_one or none, or set loss.mean_raw_weight": loss.reference and constant and not given,
+    }
+    for sentence, broken in rules.items():
+        if broken:
+            raise UserError(sentence)
 
 
 def check_model(model: Model, mesh: Mesh) -> None:

@@ -52,7 +52,7 @@ class Loss:
     smooth_names: str | None = None  # smooth_unit=word: file of names, one a line, each of which is one unit
     smooth_mix: float = 0.4  # smooth=mix: share of the median's weight
     smooth_median_floor: float = 0.5  # smooth=mix: nats; floor of the median, rm_floor is that of the mean
-    reference: str | None = None  # small runs: folder of the RM, which then scores while training
+    reference: str | None = None  # small runs: folder of an RM that scores while training (not in a plan)
     rm_hash: str | None = None  # refuse scores of any other reference model
     keep: float = 0.6  # rho1: share of the step's domain tokens that is trained on
     vocab_parts: int = 16  # parts of the vocabulary; logits exist for one of them at a time
@@ -123,8 +123,7 @@ class Train:
 class Score:
     input: str | None = None  # folder of rows
     output: str | None = None  # folder of scored rows
-    base: str | None = None  # the same rows scored by the start model: for weight_norm=loss_match
-    encoding: str = "float16"  # float16 | uint8_log, half the size: weights within 2.1%
+    encoding: str = "float16"  # float16 | uint8_log, half the size: weights within 2.1% for r of 0.001 to 32
     worker: int = 0  # of `workers` processes that share the shards without talking, from 0
     workers: int = 1  # how many
     batch_rows: int = 16  # rows of one forward pass

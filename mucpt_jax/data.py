@@ -7,8 +7,9 @@ integer, and any number of hosts continues where others stopped.
 """
 
 import dataclasses
+import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -74,6 +75,21 @@ def check_manifest(manifest: dict, folder: str, cfg: Config) -> None:
         )
 
 
+def check_trained_on(manifest: dict, folder: str, workdir: Path) -> None:
+    """Rows for a model of another tokenizer would be scored as nonsense; its run's config.json knows its own rows."""
+    if not (workdir / "config.json").is_file():
+        return
+    known = records.read_json(workdir / "config.json").get("data", {})  # a Hugging Face folder's has none
+    for own in (known.get("domain"), known.get("general")):
+        if own and (Path(own) / "manifest.json").is_file():
+            found = records.read_json(Path(own) / "manifest.json")["tokenizer_hash"]
+            if found != manifest["tokenizer_hash"]:
+                raise UserError(
+                    f"{folder} was written with another tokenizer than {own}, which the model in {workdir} was trained "
+                    "on; shard the rows again with that tokenizer"
+                )
+
+
 def own_tokenizer(folder: str | None) -> str | None:
     """init_from, where it is a Hugging Face folder with a tokenizer."""
     return folder if folder and (Path(folder) / "tokenizer.json").is_file() else None
@@ -132,8 +148,8 @@ def resolved_loss(cfg: Config) -> Loss:
     scores = records.read_manifest(cfg.data.domain)["scores"]
     if grid not in scores:
         raise UserError(
-            f"{cfg.data.domain} was scored without the start model's loss, which weight_norm=loss_match needs; score "
-            "the same rows with the start model, then score again with --config.score.base=ITS_SCORED_ROWS"
+            f"{cfg.data.domain} knows nothing of the start model's loss, which weight_norm=loss_match needs; score the "
+            f"same rows with the start model, then python -m mucpt_jax.calibration {cfg.data.domain} --base=THOSE"
         )
     return dataclasses.replace(loss, mean_raw_weight=calibration.at_floor(scores[grid], loss.rm_floor))
 
@@ -149,11 +165,12 @@ def smoothed_means(cfg: Config) -> list[float]:
     chosen = (rows[i] for rows in (Rows(s, 0, cfg) for s in sources) for i in range(0, len(rows), step))
     total, count = 0.0, 0
     for batch, real in in_batches(chosen, 16):
-        mask_BT = records.target_mask(batch["segment_ids"]) & (np.arange(16) < real)[:, None]
+        mask_BT = records.target_mask(batch["segment_ids"])
+        mask_BT[real:] = False
         parts = objective.raw_weights(batch, mask_BT, cfg.loss)
         total += np.array([np.asarray(raw_BT, np.float64)[mask_BT].sum() for raw_BT in parts])
         count += int(mask_BT.sum())
-    return (total / max(count, 1)).tolist()
+    return [float(f"{mean:.6g}") for mean in total / max(count, 1)]  # the same on every kind of device
 
 
 class Rows:
@@ -250,17 +267,27 @@ def abstract_batch(cfg: Config, mesh: jax.sharding.Mesh) -> dict[str, jax.ShapeD
     return {name: jax.ShapeDtypeStruct(*shape, sharding=place) for name, shape in shapes.items()}
 
 
-def in_batches(rows: Iterator[dict], size: int) -> Iterator[tuple[dict, int]]:
-    """Stacks `size` rows; the last batch is filled up with copies and its true count says so."""
-    held = []
-    for row in rows:
-        held.append(row)
-        if len(held) == size:
-            yield {name: np.stack([r[name] for r in held]) for name in row}, size
-            held = []
-    if held:
-        full = held + [held[-1]] * (size - len(held))
-        yield {name: np.stack([r[name] for r in full]) for name in held[0]}, len(held)
+def batch_sizes(rows: int, size: int, multiple: int = 1) -> list[int]:
+    """Sizes of the batches for so many rows: `size`, for the rest its halves, as long as `multiple` divides them."""
+    sizes = [size] * (rows // size)
+    left = rows % size
+    while left > 0:
+        half = size
+        while half > left and half % 2 == 0 and half // 2 % multiple == 0:
+            half //= 2
+        sizes.append(half)
+        left -= half
+    return sizes
+
+
+def in_batches(rows: Iterable[dict], size: int, multiple: int = 1) -> Iterator[tuple[dict, int]]:
+    """Stacks rows by batch_sizes; the last batch is filled up with copies and its true count says so."""
+    rows = iter(rows)
+    while held := list(itertools.islice(rows, size)):
+        for part in batch_sizes(len(held), size, multiple):
+            here, held = held[:part], held[part:]
+            full = here + [here[-1]] * (part - len(here))
+            yield {name: np.stack([row[name] for row in full]) for name in full[0]}, len(here)
 
 
 def describe_rows(dataset: grain.MapDataset, sources: list[Source], cfg: Config, indices) -> list[dict]:

@@ -1,14 +1,15 @@
 """Stopping by held-out loss, and the card of the model that is kept: how a reference model is made.
 
 Only a state that is better on held-out rows than all before is saved, so the newest checkpoint is the best one, and a
-run that goes on goes on from there.  Files in the workdir:
+run that was cut off, by SIGTERM too, goes on from there.  Files in the workdir:
     heldout.jsonl   {step, nll, sources} of every evaluation
-    best.json       the state that is kept: step, hash, loss before and after; ended: training is over
+    best.json       the state that is kept: step, hash, loss before and after; ended: by which rule training is over
     card.md         the same for people, with probes once the evaluate job has asked them
 """
 
 import json
 import logging
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,17 +17,36 @@ import jax
 
 from mucpt_jax import checkpoint, heldout, metrics, records
 from mucpt_jax.config import Config
+from mucpt_jax.records import UserError
+
+
+def check(cfg: Config) -> None:
+    """Before anything is loaded: are there rows to judge by, and others than those that are trained on?"""
+    rows, every = cfg.evaluate.rows, cfg.train.evaluate_every
+    if every and not rows:
+        raise UserError(
+            "train.evaluate_every needs --config.evaluate.rows=FOLDER, rows that are not trained on; "
+            "or train to the last step with --config.train.evaluate_every=None"
+        )
+    trained = [Path(folder).resolve() for folder in (cfg.data.domain, cfg.data.general) if folder]
+    if every and Path(rows).resolve() in trained:
+        raise UserError(
+            f"evaluate.rows={rows} is trained on; name rows of other documents (data_prep --held_out)"
+        )
 
 
 def judge(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path, start: int,
           params: dict) -> Callable[[int, dict], tuple[bool, bool]]:  # fmt: skip
     """Gives (step, params) -> (better than all before, patience is at its end); `params` are those of step `start`."""
     evaluate = heldout.evaluator(cfg, mesh)
-    first = evaluate(params)
-    best, since = heldout.overall(first), 0
-    if start == 0:
-        note(workdir, -1, {"step": 0, "nll": best, "sources": first})
-        write_best(cfg, workdir, {"step": 0, "nll": best, "sources": first}, params)
+    found = evaluate(params)
+    best, since = heldout.overall(found), 0
+    line = {"step": start, "nll": best, "sources": found}
+    if start == 0 or not (workdir / "heldout.jsonl").is_file():
+        note(workdir, start - 1, line)
+    write_best(
+        workdir, line, params
+    )  # a kill may have come between a note of a better one and its checkpoint
     logging.info("held-out loss at step %d: %.4f nats a token", start, best)
 
     def at(step: int, params: dict) -> tuple[bool, bool]:
@@ -38,13 +58,14 @@ def judge(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path, start: int,
         line = {"step": step, "nll": nll, "sources": found}
         note(workdir, step - 1, line)
         if better:
-            write_best(cfg, workdir, line, params)
-        told = (
-            "the best so far"
-            if better
-            else f"{since} of {cfg.train.patience} without a better one than {best:.4f}"
+            write_best(workdir, line, params)
+        patience = f"{since} of {cfg.train.patience} without a better one than {best:.4f}"
+        logging.info(
+            "held-out loss at step %d: %.4f nats a token, %s",
+            step,
+            nll,
+            "the best so far" if better else patience,
         )
-        logging.info("held-out loss at step %d: %.4f nats a token, %s", step, nll, told)
         return better, since >= cfg.train.patience
 
     return at
@@ -58,29 +79,35 @@ def note(workdir: Path, after: int, line: dict) -> None:
             file.write(metrics.to_json(line))
 
 
-def write_best(cfg: Config, workdir: Path, line: dict, params: dict) -> None:
+def write_best(workdir: Path, line: dict, params: dict) -> None:
     name = checkpoint.params_hash(params)  # all hosts compute it
-    if jax.process_index() > 0:
-        return
     path = workdir / "best.json"
-    before = records.read_json(path)["before"] if line["step"] else line
-    records.write_json(path, line | {"params_hash": name, "before": before, "ended": None})
+    if jax.process_index() == 0:
+        before = records.read_json(path)["before"] if line["step"] and path.is_file() else line
+        records.write_json(path, line | {"params_hash": name, "before": before, "ended": None})
 
 
-def end(cfg: Config, workdir: Path) -> None:
+def end(cfg: Config, workdir: Path, identity: dict) -> None:
     if jax.process_index() == 0:
         path = workdir / "best.json"
-        records.write_json(path, records.read_json(path) | {"ended": cfg.optimizer.steps})
+        records.write_json(path, records.read_json(path) | {"ended": rule_of(cfg, identity)})
         write_card(workdir)
 
 
-def ended(cfg: Config, workdir: Path, start: int) -> bool:
-    """Was this run stopped early already, with the checkpoint of step `start` as the one that is kept?"""
+def ended(cfg: Config, workdir: Path, start: int, identity: dict) -> bool:
+    """Was this run, by the same rule, stopped early with the state of step `start` as the one that is kept?"""
     path = workdir / "best.json"
     if not cfg.train.evaluate_every or not path.is_file():
         return False
     found = records.read_json(path)
-    return found["step"] == start and found["ended"] == cfg.optimizer.steps
+    return found["step"] == start and found["ended"] == rule_of(cfg, identity)
+
+
+def rule_of(cfg: Config, identity: dict) -> dict:
+    """What must be the same for a run that has ended to have nothing to do; identity: data.fingerprint."""
+    rule = {name: getattr(cfg.train, name) for name in ("evaluate_every", "patience")}
+    named = {"run": records.text_hash(json.dumps(identity, sort_keys=True)), "rows": cfg.evaluate.rows}
+    return rule | named | {"steps": cfg.optimizer.steps}
 
 
 def write_card(workdir: Path) -> None:
@@ -89,10 +116,10 @@ def write_card(workdir: Path) -> None:
         return
     best, cfg = records.read_json(workdir / "best.json"), records.read_json(workdir / "config.json")
     folder = cfg["data"]["domain"] or cfg["data"]["general"]
-    manifest = records.read_manifest(folder)
-    seed = [f"| {name} | {s['documents']:,} | {s['targets']:,} |" for name, s in manifest["sources"].items()]
+    seed = [f"| {name} | {s['documents']:,} | {s['targets']:,} |" for name, s in sources_of(folder).items()]
+    before = best["before"]["sources"]
     losses = [
-        f"| {name} | {s['tokens']:,} | {best['before']['sources'][name]['nll']:.4f} | {s['nll']:.4f} |"
+        f"| {name} | {s['tokens']:,} | {before[name]['nll'] if name in before else math.nan:.4f} | {s['nll']:.4f} |"
         for name, s in best["sources"].items()
     ]
     text = [
@@ -104,15 +131,22 @@ def write_card(workdir: Path) -> None:
         "| source | documents | target tokens |\n|---|---|---|", *seed,
         f"\n## Held-out loss, nats a token: {cfg['evaluate']['rows']}\n",
         "| source | target tokens | before | after |\n|---|---|---|---|", *losses,
-        f"\n## Probes\n\n{probes(workdir)}",
+        f"\n## Probes\n\n{probes(workdir, best['params_hash'])}",
     ]  # fmt: skip
     (workdir / "card.md").write_text("\n".join(text) + "\n", encoding="utf-8")
 
 
-def probes(workdir: Path) -> str:
+def sources_of(folder: str) -> dict:
+    """The seed's sources; empty where its rows are not here any more."""
+    path = Path(folder) / "manifest.json"
+    return records.read_json(path)["sources"] if path.is_file() else {}
+
+
+def probes(workdir: Path, params_hash: str) -> str:
     path = workdir / "evaluate.json"
-    found = records.read_json(path).get("questions") if path.is_file() else None
-    if not found:
+    answered = records.read_json(path) if path.is_file() else {}
+    found = answered.get("questions")
+    if not found or answered["params_hash"] != params_hash:
         return "Not asked yet: `--job=evaluate --config.evaluate.questions=FILE`."
     lines = (workdir / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
     shown = [json.loads(line) for line in lines[:10]]

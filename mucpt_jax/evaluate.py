@@ -9,7 +9,7 @@ from pathlib import Path
 
 import jax
 
-from mucpt_jax import checkpoint, convert, early_stop, generate, heldout, judge, records
+from mucpt_jax import checkpoint, convert, data, early_stop, generate, heldout, judge, records
 from mucpt_jax.config import Config
 from mucpt_jax.records import UserError
 
@@ -24,6 +24,7 @@ def evaluate(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
     params = checkpoint.load_params(cfg, mesh, workdir)
     result = {"params_hash": checkpoint.params_hash(params)}
     if cfg.evaluate.rows:
+        data.check_trained_on(records.read_manifest(cfg.evaluate.rows), cfg.evaluate.rows, workdir)
         result["heldout"] = heldout.evaluator(cfg, mesh)(params)
         for name, s in result["heldout"].items():
             logging.info("held-out %s: %.4f nats a token over %d tokens", name, s["nll"], s["tokens"])

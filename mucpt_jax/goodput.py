@@ -99,6 +99,8 @@ def summary(lines: list[dict]) -> str:
     seconds, starts = totals(lines), sum(line["phase"] == "init" for line in lines)
     total = max(sum(seconds.values()), 1e-9)
     rest = ", ".join(
-        f"{name.replace('_', ' ')} {s / total:.1%}" for name, s in seconds.items() if name != "kept" and s
+        f"{name.replace('_', ' ')} {s / total:.1%}"
+        for name, s in seconds.items()
+        if name != "kept" and (s or name != "evaluate")
     )
     return f"goodput {seconds['kept'] / total:.1%} of {total:,.0f} s in {starts} start{'s'[: starts > 1]}: {rest}"

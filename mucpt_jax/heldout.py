@@ -1,7 +1,7 @@
 """Plain loss on held-out rows, per source: for the evaluate job, and for stopping a training run early."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jax
@@ -14,29 +14,38 @@ from mucpt_jax.records import UserError
 
 def evaluator(cfg: Config, mesh: jax.sharding.Mesh) -> Callable[[dict], dict[str, dict]]:
     """params -> {source: {"nll": mean -log p in nats, "tokens": targets}} over the rows of evaluate.rows."""
-    if not cfg.evaluate.rows:
-        raise UserError(
-            "train.evaluate_every needs --config.evaluate.rows=FOLDER, rows that are not trained on; "
-            "or train to the last step with --config.train.evaluate_every=None"
-        )
     manifest = records.read_manifest(cfg.evaluate.rows)
     data.check_manifest(manifest, cfg.evaluate.rows, cfg)
+    for rows in filter(None, (cfg.data.domain, cfg.data.general)):
+        if records.read_manifest(rows)["tokenizer_hash"] != manifest["tokenizer_hash"]:
+            raise UserError(
+                f"{cfg.evaluate.rows} was written with another tokenizer than {rows}; shard one of them again"
+            )
+    if not sum(shard["targets"] for shard in manifest["shards"]):
+        raise UserError(
+            f"evaluate.rows={cfg.evaluate.rows} holds no targets; name rows of held-out documents"
+        )
     step = jax.jit(functools.partial(losses.batch_nll, cfg=cfg), out_shardings=sharding.replicated(mesh))
+    ways = mesh.shape["replica"] * mesh.shape["fsdp"]
 
-    def evaluate(params: dict) -> dict[str, dict]:
-        sums = {}
+    def rows_of(source: str) -> Iterator[dict]:
         for shard in manifest["shards"]:
-            total, tokens = sums.get(shard["source"], (0.0, 0))
-            rows = records.read_shard(Path(cfg.evaluate.rows) / shard["name"], cfg.data.sequence_length)
-            for batch, count in data.in_batches(rows, cfg.evaluate.batch_rows):
-                inputs = {name: batch[name] for name in ("tokens", "segment_ids")}
-                nll_BT = np.asarray(step(params, sharding.place(inputs, mesh)), np.float64)[:count]
-                mask_BT = records.target_mask(batch["segment_ids"][:count])
-                total, tokens = total + nll_BT[mask_BT].sum(), tokens + int(mask_BT.sum())
-            sums[shard["source"]] = (total, tokens)
-        return {name: {"nll": total / max(n, 1), "tokens": n} for name, (total, n) in sums.items()}
+            if shard["source"] == source:
+                yield from records.read_shard(
+                    Path(cfg.evaluate.rows) / shard["name"], cfg.data.sequence_length
+                )
 
-    return evaluate
+    def mean_nll(params: dict, source: str) -> dict:
+        total, tokens = 0.0, 0
+        for batch, count in data.in_batches(rows_of(source), cfg.evaluate.batch_rows, ways):
+            inputs = {name: batch[name] for name in ("tokens", "segment_ids")}
+            nll_BT = np.asarray(step(params, sharding.place(inputs, mesh)), np.float64)[:count]
+            mask_BT = records.target_mask(batch["segment_ids"][:count])
+            total, tokens = total + nll_BT[mask_BT].sum(), tokens + int(mask_BT.sum())
+        return {"nll": total / max(tokens, 1), "tokens": tokens}
+
+    sources = list(dict.fromkeys(shard["source"] for shard in manifest["shards"]))
+    return lambda params: {source: mean_nll(params, source) for source in sources}
 
 
 def overall(by_source: dict[str, dict]) -> float:

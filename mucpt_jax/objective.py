@@ -107,8 +107,10 @@ def smoothed(r_BT: Array, batch: dict, domain_BT: Array, kind: str, window: int)
     if "word_starts" not in batch:
         return over_neighbours(jnp.where(domain_BT, r_BT, jnp.nan), segments_BT, kind, window)
     before_BT = batch["segment_ids"][:, :-1].astype(jnp.int32)
-    unit_BT = jnp.cumsum(batch["word_starts"][:, 1:] | (segments_BT != before_BT), axis=1) - 1
-    unit_BT = jnp.maximum(unit_BT, 0)
+    starts_BT = jnp.asarray(batch["word_starts"][:, 1:]) | (segments_BT != before_BT)
+    unit_BT = (
+        jnp.cumsum(starts_BT.at[:, 0].set(True), axis=1) - 1
+    )  # a row's first target begins its first unit
     at = jnp.arange(r_BT.shape[0])[:, None], unit_BT
     total_Bu = jnp.zeros(r_BT.shape).at[at].add(jnp.where(domain_BT, r_BT, 0.0))
     count_Bu = jnp.zeros(r_BT.shape).at[at].add(domain_BT)
@@ -127,18 +129,23 @@ def over_neighbours(r_Bu: Array, segment_Bu: Array, kind: str, window: int) -> A
         jnp.where(segments[:, i : i + length] == segment_Bu, padded[:, i : i + length], jnp.nan)
         for i in range(window)
     ])  # fmt: skip
-    found = jnp.nanmean(near_WBu, 0) if kind == "mean" else jnp.nanmedian(near_WBu, 0)
-    return jnp.nan_to_num(found, nan=0.0)
+    known_Bu = jnp.isfinite(near_WBu).sum(0)
+    if kind == "mean":
+        return jnp.where(known_Bu > 0, jnp.nansum(near_WBu, 0) / jnp.maximum(known_Bu, 1), 0.0)
+    sorted_WBu, place = jnp.sort(near_WBu, 0), jnp.arange(window)[:, None, None]  # NaN last
+    middle = [
+        jnp.where(place == at[None], sorted_WBu, 0).sum(0) for at in ((known_Bu - 1) // 2, known_Bu // 2)
+    ]
+    return jnp.where(known_Bu > 0, (middle[0] + middle[1]) / 2, 0.0)
 
 
 def limits(weight_BT: Array, batch: dict, cfg: Loss) -> dict[str, Array]:
-    """Which domain targets have r at or below the floor, which a weight at a cap: bool [B, T] each."""
+    """Which domain targets have r (smoothed, where weights are) at the floor, which a weight at a cap: bool [B, T]."""
     domain_BT = target_mask(batch) & batch["is_domain"][:, None]
     if cfg.kind != "mucpt":
         return {"floored": jnp.zeros_like(domain_BT), "capped": jnp.zeros_like(domain_BT)}
-    lowest, highest = cfg.alpha * cfg.min_weight, cfg.alpha * (cfg.max_weight or jnp.inf)
+    highest = jnp.inf if cfg.max_weight is None else jnp.float32(cfg.max_weight)
+    lowest, highest = (jnp.float32(cfg.alpha) * cap for cap in (jnp.float32(cfg.min_weight), highest))
+    floored_BT = raw_weights(batch, domain_BT, cfg)[0] >= 1 / jnp.float32(cfg.rm_floor)
     capped_BT = (weight_BT <= lowest) | (weight_BT >= highest)
-    return {
-        "floored": domain_BT & (scores(batch, domain_BT) <= cfg.rm_floor),
-        "capped": domain_BT & capped_BT,
-    }
+    return {"floored": domain_BT & floored_BT, "capped": domain_BT & capped_BT}

@@ -16,6 +16,7 @@ that a weight 1 / max(r, floor) is off by at most 2.1% (float16: 0.05%).  A reco
 import hashlib
 import json
 import os
+import shutil
 import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -97,7 +98,7 @@ def shard_name(source: str, shard: int, shards: int) -> str:
 def write_shard(path: Path, rows: Iterable[dict[str, np.ndarray]], encoding: str = "float16") -> dict:
     """Writes beside, then renames, so that a file under its final name is whole.  Returns records, bytes, sha256."""
     path = Path(path)
-    beside = path.with_suffix(".writing")
+    beside = path.with_suffix(f".{uuid.uuid4().hex[:8]}.writing")  # another worker may write the same shard
     writer, records = ArrayRecordWriter(str(beside), "group_size:1"), 0
     for row in rows:
         writer.write(encode(row, encoding))
@@ -157,6 +158,13 @@ def write_json(path: Path, value) -> None:
     beside = Path(path).with_suffix(f".{uuid.uuid4().hex[:8]}.writing")
     beside.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     os.replace(beside, path)
+
+
+def copy(source: Path, target: Path) -> None:
+    """Beside first, as write_json."""
+    beside = Path(target).with_suffix(f".{uuid.uuid4().hex[:8]}.writing")
+    shutil.copyfile(source, beside)
+    os.replace(beside, target)
 
 
 def read_json(path: Path) -> dict:
@@ -222,8 +230,13 @@ def documents_of(folder: str, rows: list[tuple[str, int]]) -> list[list[str]]:
 
 def shared_documents(seed: str, corpus: str) -> list[str]:
     """Ids of documents that stand in both row folders, in the corpus's order; the seed's ids must fit in memory."""
-    known = pc.unique(pq.read_table(Path(seed) / "index.parquet", columns=["document"])["document"])
     found = []
-    for batch in pq.ParquetFile(Path(corpus) / "index.parquet").iter_batches(columns=["document"]):
-        found += batch["document"].filter(pc.is_in(batch["document"], known)).to_pylist()
+    try:
+        known = pc.unique(pq.read_table(Path(seed) / "index.parquet", columns=["document"])["document"])
+        for batch in pq.ParquetFile(Path(corpus) / "index.parquet").iter_batches(columns=["document"]):
+            found += batch["document"].filter(pc.is_in(batch["document"], known)).to_pylist()
+    except pa.ArrowException as error:
+        raise UserError(
+            f"index.parquet of {seed} or {corpus} cannot be read ({' '.join(str(error).split())[:200]}); copy it again"
+        ) from error
     return list(dict.fromkeys(found))

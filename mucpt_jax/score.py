@@ -8,8 +8,6 @@ floor, alpha and caps stay changeable when training.
 import functools
 import json
 import logging
-import os
-import shutil
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -27,7 +25,7 @@ from mucpt_jax.records import UserError
 def score(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
     """Rows in score.input -> scored rows in score.output, with the model of workdir (or init_from)."""
     manifest, output = open_input(cfg), Path(cfg.score.output)
-    base = open_base(cfg, manifest)
+    data.check_trained_on(manifest, cfg.score.input, workdir)
     params = checkpoint.load_params(cfg, mesh, workdir)
     (output / "parts").mkdir(parents=True, exist_ok=True)
     about = {
@@ -35,9 +33,9 @@ def score(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
         "input": input_hash(manifest),
         "compute_dtype": cfg.train.compute_dtype,
         "encoding": cfg.score.encoding,
-        "base": base and base["rm_hash"],
     }
     claim_folder(output, about)
+    warn_of_best(about["rm_hash"], workdir)
     report_overlap(cfg, workdir)
     step = jax.jit(functools.partial(score_step, cfg=cfg), out_shardings=sharding.replicated(mesh))
     started, positions, tokens = time.monotonic(), 0, 0
@@ -55,9 +53,8 @@ def score(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
             for _ in scored:  # all hosts compute, the first one writes
                 pass
         tokens += shard["targets"]
-        positions += (
-            -(-shard["records"] // cfg.score.batch_rows) * cfg.score.batch_rows * cfg.data.sequence_length
-        )
+        batches = data.batch_sizes(shard["records"], cfg.score.batch_rows, ways(mesh))
+        positions += sum(batches) * cfg.data.sequence_length
         rate = tokens / (time.monotonic() - started)
         logging.info("%s: %s tok/s, padding %.2f%%", told, f"{rate:,.0f}", 100 * (1 - tokens / positions))
     if jax.process_index() == 0:
@@ -75,30 +72,30 @@ def open_input(cfg: Config) -> dict:
             f"score.output is score.input ({source}); name another folder, the rows stay as they are"
         )
     manifest = records.read_manifest(source)
+    if not manifest["shards"]:
+        raise UserError(f"{source} holds no rows; write some with python -m data_prep.shard")
     if not (Path(source) / "index.parquet").is_file():
         raise UserError(f"{source}/index.parquet is missing; copy it or write these rows again")
     data.check_manifest(manifest, source, cfg)
     return manifest
 
 
-def open_base(cfg: Config, manifest: dict) -> dict | None:
-    """What score.base says about its scores, after checking that it holds the same rows."""
-    if not cfg.score.base:
-        return None
-    found = records.read_manifest(cfg.score.base)
-    rows = [[(shard["name"], shard["records"]) for shard in m["shards"]] for m in (found, manifest)]
-    if not found["scores"] or rows[0] != rows[1]:
-        raise UserError(
-            f"score.base={cfg.score.base} does not hold scores of the rows in {cfg.score.input}; "
-            "score these rows with the start model first"
-        )
-    return found["scores"]
+def warn_of_best(rm_hash: str, workdir: Path) -> None:
+    """A run that was cut off has a best.json of one state and a checkpoint of another."""
+    path = workdir / "best.json"
+    if path.is_file() and records.read_json(path)["params_hash"] != rm_hash:
+        logging.warning(
+            "%s names another state than the newest checkpoint (%s), which scores now: that training was cut off, "
+            "the same command ends it", path, rm_hash,
+        )  # fmt: skip
 
 
 def report_overlap(cfg: Config, workdir: Path) -> None:
     """A document that the reference model was trained on has scores that say nothing about its worth."""
-    seed = workdir / "config.json"
-    folder = records.read_json(seed)["data"]["domain"] if seed.is_file() else None
+    run = workdir if checkpoint.has_checkpoint(workdir) else Path(cfg.init_from or workdir)
+    if cfg.score.worker or jax.process_index() or not (run / "config.json").is_file():
+        return
+    folder = records.read_json(run / "config.json").get("data", {}).get("domain")
     if not folder or not (Path(folder) / "index.parquet").is_file():
         return
     shared = records.shared_documents(folder, cfg.score.input)
@@ -110,6 +107,11 @@ def report_overlap(cfg: Config, workdir: Path) -> None:
         )  # fmt: skip
 
 
+def ways(mesh: jax.sharding.Mesh) -> int:
+    """Into how many parts the mesh splits a batch."""
+    return mesh.shape["replica"] * mesh.shape["fsdp"]
+
+
 def score_step(params: dict, batch: dict, cfg: Config) -> jax.Array:
     """-log p_RM of every target [B, T], nats: head and softmax in float32, never below 0."""
     return jax.numpy.maximum(losses.batch_nll(params, batch, cfg, head_dtype="float32"), 0.0)
@@ -118,7 +120,7 @@ def score_step(params: dict, batch: dict, cfg: Config) -> jax.Array:
 def scored_rows(rows: Iterator[dict], step, params: dict, mesh, batch_rows: int) -> Iterator[dict]:
     """The rows with rm_nll; the device computes a batch while the host writes the one before."""
     waiting = None
-    for batch, count in data.in_batches(rows, batch_rows):
+    for batch, count in data.in_batches(rows, batch_rows, ways(mesh)):
         inputs = {name: batch[name] for name in ("tokens", "segment_ids")}
         running = step(params, sharding.place(inputs, mesh)), batch, count
         if waiting:
@@ -146,20 +148,20 @@ def scores_of_row(nll_T: np.ndarray, segment_ids: np.ndarray) -> np.ndarray:
 def write_shard(cfg: Config, shard: dict, scored: Iterable[dict]) -> None:
     """The shard, then its note: facts for the manifest and the sums of calibration.stats_of, as they are stored."""
     path, sums = Path(cfg.score.output) / shard["name"], []
-    base = [None] * shard["records"]
-    if cfg.score.base:
-        base = records.read_shard(Path(cfg.score.base) / shard["name"], cfg.data.sequence_length)
 
     def counted() -> Iterator[dict]:
-        for row, start in zip(scored, base, strict=True):
-            mask_T = records.target_mask(row["segment_ids"])
-            if start and not np.array_equal(start["tokens"], row["tokens"]):
-                raise UserError(f"{cfg.score.base}/{shard['name']} holds other rows than {cfg.score.input}")
-            r = stored(row["rm_nll"][1:][mask_T], cfg.score.encoding, f"{path} record {len(sums)}")
-            sums.append(calibration.stats_of(r, str(path), start and start["rm_nll"][1:][mask_T]))
+        for row in scored:
+            r = row["rm_nll"][1:][records.target_mask(row["segment_ids"])]
+            r = stored(r, cfg.score.encoding, f"{path} record {len(sums)}")
+            sums.append(calibration.stats_of(r, str(path)))
             yield row
 
     facts = records.write_shard(path, counted(), cfg.score.encoding)
+    if facts["records"] != shard["records"]:
+        raise UserError(
+            f"{cfg.score.input}/{shard['name']} has {facts['records']} records, its manifest says {shard['records']}; "
+            "copy or write these rows again"
+        )
     stats = functools.reduce(calibration.add, sums)
     note = {"facts": facts, "stats": {name: value.tolist() for name, value in stats.items()}}
     records.write_json(note_of(Path(cfg.score.output), shard), note)
@@ -197,6 +199,7 @@ def claim_folder(output: Path, about: dict) -> None:
         )
     elif jax.process_index() == 0:
         records.write_json(path, about)
+        claim_folder(output, about)  # another worker may have come at the same moment
 
 
 def is_done(output: Path, shard: dict) -> bool:
@@ -219,7 +222,7 @@ def is_done(output: Path, shard: dict) -> bool:
 def finish(cfg: Config, manifest: dict, about: dict, output: Path) -> None:
     """The notes of all shards -> manifest.json; the index stays as it was.  Waits for no other worker: the last one
     finds all notes, and what two at once would write is the same."""
-    missing = [s["name"] for s in manifest["shards"] if not note_of(output, s).is_file()]
+    missing = [s["name"] for s in manifest["shards"] if not is_done(output, s)]
     if missing:
         logging.info("%d shards are still with other workers, %s first; the last one to end writes the manifest",
                      len(missing), missing[0])  # fmt: skip
@@ -235,14 +238,13 @@ def finish(cfg: Config, manifest: dict, about: dict, output: Path) -> None:
     scores = {
         **{name: about[name] for name in ("rm_hash", "compute_dtype", "encoding")},
         "head_dtype": "float32",
-        "base_hash": about["base"],
         **calibration.summary(functools.reduce(calibration.add, sums)),
         "sources": {
             name: {k: s[k] for k in ("tokens", "mean_nll", "mean_raw_weight")} for name, s in told.items()
         },
     }
-    index = output / f"index.{cfg.score.worker}.writing"
-    shutil.copyfile(Path(cfg.score.input) / "index.parquet", index)
-    os.replace(index, output / "index.parquet")
+    records.copy(Path(cfg.score.input) / "index.parquet", output / "index.parquet")
     records.write_json(output / "manifest.json", manifest | {"shards": shards, "scores": scores})
+    for left in output.glob("*.writing"):  # of workers that were killed
+        left.unlink(missing_ok=True)
     logging.info("%s\n%s", output, calibration.as_text(scores))

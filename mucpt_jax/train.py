@@ -55,8 +55,9 @@ def train(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
     """Trains to optimizer.steps, from the newest checkpoint in workdir or from init_from or at random.
 
     A SIGTERM saves at the next step that all hosts agree on, and leaves with status 143.  With train.evaluate_every
-    only a state that is better on held-out rows than all before is saved: the newest checkpoint is the best one.
+    nothing is saved but states that are better on held-out rows than all before: the newest checkpoint is the best.
     """
+    early_stop.check(cfg)
     sources = data.open_sources(cfg)
     cfg = dataclasses.replace(cfg, loss=data.resolved_loss(cfg))
     tx = optimizer.make(cfg)
@@ -66,8 +67,11 @@ def train(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
     if start >= cfg.optimizer.steps:
         logging.info("%s is trained already: %d steps; raise optimizer.steps to go on", workdir, start)
         return
-    if early_stop.ended(cfg, workdir, start):
-        logging.info("%s is trained already: no step after %d was better on held-out rows", workdir, start)
+    if early_stop.ended(cfg, workdir, start, identity):
+        logging.info(
+            "%s is trained already: no step after %d was better on held-out rows; raise train.patience to go on",
+            workdir, start,
+        )  # fmt: skip
         return
     describe_run(cfg, sources, state, start)
     if jax.process_index() == 0:
@@ -119,11 +123,11 @@ def train(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
     ledger.close()
     clock.summary(sources)
     if leaving and not (last or enough):
-        saved = ckpt.latest_step() or 0  # with a judge the best, which may be an earlier one
-        logging.info("SIGTERM: saved step %d; the same command goes on from there", saved)
+        kept = "the best step so far is" if judge else "saved step"
+        logging.info("SIGTERM: %s %d; the same command goes on from there", kept, ckpt.latest_step() or 0)
         raise SystemExit(interrupts.STOPPED)
     if judge:
-        early_stop.end(cfg, workdir)
+        early_stop.end(cfg, workdir, identity)
 
 
 def start_state(cfg, tx, mesh, ckpt, identity) -> tuple[int, tuple]:
@@ -239,7 +243,7 @@ def token_metrics(nll_BT: Array, weight_BT: Array, batch: dict, cfg: Loss, num_s
     values = {name: jnp.zeros(num_sources, x.dtype).at[batch["source"]].add(x) for name, x in sums_B.items()}
     values |= {"real_tokens": real_BT.sum(), "attended_pairs": pairs_BT.sum()}
     return values | {
-        "max_weight": weight_BT.max(),
+        "max_weight": jnp.where(batch["is_domain"][:, None], weight_BT, 0).max(),
         "row_nll": sums_B["nll"] / jnp.maximum(sums_B["tokens"], 1),
     }
 

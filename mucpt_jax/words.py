@@ -1,6 +1,7 @@
 """Where words and names start in a run of tokens: the units of loss.smooth.  No jax here."""
 
 import functools
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -33,9 +34,13 @@ def letters(tokenizer_folder: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def in_word(character: str) -> bool:
-    """Han and kana are no letters here: a script without spaces has its words in the tokens, if anywhere."""
-    unspaced = "\u2e80" <= character <= "\u9fff" or "\uf900" <= character <= "\ufaff"
-    return character == "\N{REPLACEMENT CHARACTER}" or (character.isalnum() and not unspaced)
+    """Han and kana are no letters here: a script without spaces has its words in the tokens, if anywhere.  (Thai, Lao,
+    Khmer and Burmese, which have none either, are taken for letters: a phrase of them is one word.)"""
+    unspaced = (
+        "\u2e80" <= character <= "\u9fff" or "\uf900" <= character <= "\ufaff" or character >= "\U00020000"
+    )
+    letter = unicodedata.category(character)[0] in "LMN"  # with marks: vowel signs stand inside words
+    return character == "\N{REPLACEMENT CHARACTER}" or (letter and not unspaced)
 
 
 Names = dict[int, list[tuple[int, ...]]]  # first token -> names that begin with it, longest first

@@ -171,3 +171,13 @@ def test_damage_inside_a_shard_is_named(folders):
             first_rows(config_of({"general": folders["general"]}, fraction=1.0), 100)
         with pytest.raises(UserError, match=r"books-00000-of-00001.array_record.* is damaged"):
             list(records.read_shard(shard, T))
+
+
+def test_the_rest_of_the_rows_is_taken_in_halves():
+    assert data.batch_sizes(13, 8) == [8, 4, 1]
+    assert data.batch_sizes(300, 256, multiple=8) == [256, 32, 8, 8]  # 4 rows of padding
+    assert data.batch_sizes(16, 8) == [8, 8] and data.batch_sizes(0, 8) == []
+    assert data.batch_sizes(5, 6) == [3, 3]  # 3 has no half
+    rows = [{"x": np.array(i)} for i in range(7)]
+    found = [(batch["x"].tolist(), count) for batch, count in data.in_batches(rows, 4, multiple=2)]
+    assert found == [([0, 1, 2, 3], 4), ([4, 5], 2), ([6, 6], 1)]

@@ -45,7 +45,7 @@ def test_training_stops_after_patience_and_the_newest_checkpoint_is_the_best(
     assert [x["step"] for x in lines_of(tmp_path / "rm" / "heldout.jsonl")] == [0, 2, 4, 6, 8]
     assert lines_of(tmp_path / "rm" / "metrics.jsonl")[-1]["step"] == 8
     best = records.read_json(tmp_path / "rm" / "best.json")
-    assert (best["step"], best["nll"], best["before"]["nll"], best["ended"]) == (4, 3.0, 5.0, 20)
+    assert (best["step"], best["nll"], best["before"]["nll"]) == (4, 3.0, 5.0)
     params = checkpoint.restore_params(
         tmp_path / "rm", checkpoint.abstract_params(cfg, one_device_mesh()), cfg
     )
@@ -54,6 +54,49 @@ def test_training_stops_after_patience_and_the_newest_checkpoint_is_the_best(
     scripted(monkeypatch, [])  # nothing is evaluated any more
     train.train(cfg, one_device_mesh(), tmp_path / "rm")
     assert "trained already: no step after 4 was better" in caplog.text
+    scripted(monkeypatch, [3.0, 3.5, 3.2, 2.5, 2.6, 2.7, 2.8])  # more patience: from step 4 on
+    patient = dataclasses.replace(cfg, train=dataclasses.replace(cfg.train, patience=3))
+    train.train(patient, one_device_mesh(), tmp_path / "rm")
+    assert records.read_json(tmp_path / "rm" / "best.json")["step"] == 10
+
+
+def test_a_kill_between_the_best_loss_and_its_checkpoint_leaves_the_two_agreeing(cfg, tmp_path, monkeypatch):
+    scripted(monkeypatch, [5.0, 4.0, 3.0])
+
+    def broken(ckpt, step, *rest):
+        if step == 4:
+            raise RuntimeError("killed")
+        saved(ckpt, step, *rest)
+        ckpt.wait_until_finished()
+
+    saved = checkpoint.save
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save", broken)
+        with pytest.raises(RuntimeError):
+            train.train(cfg, one_device_mesh(), tmp_path / "rm")
+    assert records.read_json(tmp_path / "rm" / "best.json")["step"] == 4
+    scripted(monkeypatch, [4.0, 4.5, 4.6])  # going on from 2, nothing is better this time
+    train.train(cfg, one_device_mesh(), tmp_path / "rm")
+    best = records.read_json(tmp_path / "rm" / "best.json")
+    assert best["step"] == checkpoint.manager(tmp_path / "rm").latest_step() == 2
+    assert best["before"]["nll"] == 5.0
+
+
+def test_a_run_begun_without_evaluations_goes_on_with_them(cfg, tmp_path, monkeypatch):
+    plain = dataclasses.replace(cfg, train=dataclasses.replace(cfg.train, evaluate_every=None))
+    plain = dataclasses.replace(plain, optimizer=dataclasses.replace(cfg.optimizer, steps=4))
+    train.train(plain, one_device_mesh(), tmp_path / "rm")
+    scripted(monkeypatch, [3.0, 2.0, 2.5, 2.6])
+    train.train(cfg, one_device_mesh(), tmp_path / "rm")
+    best = records.read_json(tmp_path / "rm" / "best.json")
+    assert (best["step"], best["before"]["step"]) == (6, 4)
+
+
+def test_rows_to_judge_by_are_needed_and_must_not_be_the_training_rows(cfg, tmp_path):
+    for rows, sentence in ((None, "needs --config.evaluate.rows"), (cfg.data.domain, "is trained on")):
+        wrong = dataclasses.replace(cfg, evaluate=dataclasses.replace(cfg.evaluate, rows=rows))
+        with pytest.raises(UserError, match=sentence):
+            train.train(wrong, one_device_mesh(), tmp_path / "rm")
 
 
 def test_a_run_cut_off_goes_on_from_its_best_state_with_the_same_end(cfg, tmp_path):
@@ -102,13 +145,22 @@ def test_the_card_tells_seed_loss_and_probes(cfg, tmp_path, monkeypatch):
     assert "Not asked yet" in card
     records.write_json(
         tmp_path / "rm" / "evaluate.json",
-        {"questions": {"k": 1, "n": 2, "accuracy": 0.5, "low": 0.1, "high": 0.9}},
+        {
+            "params_hash": best["params_hash"],
+            "questions": {"k": 1, "n": 2, "accuracy": 0.5, "low": 0.1, "high": 0.9},
+        },
     )
     probe = {"question": "Who <b>sang</b> a|b?", "answer": "x", "prediction": "y"}
     (tmp_path / "rm" / "predictions.jsonl").write_text(json.dumps(probe) + "\n")
     early_stop.write_card(tmp_path / "rm")
     card = (tmp_path / "rm" / "card.md").read_text()
-    assert "1 of 2 answered right: 0.5000" in card and "| Who &lt;b>sang&lt;/b> a\\|b? | x | y |" in card
+    shown = "1 of 2 answered right: 0.5000" in card
+    assert shown and "| Who &lt;b>sang&lt;/b> a\\|b? | x | y |" in card
+
+
+def test_answers_of_another_state_are_not_shown_as_the_models(tmp_path):
+    records.write_json(tmp_path / "evaluate.json", {"params_hash": "old", "questions": {"k": 1}})
+    assert early_stop.probes(tmp_path, "new").startswith("Not asked yet")
 
 
 def test_a_model_that_only_gets_worse_leaves_no_checkpoint(cfg, tmp_path, monkeypatch):

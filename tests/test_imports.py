@@ -70,7 +70,7 @@ def test_flax_is_known_to_the_model_alone_and_plain_modules_know_no_jax():
         roots = {name.partition(".")[0] for name in imports(file)}
         assert "flax" not in roots or file.stem == "model"
         assert "jax" not in roots or file.stem not in PLAIN | NO_JAX
-        assert not roots & {"torch", "tensorflow", "data_prep", "demo"}
+        assert not roots & {"torch", "tensorflow", "data_prep", "demo", "ablation"}
 
 
 def test_data_prep_knows_records_and_nothing_else_of_the_device_code():
@@ -81,6 +81,7 @@ def test_data_prep_knows_records_and_nothing_else_of_the_device_code():
             "torch",
             "tensorflow",
             "demo",
+            "ablation",
         }
         assert {name.split(".")[1] for name in imports(file) if name.startswith("mucpt_jax.")} <= {
             "records",
@@ -100,7 +101,10 @@ def test_training_loads_neither_torch_nor_tensorflow_and_data_prep_no_jax():
         ).stdout.strip()
 
     assert (
-        loaded("from mucpt_jax import train, score, evaluate, export, plan", "torch tensorflow transformers")
+        loaded(
+            "from mucpt_jax import train, score, evaluate, export, plan, audit, compare",
+            "torch tensorflow transformers",
+        )
         == "[]"
     )
     assert loaded("from data_prep import pipeline, sample_corpus", "jax flax torch tensorflow") == "[]"

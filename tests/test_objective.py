@@ -4,6 +4,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from conftest import VOCAB, T, one_device_mesh, random_row, small_config, write_rows
 from tokenizers import Tokenizer, models, pre_tokenizers
@@ -168,6 +169,9 @@ def test_words_are_pooled_before_their_neighbours_are_looked_at():
     found = smooth([[1.0, 4.0, 8.0, 0.0], [9.0, 3.0, 1.0]], "mean", word_starts=starts)
     # word means 1, 6, 0 | 9, 2: neighbours 3.5, 7/3, 3 | 5.5, 5.5
     np.testing.assert_allclose(found, [3.5, 7 / 3, 7 / 3, 3.0, 5.5, 5.5, 5.5], rtol=1e-5)
+    # A row's first word may have its first token where no score is.
+    alone = smooth([[8.0, 0.0, 4.0, 2.0]], "mean", window=1, word_starts=[1, 0, 1, 1, 1])
+    np.testing.assert_allclose(alone, [8.0, 0.0, 4.0, 2.0])
 
 
 def test_a_mixture_adds_both_weights_each_over_its_own_mean():
@@ -194,6 +198,17 @@ def test_an_unknown_fact_in_a_known_sentence_weighs_more_than_noise_once_smoothe
     by_window = of_targets(objective.token_weights(jnp.ones((1, 9)), batch, smoothed))
     assert by_token[2] == by_token[6] == 0.125
     assert by_window[2] == 1.0 and by_window[6] == 0.125
+
+
+def test_the_share_at_the_floor_is_of_smoothed_scores_and_caps_are_exact():
+    batch = two_segments([[0.1, 8.0, 0.1], [8.0]])
+    cfg = Loss(kind="mucpt", weight_norm="none", smooth="mean")
+    w = objective.token_weights(jnp.ones((1, 5)), batch, cfg)
+    assert int(objective.limits(w, batch, cfg)["floored"].sum()) == 0  # 4.05, 2.73, 4.05 and 8
+    cfg = Loss(kind="mucpt", weight_norm="none", alpha=0.1, max_weight=0.9, rm_floor=0.5)
+    w = objective.token_weights(jnp.ones((1, 5)), batch, cfg)
+    found = jax.jit(lambda w: objective.limits(w, batch, cfg))(w)
+    assert (int(found["floored"].sum()), int(found["capped"].sum())) == (2, 2)
 
 
 def test_the_shares_at_floor_and_cap_are_of_domain_targets():
@@ -250,7 +265,9 @@ def test_loss_match_leaves_the_start_models_domain_loss_as_it_is(tmp_path):
     manifest = records.read_json(folder / "manifest.json")
     del manifest["scores"]["mean_raw_weight_by_base_nll"]
     records.write_json(folder / "manifest.json", manifest)
-    with pytest.raises(UserError, match=r"without the start model's loss.*score\.base"):
+    with pytest.raises(
+        UserError, match=r"knows nothing of the start model's loss.*calibration .*without --base="
+    ):
         data.resolved_loss(config_for(folder, weight_norm="loss_match"))
 
 
@@ -339,8 +356,12 @@ def test_domain_and_general_gradients_add_up_to_the_steps():
     ]
     whole = loss_and_grads(cfg, batch)[1]
     assert_close(jax.tree.map(jnp.add, *parts), whole, 1e-6)
-    norms = train.gradient_norms(params, batch, cfg=cfg)
-    assert float(norms["domain"]) > 0 and float(norms["general"]) > 0
+    micro = dataclasses.replace(cfg, train=dataclasses.replace(cfg.train, micro_batches=4))
+    for one in (cfg, micro):
+        norms = jax.jit(functools.partial(train.gradient_norms, cfg=one))(params, batch)
+        for name, grads in zip(("domain", "general"), parts, strict=True):
+            assert float(norms[name]) == pytest.approx(float(optax.tree.norm(grads)), rel=1e-5)
+    assert float(norms["domain"]) != pytest.approx(float(norms["general"]), rel=1e-2)
 
 
 # --- the objective: invariances and gradients
@@ -399,6 +420,19 @@ def test_one_step_lowers_the_loss_and_the_loss_is_not_negative():
     (before, _), grads = loss_and_grads(cfg, batch, params)
     (after, _), _ = loss_and_grads(cfg, batch, jax.tree.map(lambda p, g: p - 0.5 * g, params, grads))
     assert 0 < after < before
+
+
+@pytest.mark.parametrize("loss", [{"weight_norm": "batch_mean_one"}, {"smooth": "mix"}])
+def test_global_means_and_neighbours_are_the_same_on_a_mesh_that_splits_rows_and_tokens(loss):
+    batch = batch_of() | {"word_starts": np.arange(T + 1)[None] % 3 != 1}
+    batch["word_starts"] = np.repeat(batch["word_starts"], 8, 0)
+    cfg = small_config(loss={"kind": "mucpt"} | loss, mesh={"fsdp": 4, "context": 2})
+    plain = objective.token_weights(jnp.ones((8, T)), batch, cfg.loss)
+    mesh = sharding.make_mesh(cfg)
+    with jax.set_mesh(mesh):
+        placed = sharding.to_global(batch, mesh, 8)
+        found = jax.jit(lambda b: objective.token_weights(jnp.ones((8, T)), b, cfg.loss))(placed)
+    np.testing.assert_allclose(found, plain, rtol=1e-5)
 
 
 MESHES = {

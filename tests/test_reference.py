@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from conftest import VOCAB, one_device_mesh, small_config, write_rows
 
-from mucpt_jax import checkpoint, convert, model, reference, score, sharding, train
+from mucpt_jax import checkpoint, convert, reference, score, sharding, train
 from mucpt_jax.records import UserError
 
 
@@ -59,22 +59,28 @@ def test_a_hugging_face_folder_scores_as_the_run_it_came_from(run, tmp_path):
     assert np.isnan(found[0][:, 0]).all() and np.isfinite(found[0][:, 1:]).all()
 
 
-def test_eight_devices_score_as_one(run, tmp_path):
+def test_eight_devices_and_micro_batches_score_as_one(run, tmp_path):
     cfg = with_loss(tmp_path, "rows", reference=str(tmp_path / "rm"))
     batch = {
         "tokens": np.arange(8 * 33, dtype=np.int32).reshape(8, 33) % VOCAB,
         "segment_ids": np.ones((8, 33), np.uint16),
     }
     one = reference.scorer(cfg, one_device_mesh())(batch)["rm_nll"]
+    cfg = dataclasses.replace(cfg, train=dataclasses.replace(cfg.train, micro_batches=4))
+    cfg = dataclasses.replace(cfg, mesh=dataclasses.replace(cfg.mesh, fsdp=2, tensor=2, replica=1, context=2))
     mesh = sharding.make_mesh(cfg)
     with jax.set_mesh(mesh):
         eight = reference.scorer(cfg, mesh)(sharding.to_global(batch, mesh, 8))["rm_nll"]
     np.testing.assert_allclose(one, eight, rtol=1e-4)
 
 
-def test_a_reference_model_with_fewer_tokens_is_refused(run, tmp_path):
-    cfg = with_loss(tmp_path, "rows", reference=str(tmp_path / "rm"))
-    larger = dataclasses.replace(cfg, model=dataclasses.replace(cfg.model, vocab_size=VOCAB + 1))
-    with pytest.raises(UserError, match=f"has vocab_size={VOCAB}, nano has {VOCAB + 1}"):
-        reference.scorer(larger, one_device_mesh())
-    assert model.abstract(cfg.model)  # the one it is made for is fine
+def test_a_reference_model_of_other_tokens_or_another_hash_is_refused(run, tmp_path):
+    cfg = with_loss(tmp_path, "rows", reference=str(tmp_path / "rm"), rm_hash="another")
+    with pytest.raises(UserError, match=r"rm is \w{16}, the config names loss\.rm_hash=another"):
+        reference.scorer(cfg, one_device_mesh())
+    write_rows(tmp_path / "more", {"music": 2}, vocab_size=VOCAB + 1)
+    with pytest.raises(UserError, match=f"has vocab_size={VOCAB}, .*more was written with {VOCAB + 1}"):
+        reference.scorer(with_loss(tmp_path, "more", reference=str(tmp_path / "rm")), one_device_mesh())
+    write_rows(tmp_path / "other", {"music": 2}, tokenizer_hash="another")
+    with pytest.raises(UserError, match="other was written with another tokenizer"):
+        reference.scorer(with_loss(tmp_path, "other", reference=str(tmp_path / "rm")), one_device_mesh())

@@ -5,9 +5,10 @@ import shutil
 import jax
 import numpy as np
 import pytest
+from array_record.python.array_record_module import ArrayRecordReader
 from conftest import T, one_device_mesh, random_row, small_config, write_rows
 
-from mucpt_jax import checkpoint, data, losses, model, objective, records, score, sharding
+from mucpt_jax import calibration, checkpoint, data, losses, model, objective, records, score, sharding
 from mucpt_jax.records import UserError
 
 
@@ -91,7 +92,9 @@ def test_documents_that_the_reference_model_was_trained_on_are_told(tmp_path, rm
     write_rows(tmp_path / "seed", {"songs": 2})  # songs-0-1 ... songs-1-3 stand in the corpus too
     cfg = config_of(tmp_path)
     (tmp_path / "rm").mkdir()
-    records.write_json(tmp_path / "rm" / "config.json", {"data": {"domain": str(tmp_path / "seed")}})
+    records.write_json(
+        tmp_path / "rm" / "config.json", {"data": {"domain": str(tmp_path / "seed"), "general": None}}
+    )
     score.score(cfg, one_device_mesh(), tmp_path / "rm")
     assert "6 documents of" in caplog.text and "songs-0-1 first" in caplog.text
 
@@ -136,6 +139,9 @@ def test_byte_scores_are_half_the_size_and_within_two_percent(tmp_path, rm):
         np.testing.assert_allclose(a["rm_nll"], b["rm_nll"], rtol=0.021)
     scores = [records.read_manifest(tmp_path / name)["scores"] for name in ("scored", "coded")]
     assert scores[1]["encoding"] == "uint8_log"
+    one = records.read_manifest(tmp_path / "coded")["shards"][0]
+    reader = ArrayRecordReader(str(tmp_path / "coded" / one["name"]))
+    assert len(reader.read([0])[0]) == (T + 1) * 7  # 4 + 2 + 1 bytes a token
     assert scores[0]["mean_raw_weight"]["1.0"] == pytest.approx(
         scores[1]["mean_raw_weight"]["1.0"], rel=0.021
     )
@@ -147,23 +153,65 @@ def test_the_start_models_scores_give_the_mean_for_loss_match(tmp_path, rm, monk
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "load_params", lambda *_: start)
         score.score(base, one_device_mesh(), tmp_path / "start")
-    score.score(
-        config_of(tmp_path, score={"base": str(tmp_path / "base")}), one_device_mesh(), tmp_path / "rm"
-    )
+    score.score(config_of(tmp_path), one_device_mesh(), tmp_path / "rm")
+    calibration.add_base(str(tmp_path / "scored"), str(tmp_path / "base"))
     r, c = (
         np.concatenate(
             [row["rm_nll"][1:][records.target_mask(row["segment_ids"])] for row in all_rows(tmp_path / name)]
         ).astype(np.float64)
         for name in ("scored", "base")
     )
-    found = records.read_manifest(tmp_path / "scored")["scores"]["mean_raw_weight_by_base_nll"]
+    scores = records.read_manifest(tmp_path / "scored")["scores"]
+    found = scores["mean_raw_weight_by_base_nll"]
     assert found["2.0"] == pytest.approx((c / np.maximum(r, 2.0)).sum() / c.sum())
+    assert scores["base_hash"] == checkpoint.params_hash(start)
     write_rows(tmp_path / "others", {"music": 12, "songs": 5})
-    with pytest.raises(UserError, match="does not hold scores of the rows"):
-        score.score(
-            config_of(tmp_path, score={"base": str(tmp_path / "others"), "output": str(tmp_path / "x")}),
-            one_device_mesh(), tmp_path / "rm",
-        )  # fmt: skip
+    with pytest.raises(UserError, match="are not scores of the same rows"):
+        calibration.add_base(str(tmp_path / "scored"), str(tmp_path / "others"))
+
+
+def test_rows_of_another_tokenizer_than_the_models_own_are_refused(tmp_path, rm):
+    write_rows(tmp_path / "seed", {"songs": 2}, tokenizer_hash="another")
+    (tmp_path / "rm").mkdir()
+    seed = {"domain": str(tmp_path / "seed"), "general": None}
+    records.write_json(tmp_path / "rm" / "config.json", {"data": seed})
+    with pytest.raises(UserError, match=r"rows was written with another tokenizer than .*seed"):
+        score.score(config_of(tmp_path), one_device_mesh(), tmp_path / "rm")
+
+
+def test_a_shard_that_is_gone_is_scored_again_before_the_manifest_names_it(tmp_path, rm):
+    cfg = config_of(tmp_path)
+    score.score(cfg, one_device_mesh(), tmp_path / "rm")
+    whole = files_of(tmp_path / "scored")
+    (tmp_path / "scored" / "songs-00000-of-00001.array_record").unlink()
+    score.score(cfg, one_device_mesh(), tmp_path / "rm")
+    assert files_of(tmp_path / "scored") == whole
+
+
+def test_a_folder_without_rows_and_a_manifest_that_miscounts_are_refused(tmp_path, rm):
+    write_rows(tmp_path / "none", {})
+    empty = config_of(tmp_path, score={"input": str(tmp_path / "none")})
+    with pytest.raises(UserError, match="none holds no rows"):
+        score.score(empty, one_device_mesh(), tmp_path / "rm")
+    manifest = records.read_json(tmp_path / "rows" / "manifest.json")
+    manifest["shards"][0]["records"] += 1
+    records.write_json(tmp_path / "rows" / "manifest.json", manifest)
+    with pytest.raises(UserError, match="has 13 records, its manifest says 14"):
+        score.score(config_of(tmp_path), one_device_mesh(), tmp_path / "rm")
+
+
+def test_two_workers_on_one_shard_at_once_leave_it_whole(tmp_path):
+    rows = [random_row(np.random.default_rng(i), scored=True) for i in range(4)]
+    path = tmp_path / "a.array_record"
+
+    def slowly():
+        yield rows[0]
+        records.write_shard(path, rows)  # the other one begins later and ends sooner
+        yield from rows[1:]
+
+    facts = records.write_shard(path, slowly())
+    assert facts["records"] == 4 and facts["sha256"] == records.file_hash(path)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.array_record"]
 
 
 def test_a_shard_that_is_done_is_not_scored_again_and_the_end_is_the_same(tmp_path, rm):

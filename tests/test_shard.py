@@ -260,7 +260,9 @@ def test_another_end_token_serves_where_endoftext_is_unknown(tmp_path):
     assert all_rows(tmp_path / "rows", manifest)[0]["tokens"][1] == manifest["eod"] == 256
 
 
-@pytest.mark.parametrize("flag", ["--sequence_length=1", "--rows_per_shard=0", "--held_out=1", "--only_held_out"])
+@pytest.mark.parametrize(
+    "flag", ["--sequence_length=1", "--rows_per_shard=0", "--held_out=1", "--only_held_out"]
+)
 def test_sizes_that_hold_nothing_are_refused(tmp_path, tokenizer, flag):
     with pytest.raises(UserError, match=flag):
         run(write(tmp_path / "a.jsonl", {"text": "x"}), tmp_path / "rows", tokenizer, 8, flag)
