@@ -1,4 +1,5 @@
 # make demo [DATA=folder] [RUN=folder]   the whole road on a small corpus; a table and RUN/report.html
+# make ablation [RUN=folder]             every objective with three reference models, three seeds; a table and a plot
 # make test                              ruff, then pytest
 # make clean                             removes .venv and runs/demo
 PYTHON ?= python3
@@ -7,9 +8,12 @@ DATA ?=
 
 VENV = .venv/bin/python
 
-.PHONY: demo test clean
+.PHONY: demo ablation test clean
 demo: .venv/installed
 	$(VENV) -m demo.run --run="$(RUN)" $(if $(DATA),--data="$(DATA)")
+
+ablation: .venv/installed
+	$(VENV) -m ablation.run --run="$(if $(filter file,$(origin RUN)),runs/ablation,$(RUN))"
 
 test: .venv/installed-dev
 	$(VENV) -m ruff check .

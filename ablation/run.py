@@ -1,0 +1,192 @@
+"""Which objective learns what, in small worlds where the truth is known: three regimes, a row per objective.
+
+    python -m ablation.run [--run=runs/ablation] [--seeds=3] [--regimes=partial] [--rows=mucpt,rho1_40]
+
+A seed is a world with a base model of its own.  Regimes differ in what the reference model was told:
+
+    covered   all facts
+    partial   those of 30% of the artists
+    weak      all, but so seldom that it learns how such sentences go and not the facts
+
+Everything goes the real way in one process on one CPU device: documents, rows, reference model, score job, loader,
+jitted step, greedy answers.  What is evaluated is not done again, so a second start goes on where the first was
+stopped.  Writes RUN/results.json, RUN/table.md and RUN/ablation.svg; --publish copies them into benchmarks/results
+and docs.  Ends with status 1 where an order that must hold does not.
+"""
+
+import argparse
+import functools
+import os
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from ablation import world
+from mucpt_jax import config
+from mucpt_jax.records import UserError, read_json, write_json
+
+
+class Row(NamedTuple):
+    about: str
+    changes: dict  # against the config's defaults
+    lr: float = 1.0  # times the peak learning rate
+    domain: str = "{regime}/scored"  # folder of the domain rows, in the seed's
+
+
+NTP = {"loss.kind": "ntp"}
+WINDOW = {"loss.smooth_window": 3, "loss.rm_floor": 0.5}
+MIX = WINDOW | {"loss.rm_floor": 0.3, "loss.smooth_mix": 0.4, "loss.smooth_median_floor": 0.5}
+NAMES = {"loss.smooth_unit": "word", "loss.smooth_names": "{seed}/raw/names.txt"}
+ROWS = {  # without {regime} in the folder: one run for all regimes
+    "ntp": Row("plain loss", NTP, domain="rows/domain"),
+    "ntp_lr2": Row("plain loss, twice the learning rate", NTP, 2.0, "rows/domain"),
+    "ntp_seed": Row("plain loss, 17% of the domain's tokens are seed documents", NTP, domain="rows/mixed_{regime}"),
+    "rho1_40": Row("rho1, keep=.4", {"loss.kind": "rho1", "loss.keep": 0.4}),
+    "rho1_60": Row("rho1, keep=.6", {"loss.kind": "rho1", "loss.keep": 0.6}),
+    "rho1_80": Row("rho1, keep=.8", {"loss.kind": "rho1", "loss.keep": 0.8}),
+    "mucpt": Row("mucpt, rm_floor=1", {"loss.rm_floor": 1.0}),
+    "mucpt_floor.1": Row("mucpt, rm_floor=.1", {"loss.rm_floor": 0.1}),
+    "mucpt_literal": Row(
+        "mucpt, rm_floor=1e-3, weight_norm=none", {"loss.rm_floor": 1e-3, "loss.weight_norm": "none"}
+    ),
+    "mucpt_mean3": Row("mucpt, smooth=mean, window 3, rm_floor=.5", {"loss.smooth": "mean", **WINDOW}),
+    "mucpt_median3": Row("mucpt, smooth=median, window 3, rm_floor=.5", {"loss.smooth": "median", **WINDOW}),
+    "mucpt_mix3": Row(
+        "mucpt, smooth=mix, window 3, .6 mean with rm_floor=.3, .4 median with floor .5",
+        {"loss.smooth": "mix", **MIX},
+    ),
+    "mucpt_names_mean3": Row(
+        "mucpt, smooth=mean, window 3, rm_floor=1, a name as one unit",
+        {"loss.smooth": "mean", "loss.rm_floor": 1.0, **NAMES},
+    ),
+    "mucpt_names_median3": Row(
+        "mucpt, smooth=median, window 3, rm_floor=1, a name as one unit",
+        {"loss.smooth": "median", "loss.rm_floor": 1.0, **NAMES},
+    ),
+    "mucpt_names_max2": Row(
+        "mucpt_names_mean3 with max_weight=2",
+        {"loss.smooth": "mean", "loss.rm_floor": 1.0, "loss.max_weight": 2.0, **NAMES},
+    ),
+    "ratio_clip": Row(  # 0.2: 1 / the upper cap, see scores.py
+        "weight CE_base / CE_RM between .1 and 5", {"loss.rm_floor": 0.2}, domain="{regime}/scored_ratio"
+    ),
+    "oracle": Row(
+        "weight 1 on the text of true facts, 0 on noise and wrong answers", {"loss.rm_floor": 1.0},
+        domain="scored_oracle",
+    ),
+}  # fmt: skip
+MODELS = {"base": "the model that all start from", "rm": "the reference model itself"}  # in every table
+
+
+def main() -> None:
+    args = arguments().parse_args()
+    try:
+        regimes = chosen(args.regimes, world.REGIMES, "--regimes")
+        rows = chosen(f"ntp,{args.rows}" if args.rows else "", ROWS, "--rows")
+        found = run(Path(args.run), range(args.seeds), regimes, rows, args.publish)
+    except (UserError, OSError) as error:
+        sys.exit(f"error: {error}")
+    if not all(claim["holds"] for claim in found["claims"] if claim["must"]):
+        sys.exit("error: an order that must hold does not; see above")
+
+
+def arguments() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--run", default="runs/ablation", help="everything is written below this folder")
+    parser.add_argument("--seeds", type=int, default=3, help="how many worlds (3)")
+    parser.add_argument("--regimes", default="", help=f"some of {','.join(world.REGIMES)}; default: all")
+    parser.add_argument("--rows", default="", help=f"some of {','.join(ROWS)}; ntp always; default: all")
+    parser.add_argument(
+        "--publish", action="store_true", help="copy figures, table and plot into the checkout"
+    )
+    return parser
+
+
+def chosen(given: str, known: dict, flag: str) -> list[str]:
+    """The named ones in the order in which they are known; all of them where none is named."""
+    asked = [name for name in given.split(",") if name] or list(known)
+    for name in asked:
+        if name not in known:
+            raise UserError(f"{flag}: {name!r} is unknown; {config.nearest(name, known)}")
+    return [name for name in known if name in asked]
+
+
+def run(
+    folder: Path, seeds, regimes: list[str], rows: list[str], publish=False, size=None, budget=None
+) -> dict:
+    """All that is not done yet, then tables and plot; returns what results.json holds."""
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    import jax  # here: --help needs none
+
+    from ablation import jobs, table
+
+    size, budget = size or world.Size(), budget or jobs.Budget()
+    told = {name: list(regime) for name, regime in world.REGIMES.items()}
+    claim(folder, {"size": size._asdict(), "budget": budget._asdict(), "regimes": told})
+    mesh = jobs.start(folder)
+    todo = []
+    for seed in seeds:
+        place = jobs.Place(folder / f"seed{seed}", folder / "tokenizer", seed, size, budget, mesh)
+        todo += jobs_of(place, regimes, rows)
+    with jax.set_mesh(mesh):
+        seconds = do(todo)
+    return table.write(folder, list(seeds), regimes, rows, seconds, publish)
+
+
+def claim(folder: Path, settings: dict) -> None:
+    """Figures of two settings never meet in one folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    note = folder / "settings.json"
+    if note.is_file() and read_json(note) != settings:
+        raise UserError(f"{folder} was made with other settings ({note}); name another --run or delete it")
+    write_json(note, settings)
+
+
+def jobs_of(place, regimes: list[str], rows: list[str]) -> list[tuple[Path, functools.partial]]:
+    """(workdir, what to do) in an order in which each finds what it needs."""
+    from ablation import jobs
+
+    def training(name: str, regime: str | None) -> tuple:
+        row, own = ROWS[name], workdir_of(place.folder, name, regime)
+        domain = str(place.folder / row.domain.format(regime=regime))
+        lr = row.lr * place.budget.peak_lr
+        given = {k: v.format(seed=place.folder) if isinstance(v, str) else v for k, v in row.changes.items()}
+        changes = given | {"optimizer.peak_lr": lr, "optimizer.final_lr": lr / 10}
+        return own, functools.partial(jobs.continued, place, domain, changes, own)
+
+    base = place.folder / "base"
+    found = [(base, functools.partial(jobs.base, place, base))]
+    found += [training(name, None) for name in rows if free(name)]
+    for regime in regimes:
+        rm = workdir_of(place.folder, "rm", regime)
+        found.append((rm, functools.partial(jobs.reference, place, regime, rm)))
+        found += [training(name, regime) for name in rows if not free(name)]
+    return found
+
+
+def free(name: str) -> bool:
+    """Does the row need no reference model?"""
+    return name == "base" or (name in ROWS and "{regime}" not in ROWS[name].domain)
+
+
+def workdir_of(seed_folder: Path, name: str, regime: str | None) -> Path:
+    return seed_folder / name if free(name) else seed_folder / regime / name
+
+
+def do(todo: list[tuple[Path, functools.partial]]) -> float:
+    """Runs what has no evaluate.json; returns the seconds that took."""
+    left = [(workdir, job) for workdir, job in todo if not (workdir / "evaluate.json").is_file()]
+    done, started = len(todo) - len(left), time.monotonic()
+    for number, (workdir, job) in enumerate(left, 1):
+        job()
+        spent = time.monotonic() - started
+        minutes = spent / number * (len(left) - number) / 60
+        print(f"run {done + number}/{len(todo)}  {workdir}  about {minutes:.1f} minutes left", flush=True)
+    return time.monotonic() - started
+
+
+if __name__ == "__main__":
+    main()

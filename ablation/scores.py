@@ -1,0 +1,106 @@
+"""Weights that no reference model gives, written as scores, so that they go through mucpt's own loss.
+
+mucpt gives the raw weight 1 / max(r, floor).  A stored pseudo-score r' = 1 / w therefore gives the weight w, as long
+as no r' lies under the floor, and the corpus mean in the manifest makes the mean weight one as for any scores.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from mucpt_jax import calibration, config, objective, records
+
+RATIO = (0.1, 5.0)  # caps of CE_base / CE_RM
+NOTHING = 60_000.0  # as r' of a token that shall not count: near float16's largest
+PAD = "-"  # kind of a slot that holds no token of a document's text
+
+
+def slot_kinds(rows: Path, documents: Path) -> dict[tuple[str, int], np.ndarray]:
+    """(shard, row) -> kind of each of the row's T + 1 slots, from the documents' own letters."""
+    length = records.read_manifest(rows)["sequence_length"]
+    lines = documents.read_text(encoding="utf-8").splitlines()
+    # The end-of-document token belongs to the text.
+    kinds = {d["id"]: [*d["kinds"], "t"] for d in map(json.loads, lines)}
+    table = pq.read_table(rows / "index.parquet").sort_by(
+        [("shard", "ascending"), ("row", "ascending"), ("segment", "ascending")]
+    )
+    found, ends = {}, {}
+    for item in table.to_pylist():
+        place, n = (item["shard"], item["row"]), item["length"]
+        slots = found.setdefault(place, np.full(length + 1, PAD))
+        end = ends.get(place, 0)
+        slots[end : end + n] = kinds[item["document"]][item["offset"] : item["offset"] + n]
+        ends[place] = end + n
+    return found
+
+
+def write_oracle(rows: Path, documents: Path, output: Path) -> None:
+    """Weight 1 on the text around facts and on right answers, 0 on noise and wrong answers: rm_floor=1."""
+    kinds = slot_kinds(rows, documents)
+
+    def scores(shard: str, number: int, row: dict) -> np.ndarray:
+        return np.where(np.isin(kinds[shard, number], ("t", "a", "A")), 1.0, NOTHING)
+
+    rewrite(rows, output, scores, "oracle")
+
+
+def write_ratio(scored: Path, scored_base: Path, output: Path) -> None:
+    """Weight CE_base / CE_RM, capped: rm_floor = 1 / the upper cap."""
+    low, high = RATIO
+    base = {shard: rows_of(scored_base, shard) for shard in shards_of(scored_base)}
+
+    def scores(shard: str, number: int, row: dict) -> np.ndarray:
+        nll, base_nll = (r["rm_nll"].astype(np.float64) for r in (row, base[shard][number]))
+        return np.clip(nll / np.maximum(base_nll, 1e-6), 1 / high, 1 / low)
+
+    rewrite(scored, output, scores, "ratio")
+
+
+def rewrite(source: Path, output: Path, scores: Callable, name: str) -> None:
+    """The rows of `source` with scores(shard, number, row) [T+1] where targets are, NaN elsewhere, in a new folder."""
+    manifest = records.read_manifest(source)
+    output.mkdir(parents=True, exist_ok=True)
+    shards, sums = [], None
+    for shard in manifest["shards"]:
+        rows, found = [], []
+        for number, row in enumerate(rows_of(source, shard["name"])):
+            mask = np.concatenate([[False], records.target_mask(row["segment_ids"])])
+            new = np.where(mask, scores(shard["name"], number, row), np.nan).astype(np.float16)
+            rows.append(row | {"rm_nll": new})
+            found.append(new[mask])
+        shards.append(shard | records.write_shard(output / shard["name"], rows))
+        stats = calibration.stats_of(np.concatenate(found), str(output / shard["name"]))
+        sums = calibration.add(sums, stats) if sums else stats
+    about = {"rm_hash": name, "compute_dtype": "float32", "head_dtype": "float32", "encoding": "float16"}
+    (output / "index.parquet").write_bytes((source / "index.parquet").read_bytes())
+    scores = about | calibration.summary(sums)
+    records.write_json(output / "manifest.json", manifest | {"shards": shards, "scores": scores})
+
+
+def mean_weights(scored: Path, documents: Path, loss: config.Loss) -> dict[str, float]:
+    """Mean training weight of the tokens of each kind (a letter of world.KINDS); not for rho1, which asks the model."""
+    kinds, sums = slot_kinds(scored, documents), {}
+    for shard in shards_of(scored):
+        rows = rows_of(scored, shard)
+        batch = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+        batch["is_domain"] = np.ones(len(rows), bool)
+        nll_BT = np.zeros((len(rows), rows[0]["tokens"].size - 1), np.float32)
+        weight_BT = np.asarray(objective.token_weights(nll_BT, batch, loss))
+        mask_BT = records.target_mask(batch["segment_ids"])
+        kind_BT = np.stack([kinds[shard, number][1:] for number in range(len(rows))])
+        for kind in np.unique(kind_BT[mask_BT]).tolist():
+            found = weight_BT[mask_BT & (kind_BT == kind)].astype(np.float64)
+            total, count = sums.get(kind, (0.0, 0))
+            sums[kind] = total + found.sum(), count + found.size
+    return {kind: total / count for kind, (total, count) in sums.items()}
+
+
+def shards_of(folder: Path) -> list[str]:
+    return [shard["name"] for shard in records.read_manifest(folder)["shards"]]
+
+
+def rows_of(folder: Path, shard: str) -> list[dict]:
+    return list(records.read_shard(folder / shard, records.read_manifest(folder)["sequence_length"]))
