@@ -108,9 +108,9 @@ class Train:
     log_every: int = 10  # steps
     checkpoint_every: int = 500  # steps
     keep_checkpoints: int = 2  # the newest ones
-    evaluate_every: int | None = None  # steps; loss on evaluate.rows, and only the best state is kept
+    evaluate_every: int = 0  # steps, 0 never; loss on evaluate.rows, and only the best state is kept
     patience: int = 3  # with evaluate_every: stop after so many evaluations without a better one
-    gradient_norms_every: int | None = None  # steps; norms of the domain's and the general part, 2 passes
+    gradient_norms_every: int = 0  # steps, 0 never; norms of the domain's and the general part, 2 passes
     on_bad_step: str = "stop"  # a loss or gradient that is not finite, or a spike: stop | skip (no update)
     spike: float | None = None  # nats; a loss so far above the mean of the last steps is a bad step
     watchdog: float = 20.0  # abort with stack traces when no step ends in so many medians; 0 never

@@ -26,7 +26,7 @@ def check(cfg: Config) -> None:
     if every and not rows:
         raise UserError(
             "train.evaluate_every needs --config.evaluate.rows=FOLDER, rows that are not trained on; "
-            "or train to the last step with --config.train.evaluate_every=None"
+            "or train to the last step with --config.train.evaluate_every=0"
         )
     trained = [Path(folder).resolve() for folder in (cfg.data.domain, cfg.data.general) if folder]
     if every and Path(rows).resolve() in trained:

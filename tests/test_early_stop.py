@@ -83,7 +83,7 @@ def test_a_kill_between_the_best_loss_and_its_checkpoint_leaves_the_two_agreeing
 
 
 def test_a_run_begun_without_evaluations_goes_on_with_them(cfg, tmp_path, monkeypatch):
-    plain = dataclasses.replace(cfg, train=dataclasses.replace(cfg.train, evaluate_every=None))
+    plain = dataclasses.replace(cfg, train=dataclasses.replace(cfg.train, evaluate_every=0))
     plain = dataclasses.replace(plain, optimizer=dataclasses.replace(cfg.optimizer, steps=4))
     train.train(plain, one_device_mesh(), tmp_path / "rm")
     scripted(monkeypatch, [3.0, 2.0, 2.5, 2.6])
