@@ -18,7 +18,7 @@ ablation: .venv/installed
 test: .venv/installed-dev
 	$(VENV) -m ruff check .
 	$(VENV) -m ruff format --check .
-	$(VENV) -m pytest -n 2 --dist loadfile
+	$(VENV) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .venv/installed: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and "error: python 3.11 to 3.13 is needed, $(PYTHON) is " + sys.version.split()[0] + "; try PYTHON=python3.12 make ...")'

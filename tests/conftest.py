@@ -23,6 +23,8 @@ from mucpt_jax import config, records
 flags.FLAGS.mark_as_parsed()  # Grain reads absl flags, which only launch.py parses
 T = 32
 VOCAB = 97
+# Begun first, so that two workers end together.
+SLOW = ("test_two_processes", "test_train", "test_end_to_end", "test_ablation", "test_objective", "test_attention")
 
 
 def small_config(**sections) -> config.Config:
@@ -126,6 +128,10 @@ def wait_for_lines(file: Path, lines: int, processes: list) -> None:
             f"exit status {ended} before {lines} lines in {file}"
         )
         time.sleep(0.02)
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: SLOW.index(item.path.stem) if item.path.stem in SLOW else len(SLOW))
 
 
 @pytest.fixture(autouse=True)
