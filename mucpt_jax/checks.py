@@ -70,10 +70,11 @@ def check_ranges(config: Config) -> None:
     }
     for section in ("model", "data", "optimizer", "train", "score", "evaluate", "export", "plan"):
         for name, value in vars(getattr(config, section)).items():
-            if type(value) is int and f"{section}.{name}" in ("train.evaluate_every", "train.gradient_norms_every"):
-                rules[f"{section}.{name} must be >= 0: 0 is never"] = value >= 0
-            elif type(value) is int and f"{section}.{name}" != "score.worker":
-                rules[f"{section}.{name} must be > 0"] = value > 0
+            key = f"{section}.{name}"
+            if key in ("train.evaluate_every", "train.gradient_norms_every"):
+                rules[f"{key} must be >= 0: 0 is never"] = value >= 0
+            elif type(value) is int and key != "score.worker":
+                rules[f"{key} must be > 0"] = value > 0
     for sentence, fine in rules.items():
         if not fine:
             key, _, rest = sentence.partition(" ")

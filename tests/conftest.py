@@ -24,7 +24,14 @@ flags.FLAGS.mark_as_parsed()  # Grain reads absl flags, which only launch.py par
 T = 32
 VOCAB = 97
 # Begun first, so that two workers end together.
-SLOW = ("test_two_processes", "test_train", "test_end_to_end", "test_ablation", "test_objective", "test_attention")
+SLOW = (
+    "test_two_processes",
+    "test_train",
+    "test_end_to_end",
+    "test_ablation",
+    "test_objective",
+    "test_attention",
+)
 
 
 def small_config(**sections) -> config.Config:
