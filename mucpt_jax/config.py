@@ -123,7 +123,7 @@ class Train:
 class Score:
     input: str | None = None  # folder of rows
     output: str | None = None  # folder of scored rows
-    encoding: str = "float16"  # float16 | uint8_log, half the size: weights within 2.1% for r of 0.001 to 32
+    encoding: str = "float16"  # float16 | uint8_log, one byte: weights within 2.1% for r of 0.001 to 32
     worker: int = 0  # of `workers` processes that share the shards without talking, from 0
     workers: int = 1  # how many
     batch_rows: int = 16  # rows of one forward pass

@@ -26,7 +26,6 @@ def evaluator(cfg: Config, mesh: jax.sharding.Mesh) -> Callable[[dict], dict[str
             f"evaluate.rows={cfg.evaluate.rows} holds no targets; name rows of held-out documents"
         )
     step = jax.jit(functools.partial(losses.batch_nll, cfg=cfg), out_shardings=sharding.replicated(mesh))
-    ways = mesh.shape["replica"] * mesh.shape["fsdp"]
 
     def rows_of(source: str) -> Iterator[dict]:
         for shard in manifest["shards"]:
@@ -37,7 +36,9 @@ def evaluator(cfg: Config, mesh: jax.sharding.Mesh) -> Callable[[dict], dict[str
 
     def mean_nll(params: dict, source: str) -> dict:
         total, tokens = 0.0, 0
-        for batch, count in data.in_batches(rows_of(source), cfg.evaluate.batch_rows, ways):
+        for batch, count in data.in_batches(
+            rows_of(source), cfg.evaluate.batch_rows, sharding.row_ways(mesh)
+        ):
             inputs = {name: batch[name] for name in ("tokens", "segment_ids")}
             nll_BT = np.asarray(step(params, sharding.place(inputs, mesh)), np.float64)[:count]
             mask_BT = records.target_mask(batch["segment_ids"][:count])

@@ -53,7 +53,7 @@ def score(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
             for _ in scored:  # all hosts compute, the first one writes
                 pass
         tokens += shard["targets"]
-        batches = data.batch_sizes(shard["records"], cfg.score.batch_rows, ways(mesh))
+        batches = data.batch_sizes(shard["records"], cfg.score.batch_rows, sharding.row_ways(mesh))
         positions += sum(batches) * cfg.data.sequence_length
         rate = tokens / (time.monotonic() - started)
         logging.info("%s: %s tok/s, padding %.2f%%", told, f"{rate:,.0f}", 100 * (1 - tokens / positions))
@@ -107,11 +107,6 @@ def report_overlap(cfg: Config, workdir: Path) -> None:
         )  # fmt: skip
 
 
-def ways(mesh: jax.sharding.Mesh) -> int:
-    """Into how many parts the mesh splits a batch."""
-    return mesh.shape["replica"] * mesh.shape["fsdp"]
-
-
 def score_step(params: dict, batch: dict, cfg: Config) -> jax.Array:
     """-log p_RM of every target [B, T], nats: head and softmax in float32, never below 0."""
     return jax.numpy.maximum(losses.batch_nll(params, batch, cfg, head_dtype="float32"), 0.0)
@@ -120,7 +115,7 @@ def score_step(params: dict, batch: dict, cfg: Config) -> jax.Array:
 def scored_rows(rows: Iterator[dict], step, params: dict, mesh, batch_rows: int) -> Iterator[dict]:
     """The rows with rm_nll; the device computes a batch while the host writes the one before."""
     waiting = None
-    for batch, count in data.in_batches(rows, batch_rows, ways(mesh)):
+    for batch, count in data.in_batches(rows, batch_rows, sharding.row_ways(mesh)):
         inputs = {name: batch[name] for name in ("tokens", "segment_ids")}
         running = step(params, sharding.place(inputs, mesh)), batch, count
         if waiting:

@@ -93,6 +93,11 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, P(("replica", "fsdp")))
 
 
+def row_ways(mesh: Mesh) -> int:
+    """Into how many parts the mesh splits the rows of a batch."""
+    return mesh.shape["replica"] * mesh.shape["fsdp"]
+
+
 def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, P())
 
@@ -138,7 +143,7 @@ def look_up(embedding_VD: jax.Array, tokens_BT: jax.Array, dtype) -> jax.Array:
     the partitioner, a table that is also split over tensor would be gathered whole.)
     """
     mesh = jax.sharding.get_abstract_mesh()
-    if mesh.empty or tokens_BT.shape[0] % (mesh.shape["replica"] * mesh.shape["fsdp"]):
+    if mesh.empty or tokens_BT.shape[0] % row_ways(mesh):
         return embedding_VD[tokens_BT].astype(dtype)
 
     def local(embedding_Vd, tokens_bT):

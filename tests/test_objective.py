@@ -6,10 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from conftest import VOCAB, T, one_device_mesh, random_row, small_config, write_rows
-from tokenizers import Tokenizer, models, pre_tokenizers
+from conftest import VOCAB, T, random_row, small_config, write_rows
 
-from mucpt_jax import calibration, data, losses, model, objective, records, reference, sharding, train, words
+from mucpt_jax import calibration, data, losses, model, objective, records, sharding, train
 from mucpt_jax.config import Loss
 from mucpt_jax.records import UserError
 
@@ -280,71 +279,7 @@ def test_scores_of_another_reference_model_than_named_are_refused(tmp_path):
         data.open_sources(config_for(folder, rm_hash="other"))
 
 
-def test_words_start_behind_blanks_and_marks_and_every_han_token_is_one(monkeypatch):
-    texts = ["The", " song", "writer", "'s", " 1", "9", "周", "杰伦", ".", "\N{REPLACEMENT CHARACTER}"]
-    begins = np.array([words.in_word(t[0]) for t in texts])
-    ends = np.array([words.in_word(t[-1]) for t in texts])
-    found = words.starts(np.arange(10), begins, ends)
-    np.testing.assert_array_equal(found, [1, 1, 0, 1, 1, 0, 1, 1, 1, 1])
-    found = words.starts(np.array([9, 9, 0]), begins, ends)  # the bytes of one character stay together
-    np.testing.assert_array_equal(found[:2], [1, 0])
-
-
-def test_tokens_without_blanks_are_whole_words(tmp_path):
-    made = Tokenizer(models.WordLevel({"song": 0, "of": 1, "a": 2, "<unk>": 3}, unk_token="<unk>"))
-    made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    made.save(str(tmp_path / "tokenizer.json"))
-    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
-    assert words.starts(np.array([0, 1, 2, 0]), *words.letters(str(tmp_path))).all()
-
-
-def test_a_name_is_one_unit_and_the_longest_one_wins():
-    tokens, no = np.array([5, 1, 2, 3, 4, 1, 2, 9]), np.zeros(10, bool)
-    found = words.starts(tokens, no, no, {1: [(1, 2, 3), (1, 2)]})
-    np.testing.assert_array_equal(found, [1, 1, 0, 0, 1, 1, 0, 1])
-    whole = words.starts(tokens, ~no, ~no, {1: [(1, 2)]})  # letters everywhere: the name still stands apart
-    np.testing.assert_array_equal(whole, [1, 1, 0, 1, 0, 1, 0, 1])
-
-
-def test_names_are_known_with_and_without_a_blank_before_them(tmp_path):
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())  # every letter a token
-    made = Tokenizer(models.BPE(vocab={letter: i for i, letter in enumerate(letters)}, merges=[]))
-    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    made.save(str(tmp_path / "tokenizer.json"))
-    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
-    (tmp_path / "names.txt").write_text("Jay\n\nAl\n")
-    found = words.names(str(tmp_path), str(tmp_path / "names.txt"))
-    spelled = {
-        "".join(words.load(str(tmp_path)).convert_ids_to_tokens(run))
-        for runs in found.values()
-        for run in runs
-    }
-    assert spelled == {"Jay", "ĠJay", "Al", "ĠAl"}
-    with pytest.raises(UserError, match=r"smooth_names=.*missing.txt cannot be read"):
-        words.names(str(tmp_path), str(tmp_path / "missing.txt"))
-
-
 # --- scored while training
-
-
-def test_scores_made_while_training_give_the_loss_of_stored_scores(tmp_path):
-    cfg = small_config(
-        loss={"kind": "mucpt", "weight_norm": "batch_mean_one", "reference": str(tmp_path / "rm")}
-    )
-    rm_params = model.init(cfg.model, jax.random.key(5))
-    batch, losses_found = batch_of(), []
-    mesh = one_device_mesh()
-    reference_of = lambda *_: rm_params  # noqa: E731
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reference.checkpoint, "initial_params", reference_of)
-        patch.setattr(reference, "model_of", lambda folder: cfg.model)
-        live = reference.scorer(cfg, mesh)(batch)
-    nll = np.asarray(losses.batch_nll(rm_params, batch, cfg, head_dtype="float32"))
-    stored = np.pad(np.maximum(nll, 0), ((0, 0), (1, 0))).astype(np.float16)
-    for found in (live, batch | {"rm_nll": stored}):
-        losses_found.append(float(loss_and_grads(cfg, found)[0][0]))
-    assert losses_found[0] == pytest.approx(losses_found[1], rel=1e-3)
-    assert np.isnan(np.asarray(live["rm_nll"])[:, 0]).all()
 
 
 def test_domain_and_general_gradients_add_up_to_the_steps():

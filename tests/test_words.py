@@ -1,0 +1,50 @@
+import numpy as np
+import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from mucpt_jax import words
+from mucpt_jax.records import UserError
+
+
+def test_words_start_behind_blanks_and_marks_and_every_han_token_is_one():
+    texts = ["The", " song", "writer", "'s", " 1", "9", "周", "杰伦", ".", "\N{REPLACEMENT CHARACTER}"]
+    begins = np.array([words.in_word(t[0]) for t in texts])
+    ends = np.array([words.in_word(t[-1]) for t in texts])
+    found = words.starts(np.arange(10), begins, ends)
+    np.testing.assert_array_equal(found, [1, 1, 0, 1, 1, 0, 1, 1, 1, 1])
+    found = words.starts(np.array([9, 9, 0]), begins, ends)  # the bytes of one character stay together
+    np.testing.assert_array_equal(found[:2], [1, 0])
+
+
+def test_tokens_without_blanks_are_whole_words(tmp_path):
+    made = Tokenizer(models.WordLevel({"song": 0, "of": 1, "a": 2, "<unk>": 3}, unk_token="<unk>"))
+    made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    made.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
+    assert words.starts(np.array([0, 1, 2, 0]), *words.letters(str(tmp_path))).all()
+
+
+def test_a_name_is_one_unit_and_the_longest_one_wins():
+    tokens, no = np.array([5, 1, 2, 3, 4, 1, 2, 9]), np.zeros(10, bool)
+    found = words.starts(tokens, no, no, {1: [(1, 2, 3), (1, 2)]})
+    np.testing.assert_array_equal(found, [1, 1, 0, 0, 1, 1, 0, 1])
+    whole = words.starts(tokens, ~no, ~no, {1: [(1, 2)]})  # letters everywhere: the name still stands apart
+    np.testing.assert_array_equal(whole, [1, 1, 0, 1, 0, 1, 0, 1])
+
+
+def test_names_are_known_with_and_without_a_blank_before_them(tmp_path):
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())  # every letter a token
+    made = Tokenizer(models.BPE(vocab={letter: i for i, letter in enumerate(letters)}, merges=[]))
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
+    (tmp_path / "names.txt").write_text("Jay\n\nAl\n")
+    found = words.names(str(tmp_path), str(tmp_path / "names.txt"))
+    spelled = {
+        "".join(words.load(str(tmp_path)).convert_ids_to_tokens(run))
+        for runs in found.values()
+        for run in runs
+    }
+    assert spelled == {"Jay", "ĠJay", "Al", "ĠAl"}
+    with pytest.raises(UserError, match=r"smooth_names=.*missing.txt cannot be read"):
+        words.names(str(tmp_path), str(tmp_path / "missing.txt"))
