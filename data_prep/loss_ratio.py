@@ -5,6 +5,7 @@ ruled by the few tokens that the reference model (RM) is sure of.  High: the RM 
 model does.
 """
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -51,7 +52,12 @@ def walk(scored: str, base: str, facts: dict, index: dict, length: int) -> Itera
     """(row, the start model's row, its segments' places in the index) of one shard; UserError where they differ."""
     places = np.searchsorted(index["row"], np.arange(facts["records"] + 1)).tolist()
     both = (records.read_shard(Path(folder) / facts["name"], length) for folder in (scored, base))
-    for number, (row, start) in enumerate(zip(*both, strict=True)):
+    for number, row, start in itertools.zip_longest(range(facts["records"]), *both):
+        if None in (number, row, start):
+            raise UserError(
+                f"{facts['name']} has not the {facts['records']} records of its manifest in {scored} or {base}; "
+                "copy manifest and shards from one place"
+            )
         found = slice(places[number], places[number + 1])
         check_rows(row, start, index["length"][found], f"{facts['name']} record {number}", scored, base)
         yield row, start, found

@@ -71,14 +71,18 @@ def run(argv: list[str] | None = None) -> dict:
     )
     parser.add_argument("--seed", required=True, help="rows that trained the reference model")
     parser.add_argument("--corpus", required=True, help="rows that it scores")
-    parser.add_argument("--output", default="overlap.json", help="the report (overlap.json)")
+    parser.add_argument("--output", required=True, help="JSON file: the report")
     parser.add_argument("--threshold", type=float, default=0.5, help="least containment (0.5)")
     parser.add_argument("--sample", type=int, default=16, help="one shingle in this many (16)")
     args = parser.parse_args(argv)
+    output = Path(args.output)
+    if output.is_dir() or output.resolve().parent in {Path(f).resolve() for f in (args.seed, args.corpus)}:
+        raise UserError(f"--output={output} is a folder, or lies among rows; name a file elsewhere")
+    with job.writable(args.output):  # before hours of reading, not after
+        output.parent.mkdir(parents=True, exist_ok=True)
     report = shared(args.seed, args.corpus, args.threshold, args.sample)
     with job.writable(args.output):
-        Path(args.output).parent.mkdir(parents=True, exist_ok=True)
-        records.write_json(Path(args.output), report)
+        records.write_json(output, report)
     print_report(report)
     return report
 
@@ -95,8 +99,7 @@ def shared(seed_folder: str, corpus_folder: str, threshold: float = 0.5, sample:
     hashes = [records.read_manifest(folder)["tokenizer_hash"] for folder in (seed_folder, corpus_folder)]
     if hashes[0] != hashes[1]:
         raise UserError(
-            f"{seed_folder} and {corpus_folder} were written with different tokenizers, so their tokens cannot be "
-            "compared; shard one of them again"
+            f"{seed_folder} and {corpus_folder} were written with different tokenizers; shard one of them again"
         )
     seed, corpus = open_folder(seed_folder), open_folder(corpus_folder)
     sketch = sketch_of(seed, sample)
@@ -144,18 +147,18 @@ def open_folder(path: str) -> Folder:
 
 def blocks(folder: Folder, number: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """(tokens i4[rows, T+1], segment_ids u2[rows, T+1], number of each row's first segment [rows]) of one shard."""
-    first = int(folder.begins[number])
-    read = records.read_shard(Path(folder.path) / folder.shards[number]["name"], folder.length)
+    first, end = folder.begins[number : number + 2].tolist()
+    path = Path(folder.path) / folder.shards[number]["name"]
+    read = records.read_shard(path, folder.length)
     while block := list(itertools.islice(read, BLOCK)):
         tokens, ids = (np.stack([row[name] for row in block]) for name in ("tokens", "segment_ids"))
         count = ids.max(1).astype(np.int64)
-        yield tokens, ids, first + np.cumsum(count) - count
-        first += int(count.sum())
-    if first != folder.begins[number + 1]:
-        raise UserError(
-            f"{folder.path}/{folder.shards[number]['name']} has other segments than index.parquet; "
-            "copy index and shards from one place"
-        )
+        before, first = first, first + int(count.sum())
+        if first > end:
+            break
+        yield tokens, ids, before + np.cumsum(count) - count
+    if first != end:
+        raise UserError(f"{path} has other segments than index.parquet; copy index and shards from one place")
 
 
 # Shingles
@@ -189,9 +192,8 @@ def samples(folder: Folder, number: int, sample: int) -> Iterator[tuple[np.ndarr
 
 
 def sketch_of(seed: Folder, sample: int) -> Sketch:
-    parts = [
-        part for n, _ in enumerate(rows.progress("seed", seed.shards)) for part in samples(seed, n, sample)
-    ]
+    numbers = (number for number, _ in enumerate(rows.progress("seed", seed.shards)))
+    parts = [part for number in numbers for part in samples(seed, number, sample)]
     document, hashes = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
     if not len(hashes):
         raise UserError(f"{seed.path} has no run of {SHINGLE} tokens to compare; name the rows of the seed")
@@ -295,9 +297,9 @@ def names_of(folder: Folder, documents: np.ndarray) -> list[dict]:
     names = []
     for segment in folder.first[documents]:
         number = int(np.searchsorted(folder.begins, segment, "right")) - 1
-        index = rows.read_index(folder.path, folder.shards[number])
-        name = index["document"][segment - folder.begins[number]]
-        names.append({"source": folder.shards[number]["source"], "document": name})
+        ids = rows.read_index(folder.path, folder.shards[number])["document"]
+        source = folder.shards[number]["source"]
+        names.append({"source": source, "document": ids[segment - folder.begins[number]]})
     return names
 
 
@@ -306,8 +308,7 @@ def report_of(
 ) -> dict:
     by_text = twin >= 0
     chosen = {"read": np.full(len(twin), True), "by_id": by_id, "by_text": by_text, "both": by_id & by_text}
-    chosen["shared"] = by_id | by_text
-    chosen["too_short_for_text"] = corpus.tokens < SHINGLE + LEAST - 1
+    chosen |= {"shared": by_id | by_text, "too_short_for_text": corpus.tokens < SHINGLE + LEAST - 1}
     groups = {"all": np.True_, **{source: corpus.source == i for i, source in enumerate(corpus.sources)}}
     counts = {}
     for name, mine in groups.items():
@@ -340,9 +341,8 @@ def print_report(report: dict) -> None:
         places = (f"{found['document']!r} of {found['source']}" for found in (pair, pair["seed"]))
         print(f"{pair['containment']:>6.2f}  {' in the seed as '.join(places)}")
     if report["same_id_other_text"]:
-        print(
-            f"same id, other text: {', '.join(repr(d['document']) for d in report['same_id_other_text'][:10])}"
-        )
+        names = ", ".join(repr(found["document"]) for found in report["same_id_other_text"][:10])
+        print(f"same id, other text: {names}")
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ from mucpt_jax.records import UserError
 FILES = (*shard.ROW_FILES, "select.json")
 NEAREST = 20  # units shown on each side of the threshold
 EXCERPT = 48  # tokens
+CODES = 0x7C00  # float16 codes of 0 to below infinity; they rise with their values
 
 
 def run(argv: list[str] | None = None) -> dict:
@@ -44,6 +45,7 @@ def run(argv: list[str] | None = None) -> dict:
     tokenizer = open_tokenizer(args.tokenizer, manifest) if args.tokenizer else None
     inputs = [f"{folder}/manifest.json" for folder in (args.scored, args.base)]
     with job.output_folder(args.output, inputs, FILES) as folder:
+        check_replaced(args.output)
         segments = loss_ratio.read_sums(args.scored, args.base, manifest)
         units = loss_ratio.sums_of_units(segments, args.level)
         order, count = choose(units, args)
@@ -111,6 +113,14 @@ def open_tokenizer(folder: str, manifest: dict):
     return tokenizer
 
 
+def check_replaced(output: str) -> None:
+    """Rows of other jobs have the same file names, and may be the only copy."""
+    if any(Path(output).glob("*")) and not (Path(output) / "select.json").is_file():
+        raise UserError(
+            f"--output={output} holds files that this job did not write; name a new or empty folder"
+        )
+
+
 def choose(units: dict[str, np.ndarray], args: argparse.Namespace) -> tuple[np.ndarray, int]:
     """Units that have a rho, best first, and how many of them are kept."""
     rho, targets = units["rho"], units["targets"]
@@ -144,7 +154,7 @@ def write_kept(
     for source, shards in itertools.groupby(
         rows.progress("write", loss_ratio.in_order(manifest)), lambda f: f["source"]
     ):
-        waiting, done = [], []
+        waiting, done, counted = [], [], np.zeros((2, CODES))
         for facts in shards:
             index = rows.read_index(args.scored, facts)
             mine = kept[begin : begin + len(index["row"])]
@@ -152,12 +162,11 @@ def write_kept(
             for row, start, place in loss_ratio.walk(args.scored, args.base, facts, index, size[0]):
                 if mine[place].any():
                     waiting += kept_runs(row, index, place, mine)
-                    found = stats_of_row(row, start, mine[place], facts["name"])
-                    stats[source] = calibration.add(stats[source], found) if source in stats else found
+                    count_scores(counted, row, start, mine[place])
             waiting = shard.write_full(waiting, done, folder / f"00000-{source}", size, last=False)
         shard.write_full(waiting, done, folder / f"00000-{source}", size, last=True)
         if done:
-            written[source] = done
+            written[source], stats[source] = done, stats_of_counts(*counted, source)
     return written, stats
 
 
@@ -172,10 +181,22 @@ def kept_runs(row: dict, index: dict, place: slice, mine: np.ndarray) -> Iterato
             yield run, index["document"][segment], int(index["offset"][segment])
 
 
-def stats_of_row(row: dict, start: dict, kept: np.ndarray, where: str) -> dict:
+def count_scores(counted: np.ndarray, row: dict, start: dict, kept: np.ndarray) -> None:
+    """Adds a row's kept targets to counted f8[2, CODES]: how many have a score, and the start model's nats of these."""
     ids = row["segment_ids"]
     chosen_T = records.target_mask(ids) & np.concatenate([[False], kept])[ids[1:]]
-    return calibration.stats_of(row["rm_nll"][1:][chosen_T], where, start["rm_nll"][1:][chosen_T])
+    code = np.abs(row["rm_nll"][1:][chosen_T]).view(np.uint16)  # -0.0 is 0
+    np.add.at(counted[0], code, 1)
+    np.add.at(counted[1], code, start["rm_nll"][1:][chosen_T].astype(np.float64))
+
+
+def stats_of_counts(targets: np.ndarray, base: np.ndarray, where: str) -> dict:
+    """calibration.stats_of of counted scores: it gives sums, so 2**bit equal scores are one, 2**bit times."""
+    r, many = np.arange(CODES, dtype=np.uint16).view(np.float16), targets.astype(np.int64)
+    bits = range(int(many.max()).bit_length())
+    parts = [(2**bit, calibration.stats_of(r[many >> bit & 1 == 1], where)) for bit in bits]
+    sums = ({name: times * value for name, value in part.items()} for times, part in parts)
+    return functools.reduce(calibration.add, sums) | {"base": calibration.stats_of(r, where, base)["base"]}
 
 
 def write_manifest(folder: Path, manifest: dict, about: dict, kept: dict, written: dict, stats: dict) -> None:

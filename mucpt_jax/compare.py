@@ -20,7 +20,7 @@ from mucpt_jax.records import UserError
 def main(argv: list[str] | None = None) -> None:
     flags = parser().parse_args(argv)
     try:
-        result = compare(flags.run, flags.baseline, flags.split, flags.by_seed.split(","))
+        result = compare(flags.run, flags.baseline, flags.split, list(filter(None, flags.by_seed.split(","))))
         if flags.plot:
             tables.plot(result, flags.plot)
         if flags.output:
@@ -83,7 +83,7 @@ def compare(folders: list[str], baseline: str | None, split: str | None, by_seed
         "questions": questions,
         "pairs": pairs,
         "seeds": seeds,
-        "warnings": warnings(runs, described),
+        "warnings": warnings(runs, described) + across_seeds(pairs, described),
         "notes": notes(described, len(tested), bool(several)),
     }
 
@@ -124,18 +124,23 @@ def describe(name: str, run: dict) -> dict:
         "steps": values.get("optimizer.steps"),
         "tokens": step * values["data.batch_rows"] * values["data.sequence_length"] if known else None,
         **last_step(list(sources.values())),
-        "heldout": {source: s["nll"] for source, s in run["evaluate"].get("heldout", {}).items()},
+        "heldout": {source: s["nll"] for source, s in heldout_of(run).items() if s["tokens"]},
     }
+
+
+def heldout_of(run: dict) -> dict:
+    return dict(sorted((run["evaluate"].get("heldout") or {}).items()))
 
 
 def last_step(sources: list[dict]) -> dict:
     """Over a step's sources of each kind: mean weight and effective share of domain tokens, plain general loss."""
     domain, general = ([s for s in sources if s["is_domain"] == kind] for kind in (True, False))
     found = dict.fromkeys(("mean_weight", "ess", "general_nll"))
-    if domain and all(s["ess"] for s in domain):
+    if domain and all(s["ess"] is not None for s in domain):
         n, w = sum(s["tokens"] for s in domain), sum(s["mean_weight"] * s["tokens"] for s in domain)
-        squares = sum(s["mean_weight"] ** 2 * s["tokens"] / s["ess"] for s in domain)
-        found |= {"mean_weight": w / n, "ess": w * w / (n * squares)}
+        # A source of which rho1 chose nothing has no effective tokens, and no squares.
+        squares = sum(s["mean_weight"] ** 2 * s["tokens"] / s["ess"] for s in domain if s["ess"])
+        found |= {"mean_weight": w / n, "ess": w * w / (n * squares) if squares else 0.0}
     if general and all(s["nll"] is not None for s in general):
         total = sum(s["nll"] * s["tokens"] for s in general)
         found["general_nll"] = total / sum(s["tokens"] for s in general)
@@ -183,7 +188,7 @@ def warnings(runs: dict, described: dict) -> list[str]:
     for run in described.values():
         if run["step"] and run["steps"] and run["step"] < run["steps"]:
             found.append(f"{run['run']} stopped at step {run['step']:,} of {run['steps']:,}")
-    heldout = {name: run["evaluate"].get("heldout", {}) for name, run in runs.items()}
+    heldout = {name: heldout_of(run) for name, run in runs.items()}
     rows = {
         n: ", ".join(f"{s} {v['tokens']:,} tokens" for s, v in h.items()) for n, h in heldout.items() if h
     }
@@ -201,6 +206,16 @@ def warnings(runs: dict, described: dict) -> list[str]:
         if len(same) > 1:
             found.append(f"{' and '.join(same)} were evaluated with the same parameters")
     return found
+
+
+def across_seeds(pairs: list[dict], described: dict) -> list[str]:
+    """[], or one sentence that names the runs whose baseline has another seed: its noise stands in the difference."""
+    named = []
+    for run, baseline in dict.fromkeys((pair["run"], pair["baseline"]) for pair in pairs if pair["baseline"]):
+        seeds = described[run]["seed"], described[baseline]["seed"]
+        if None not in seeds and seeds[0] != seeds[1]:
+            named.append(f"{run} (seed {seeds[0]}) with {baseline} (seed {seeds[1]})")
+    return [f"paired across seeds: {'; '.join(named)}"] if named else []
 
 
 def unlike(what: str, values: dict[str, str]) -> list[str]:
@@ -221,7 +236,9 @@ def notes(described: dict, tests: int, several: bool) -> list[str]:
             f"{tests} test{'s'[: tests > 1]} printed"
         )
     if several:
-        found.append("over seeds: mean ± standard deviation (the seeds), a difference within its seed")
+        found.append(
+            "over seeds: mean ± standard deviation (the seeds), a difference within its seed but for pairs across seeds"
+        )
     if {run["objective"] for run in described.values()} & {"rho1", "mucpt"}:
         found.append(
             "weighted objectives do not minimise the plain loss on domain text, they also sharpen towards the "

@@ -148,8 +148,8 @@ def probes(workdir: Path, params_hash: str) -> str:
     found = answered.get("questions")
     if not found or answered["params_hash"] != params_hash:
         return "Not asked yet: `--job=evaluate --config.evaluate.questions=FILE`."
-    lines = (workdir / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
-    shown = [json.loads(line) for line in lines[:10]]
+    lines = (workdir / "predictions.jsonl").read_text(encoding="utf-8").split("\n")
+    shown = [json.loads(line) for line in lines[:10] if line]
     table = [f"| {cell(p['question'])} | {cell(p['answer'])} | {cell(p['prediction'])} |" for p in shown]
     return "\n".join([
         "{k} of {n} answered right: {accuracy:.4f} (95% {low:.4f}..{high:.4f}).  The first ones:\n".format(**found),

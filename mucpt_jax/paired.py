@@ -91,7 +91,10 @@ def newcombe(both: int, only_run: int, only_baseline: int, neither: int) -> tupl
 def mcnemar(only_run: int, only_baseline: int) -> float:
     """Exact two-sided p: were discordant questions thrown by a fair coin (McNemar 1947; binomial)?"""
     n = only_run + only_baseline
-    tail = sum(math.comb(n, i) for i in range(min(only_run, only_baseline) + 1))
+    ways = tail = 1  # n over 0
+    for i in range(min(only_run, only_baseline)):
+        ways = ways * (n - i) // (i + 1)  # n over i + 1
+        tail += ways
     return min(2 * tail / 2**n, 1.0)
 
 

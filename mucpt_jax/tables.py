@@ -66,7 +66,7 @@ def without_shared(folders: list[str]) -> list[str]:
     """runs/data/wiki/rows, runs/data/web/rows -> wiki/rows, web/rows: at least two levels stay."""
     parts = [folder.split("/") for folder in folders]
     shared = itertools.takewhile(lambda level: len(set(level)) == 1, zip(*parts, strict=False))
-    start = min(len(list(shared)), *(max(len(p) - 2, 0) for p in parts))
+    start = min([len(list(shared)), *(max(len(p) - 2, 0) for p in parts)])
     return ["/".join(p[start:]) for p in parts]
 
 
@@ -144,6 +144,7 @@ def short(key: str) -> str:
 
 def text(rows: list[list[str]]) -> str:
     """Aligned columns; Chinese characters are two wide."""
+    rows = [list(map(one_line, row)) for row in rows]
     widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(c + " " * (w - cell_len(c)) for c, w in zip(row, widths, strict=True)).rstrip()
@@ -152,8 +153,13 @@ def text(rows: list[list[str]]) -> str:
 
 
 def markdown(rows: list[list[str]]) -> str:
-    head, *body = [[c.replace("|", "\\|") for c in row] for row in rows]
+    head, *body = [[one_line(c).replace("|", "\\|") for c in row] for row in rows]
     return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *body])
+
+
+def one_line(cell: str) -> str:
+    """What could end a row or steer a terminal stands as \\n, \\x1b."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in cell)
 
 
 def plot(result: dict, file: str) -> None:
@@ -183,7 +189,7 @@ def plot(result: dict, file: str) -> None:
             )
             if q["run"] == result["baseline"]:
                 axis.axvline(q["accuracy"], color="0.6", linestyle="--", linewidth=1, zorder=0)
-        axis.set_yticks(range(len(shown)), [q["run"] for q in shown])
+        axis.set_yticks(range(len(shown)), [q["run"] for q in shown], parse_math=False)
         axis.set(xlabel="accuracy, 95% (Wilson); dashed: the baseline", ylim=(-0.6, len(shown) - 0.4))
         axis.spines[["top", "right"]].set_visible(False)
         fig.savefig(file, format="svg", metadata={"Date": None})

@@ -33,9 +33,7 @@ def read(folder: str) -> dict:
         raise UserError(
             f"{folder} is no run: it has no config.json, metrics.jsonl or evaluate.json; name the --workdir of a job"
         )
-    heldout = evaluated.get("heldout", {})
-    if not all(isinstance(s, dict) and s.keys() >= {"nll", "tokens"} for s in heldout.values()):
-        raise UserError(f"{path}/evaluate.json has a held-out source without nll and tokens; evaluate again")
+    check_evaluated(path / "evaluate.json", evaluated)
     values = flat(dataclasses.asdict(config.Config())) | flat(trained) if trained else {}
     graded = evaluated.get("questions")  # where it is missing, predictions are of an earlier evaluation
     return {
@@ -46,6 +44,15 @@ def read(folder: str) -> dict:
         "asked": {key: value for key, value in asked.get("evaluate", {}).items() if key in ASKED},
         "answers": read_answers(path / "predictions.jsonl", graded) if graded else None,
     }
+
+
+def check_evaluated(path: Path, found: dict) -> None:
+    heldout, graded = (found.get(name) or {} for name in ("heldout", "questions"))
+    sources = heldout.values() if isinstance(heldout, dict) else [None]
+    if not all(isinstance(s, dict) and s.keys() >= {"nll", "tokens"} for s in sources):
+        raise UserError(f"{path} has a held-out source without nll and tokens; evaluate again")
+    if not isinstance(graded, dict):
+        raise UserError(f"{path} has questions without k and n; evaluate again")
 
 
 def read_object(path: Path) -> dict:
@@ -73,12 +80,14 @@ def read_answers(path: Path, graded: dict) -> dict[tuple, dict]:
         raise UserError(f"{path} is missing though evaluate.json has grades; run --job=evaluate again")
     found = {}
     for number, p in enumerate(read_lines(path), 1):
-        fits = isinstance(p.get("question"), str) and isinstance(p.get("answer"), str) and "id" in p
+        aliases = p.get("aliases") or []
+        texts = [p.get("question"), p.get("answer"), *(aliases if isinstance(aliases, list) else [None])]
+        fits = all(isinstance(text, str) for text in texts) and "id" in p
         if not fits or not isinstance(p.get("correct"), bool):
             raise UserError(
                 f"{path} line {number} is no prediction (id, question, answer, correct); run --job=evaluate again"
             )
-        found[str(p["id"]), p["question"], p["answer"], tuple(p.get("aliases") or ())] = p
+        found[str(p["id"]), p["question"], p["answer"], tuple(aliases)] = p
     right = sum(p["correct"] for p in found.values())
     if (right, len(found)) != (graded.get("k"), graded.get("n")):
         raise UserError(

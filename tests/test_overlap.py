@@ -224,7 +224,7 @@ def test_rows_of_two_tokenizers_cannot_be_compared(tmp_path):
 )  # fmt: skip
 def test_shares_and_samples_have_bounds(tmp_path, flag, told):
     with pytest.raises(UserError, match=told):
-        overlap.run(["--seed=a", "--corpus=b", flag])
+        overlap.run(["--seed=a", "--corpus=b", f"--output={tmp_path}/overlap.json", flag])
 
 
 def test_a_seed_without_eight_tokens_in_a_row_is_refused(tmp_path):
@@ -246,3 +246,29 @@ def test_a_missing_or_foreign_index_is_refused(tmp_path):
     (folder / "index.parquet").unlink()
     with pytest.raises(UserError, match=r"index\.parquet cannot be read"):
         overlap.shared(str(folder), str(folder))
+
+
+def test_shards_of_more_segments_than_the_index_are_refused(tmp_path):
+    folders = [
+        write(tmp_path / name, {("web", str(i)): text(16, i) for i in range(n)})
+        for name, n in (("rows", 2), ("more", 9))
+    ]
+    name = "web-00000-of-00001.array_record"
+    manifest = records.read_manifest(folders[0])
+    (tmp_path / "rows" / name).write_bytes((tmp_path / "more" / name).read_bytes())
+    manifest["shards"][0]["bytes"] = (tmp_path / "rows" / name).stat().st_size
+    records.write_json(tmp_path / "rows" / "manifest.json", manifest)
+    with pytest.raises(UserError, match=r"web-.* has other segments than index\.parquet"):
+        overlap.shared(folders[0], folders[0])
+
+
+def test_where_the_report_goes_is_named_and_checked_before_anything_is_read(tmp_path, capsys):
+    rows_folder = write(tmp_path / "rows", {("web", "a"): text(40)})
+    flags = [f"--seed={rows_folder}", "--corpus=absent"]
+    with pytest.raises(UserError, match="is a folder, or lies among rows; name a file elsewhere"):
+        overlap.run([*flags, f"--output={tmp_path}"])
+    with pytest.raises(UserError, match="lies among rows"):
+        overlap.run([*flags, f"--output={rows_folder}/manifest.json"])
+    with pytest.raises(SystemExit):
+        overlap.run(flags)
+    assert "the following arguments are required: --output" in capsys.readouterr().err

@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import T, write_rows
 
-from data_prep import loss_ratio, rows, select
+from data_prep import rows, select
 from mucpt_jax import calibration, records
 from mucpt_jax.records import UserError
 
@@ -72,26 +72,6 @@ def kept(folder):
                 run = row["tokens"][own].tobytes(), row["rm_nll"][own].tobytes()
                 found[facts["source"], line["document"], line["offset"]] = run
     return found
-
-
-# Rho
-
-
-def test_rho_is_a_ratio_of_sums_over_the_whole_document(folders):
-    """A's mean of token ratios is (4 x 2 + 2 x 0.25) / 6 = 1.42 and would be kept; its ratio of sums is 10 / 12."""
-    segments = loss_ratio.read_sums(*folders, records.read_manifest(folders[0]))
-    assert segments["document"].tolist() == [0, 1, 0, 2, 3]  # rows: A, B; the rest of A, C; A of songs
-    documents = loss_ratio.sums_of_units(segments, "document")
-    assert documents["targets"].tolist() == [6, 3, 0, 2]
-    np.testing.assert_array_equal(documents["rho"], [10 / 12, 2 / 1.5, np.nan, 1.0])
-    by_segment = loss_ratio.sums_of_units(segments, "segment")
-    np.testing.assert_array_equal(by_segment["rho"], [2.0, 2 / 1.5, 0.25, np.nan, 1.0])
-
-
-def test_a_certain_reference_model_has_no_limit_and_two_certain_models_are_equal():
-    base, rm, targets = np.array([[3.0, 0.0, 0.0, 0.0], [0.0, 0.0, 2.0, 0.0], [5, 5, 5, 0]])
-    assert loss_ratio.ratio(base, rm, targets)[:3].tolist() == [np.inf, 1.0, 0.0]
-    assert np.isnan(loss_ratio.ratio(base, rm, targets)[3])
 
 
 # What is kept
@@ -225,6 +205,19 @@ def test_the_manifest_tells_of_what_was_kept(tmp_path):
     assert manifest["tokenizer_hash"] == "t" and manifest["selected"]["keep"] == 0.5
 
 
+def test_scores_counted_by_their_float16_code_give_the_sums_of_all(tmp_path):
+    """Scores that come often, and both ends of what float16 holds."""
+    r = np.array([0.0, -0.0, 65504, *[0.5] * 5, *np.random.default_rng(0).gamma(1, 3, 100)], np.float16)
+    c = np.random.default_rng(1).gamma(1, 3, len(r)).astype(np.float16)
+    counted, ids = np.zeros((2, select.CODES)), np.ones(len(r) + 1, np.uint16)
+    rows_of = ({"rm_nll": np.append(np.float16(np.nan), x), "segment_ids": ids} for x in (r, c))
+    select.count_scores(counted, *rows_of, np.array([True]))
+    found, expected = select.stats_of_counts(*counted, ""), calibration.stats_of(r, "", c)
+    assert found.keys() == expected.keys()
+    for name, sums in expected.items():
+        np.testing.assert_allclose(found[name], sums, rtol=1e-12)
+
+
 def test_same_input_same_bytes(tmp_path):
     folders = scored_pair(tmp_path)
     for name in ("one", "two"):
@@ -343,3 +336,13 @@ def test_an_index_of_other_rows_is_refused(folders):
 def test_an_input_folder_is_never_the_output(folders):
     with pytest.raises(UserError, match="is the folder of the input"):
         select.run([f"--scored={folders[0]}", f"--base={folders[1]}", f"--output={folders[1]}", "--keep=0.5"])
+
+
+def test_rows_of_another_job_are_not_replaced(folders, tmp_path):
+    """They have the same file names."""
+    rows_folder = write_rows(tmp_path / "rows", {"web": 2})
+    with pytest.raises(UserError, match="rows holds files that this job did not write"):
+        select.run([f"--scored={folders[0]}", f"--base={folders[1]}", f"--output={rows_folder}", "--keep=1"])
+    assert len(kept(rows_folder)) == 6
+    run(folders, "--keep=1")
+    assert run(folders, "--threshold=1.2")[0]["threshold"] == 1.2  # its own are
