@@ -3,26 +3,11 @@
 // the page as text, never as HTML.
 
 const DEFAULTS = {
-  objective: "mucpt", floor: 1, alpha: 1, norm: "corpus", smooth: "none", keep: 0.6, // how tokens are weighed
+  objective: "mucpt", floor: 1, alpha: 1, norm: "corpus", smooth: "none", // how tokens are weighed
+  min_weight: 0, max_weight: Infinity, keep: 0.6,
   source: "", order: "mixed", search: "", page: 1, document: -1, piece: -1, // what is shown
 };
 const PER_PAGE = 10;
-
-/** First and last piece of each place where the text has the wanted word, letters large or small. */
-function places(document, wanted) {
-  if (!wanted) return [];
-  const lower = document.pieces.map((text) => text.toLowerCase()), all = lower.join(""), ends = [], found = [];
-  let end = 0;
-  for (const text of lower) ends.push((end += text.length));
-  const word = wanted.toLowerCase();
-  for (let at = all.indexOf(word), piece = 0; at >= 0; at = all.indexOf(word, at + word.length)) {
-    while (ends[piece] <= at) piece++;
-    let last = piece;
-    while (ends[last] < at + word.length) last++;
-    found.push([piece, last]);
-  }
-  return found;
-}
 
 /** An element with attributes, and children that are elements or text. */
 function make(name, attributes = {}, ...children) {
@@ -37,14 +22,20 @@ function make(name, attributes = {}, ...children) {
 }
 
 const $ = (id) => document.getElementById(id);
+const typed = (value) => (value === Infinity ? "" : value);
 const whole = (x) => Math.round(x).toLocaleString("en-US");
 const percent = (x) => `${(100 * x).toFixed(x > 0 && x < 0.0995 ? 1 : 0)}%`;
 const fixed = (x, digits = 2) => (x >= 1000 ? whole(x) : x.toFixed(digits));
-const visible = (text) => text.replace(/\n/g, "↵").replace(/\t/g, "⇥").replace(/ /g, "␣").replace(/[\u0000-\u001f]/g, "�");
+const short = (w) => (w >= 999.5 ? whole(w) : w.toPrecision(3));
+const SIGNS = { "\n": "↵", "\t": "⇥", " ": "␣" };
+/** Text with a sign or a code point for each character that shows nothing. */
+const visible = (text) => text.replace(/[\p{C}\p{Z}]/gu, (c) =>
+  SIGNS[c] ?? `[U+${c.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}]`);
 
 function start() {
   const facts = JSON.parse($("payload").textContent), documents = facts.documents, controls = $("controls").elements;
   const defaults = { ...DEFAULTS, objective: facts.objective, floor: facts.floor };
+  const lowest = facts.floors[0], highest = facts.floors.at(-1);
   let state = readState(), weights = [];
 
   documents.forEach((d, number) => {
@@ -54,10 +45,9 @@ function start() {
   });
   controls.source.append(...facts.sources.map((s) => make("option", { value: s.name }, s.name)));
   if (!facts.base_hash) controls.objective.querySelector("[value=rho1]").remove();
-  controls.floor.min = facts.floors[0];
-  controls.floor.max = facts.floors.at(-1);
-  $("slider").min = Math.log10(facts.floors[0]);
-  $("slider").max = Math.log10(facts.floors.at(-1));
+  if (!facts.means.loss_match) controls.norm.querySelector("[value=loss_match]").remove();
+  Object.assign(controls.floor, { min: lowest, max: highest });
+  Object.assign($("slider"), { min: Math.log10(lowest), max: Math.log10(highest) });
 
   // State: what differs from the defaults stands behind # in the address, so that a view can be sent to others.
 
@@ -74,16 +64,21 @@ function start() {
   function checked(s) {
     const one = (key, allowed) => (allowed.includes(s[key]) ? s[key] : defaults[key]);
     return { ...s, objective: one("objective", facts.base_hash ? ["mucpt", "rho1", "ntp"] : ["mucpt", "ntp"]),
-      norm: one("norm", ["corpus", "none"]), smooth: one("smooth", ["none", "mean", "median"]),
-      order: one("order", ["mixed", "least", "most", "source"]), source: one("source", facts.sources.map((x) => x.name)),
-      floor: Math.min(Math.max(s.floor, facts.floors[0]), facts.floors.at(-1)), alpha: Math.max(s.alpha, 0),
+      norm: one("norm", facts.means.loss_match ? ["corpus", "loss_match", "none"] : ["corpus", "none"]),
+      smooth: one("smooth", ["none", "mean", "median"]),
+      order: one("order", ["mixed", "least", "most", "source"]),
+      source: one("source", facts.sources.map((x) => x.name)),
+      floor: Math.min(Math.max(s.floor, lowest), highest), alpha: Math.max(s.alpha, 0),
+      min_weight: Math.max(s.min_weight, 0), max_weight: Math.max(s.max_weight, 0),
       keep: Math.min(Math.max(s.keep, 0.001), 1) };
   }
 
   function remember(values) {
     state = checked({ ...state, document: -1, piece: -1, page: 1, ...values });
     const told = Object.entries(state).filter(([key, value]) => value !== defaults[key]);
-    history.replaceState(null, "", `#${new URLSearchParams(told)}`);
+    try { // Safari refuses more than 100 in half a minute; the view shall change all the same
+      history.replaceState(null, "", `#${new URLSearchParams(told)}`);
+    } catch {}
   }
 
   function change(values) {
@@ -97,18 +92,20 @@ function start() {
     const { id, name, value, type } = event.target;
     if (id === "slider") change({ floor: Number((10 ** value).toPrecision(2)) });
     else if (type !== "number") change({ [name]: value });
-    else if (value !== "" && (name === "alpha" || value > 0)) change({ [name]: Number(value) });
+    else if (value === "" && name === "max_weight") change({ max_weight: Infinity });
+    else if (value !== "" && (value > 0 || !["floor", "keep"].includes(name))) change({ [name]: Number(value) });
   });
   $("controls").addEventListener("change", ({ target }) => { // a number that was cut to its range
-    if (target.name) target.value = state[target.name];
+    if (target.name) target.value = typed(state[target.name]);
   });
   for (const button of document.querySelectorAll("[data-to]")) {
     button.addEventListener("click", () => $(button.dataset.to).scrollIntoView());
   }
 
   function showControls() {
-    for (const key of ["objective", "floor", "alpha", "norm", "smooth", "keep", "source", "order", "search"]) {
-      if (controls[key] !== document.activeElement || controls[key].tagName === "SELECT") controls[key].value = state[key];
+    for (const key of Object.keys(DEFAULTS).filter((key) => controls[key])) {
+      const busy = controls[key] === document.activeElement && controls[key].tagName !== "SELECT";
+      if (!busy) controls[key].value = typed(state[key]);
     }
     if ($("slider") !== document.activeElement) $("slider").value = Math.log10(state.floor);
     for (const label of document.querySelectorAll("[data-for]")) {
@@ -186,6 +183,8 @@ function start() {
     const made = make("article", { class: d.number === state.document ? "chosen" : "" }, head, text(d));
     const cut = `The first ${whole(shown)} of ${whole(d.tokens)} tokens; ${whole(d.tokens - shown)} are left out.`;
     if (shown < d.tokens) made.append(make("p", { class: "cut" }, cut));
+    const absent = `${whole(d.absent)} tokens before its last are not in these rows: the text has gaps.`;
+    if (d.absent > 0) made.append(make("p", { class: "cut" }, absent));
     return made;
   }
 
@@ -211,7 +210,7 @@ function start() {
     const lines = weightsOf(d, i).map((w, k) => {
       if (w === null) return "no score: first of a segment";
       const base = d.base ? `   start model ${d.base[from + k]}` : "";
-      return `r ${d.r[from + k]}${base}   w ${w.toPrecision(3)}`;
+      return `r ${d.r[from + k]}${base}   w ${short(w)}`;
     });
     $("tip").textContent = [visible(d.pieces[i]), ...lines].join("\n");
     $("tip").hidden = false;
@@ -243,13 +242,15 @@ function start() {
   });
 
   function showRanks() {
-    const ranked = documents.filter((d) => scoredOnly(d.r).length).sort((a, b) => a.mean - b.mean);
-    const length = Math.min(8, ranked.length);
+    const ranked = documents.filter((d) => scoredOnly(d.r).length >= facts.enough).sort((a, b) => a.mean - b.mean);
+    const length = Math.min(8, Math.ceil(ranked.length / 2));
     const open = (d) => () => change({ document: d.number, source: "", search: "" });
-    const beginning = (d) => d.pieces.slice(0, 60).join("").trim().slice(0, 60) || d.id;
+    const beginning = (d) => [...d.pieces.slice(0, 60).join("").trim()].slice(0, 60).join("") || d.id;
     const line = (d) => make("li", {}, make("span", {}, fixed(d.mean)),
       make("button", { class: "link", type: "button", title: `${d.id} (${d.source})`, onclick: open(d) }, beginning(d)));
     const list = (name, chosen) => [make("h3", {}, name), make("ol", { class: "ranked" }, ...chosen.map(line))];
+    $("rank-note").textContent = "Of the documents in this page, by mean weight of the tokens shown; " +
+      `those of fewer than ${facts.enough} scored tokens are left out.`;
     $("ranked").replaceChildren(...list("Least weight", ranked.slice(0, length)),
       ...list("Most weight", ranked.slice(-length).reverse()));
   }
@@ -265,9 +266,11 @@ function start() {
       const bars = make("div", { class: "mass", "aria-hidden": "true" }, make("i"), make("i"));
       shares.forEach((share, i) => (bars.children[i].style.width = `${100 * share}%`));
       const cells = [...shares.map(percent), fixed(s.mean)].map((cell) => make("td", {}, cell));
-      return make("tr", {}, make("td", {}, s.name, bars), ...cells);
+      return make("tbody", {}, make("tr", {}, make("th", { colspan: 4, scope: "rowgroup" }, make("bdi", {}, s.name))),
+        make("tr", {}, make("td", {}, bars), ...cells));
     });
-    $("masses").lastElementChild.replaceChildren(make("table", {}, heading("source", "tokens", "weight", "mean w"), ...rows));
+    const head = make("thead", {}, heading("source", "tokens", "weight", "mean w"));
+    $("masses").lastElementChild.replaceChildren(make("table", {}, head, ...rows));
     const smooth = state.objective === "mucpt" && state.smooth !== "none";
     $("mass-note").textContent = "Share of all tokens (grey) and of all weight (blue), by the " +
       `${whole(facts.rows_read)} rows that were read.` + (smooth ? " Counted without smoothing." : "") +
@@ -295,23 +298,25 @@ function start() {
   }
 
   function showHistograms() {
-    const scale = scaleOf(facts, { ...state, smooth: "none" }), edges = facts.edges;
-    const stepAt = (r) => stepOf(state.objective === "mucpt" ? scale / Math.max(r, state.floor) : 1);
-    const x = (r) => 30 + ((Math.log10(Math.min(Math.max(r, 0.0008), 36)) + 3.1) / 4.66) * 320;
+    const { edges, kind, step, line, ticks, x } = histogramOf(facts, documents, state), rho1 = kind === "excess";
+    const counted = rho1 ? "The start model's −log p less r, in nats (the last bars: all beyond 10)" :
+      "r = −log p of the reference model in nats (logarithmic)";
+    $("histogram-note").textContent = `${counted}, as shares of each source's tokens in the rows that were read. Bars are ` +
+      `shaded by the weight that such a token has now; the dashed line is the ${rho1 ? "threshold" : "floor"}.`;
     $("histograms").replaceChildren(...facts.sources.map((source) => {
-      const top = Math.max(...source.r, 1);
-      const bars = source.r.map((n, i) => {
+      const counts = source[kind], top = Math.max(...counts, 1);
+      const bars = counts.map((n, i) => {
         const left = x(edges[i]), width = Math.max(x(edges[i + 1]) - left - 0.4, 0.5), height = (90 * n) / top;
-        return make("rect", { class: `f${stepAt(middleOf(edges, i))}`, x: left, y: 100 - height, width, height });
+        return make("rect", { class: `f${step(i)}`, x: left, y: 100 - height, width, height });
       });
-      const ticks = [0.001, 0.01, 0.1, 1, 10].map((r) => make("text", { x: x(r), y: 113, "text-anchor": "middle" }, r));
-      const picture = make("svg", { viewBox: "0 0 360 118", role: "img", "aria-label": `Histogram of r of ${source.name}` },
-        ...bars, make("line", { class: "axis", x1: 30, x2: 350, y1: 100, y2: 100 }), ...ticks,
-        make("text", { x: 27, y: 18, "text-anchor": "end" }, percent(top / Math.max(sum(source.r), 1))));
-      const floor = x(state.floor);
-      if (state.objective === "mucpt") picture.append(make("line", { class: "floor", x1: floor, x2: floor, y1: 6, y2: 100 }));
-      const caption = make("figcaption", {}, make("b", {}, source.name), ` ${whole(source.targets)} tokens`);
-      return make("figure", {}, caption, picture);
+      const marks = ticks.map((at) => make("text", { x: x(at), y: 113, "text-anchor": "middle" }, at));
+      const about = `Histogram of ${rho1 ? "excess loss" : "r"} of ${source.name}`;
+      const picture = make("svg", { viewBox: "0 0 360 118", role: "img", "aria-label": about },
+        ...bars, make("line", { class: "axis", x1: 30, x2: 350, y1: 100, y2: 100 }), ...marks,
+        make("text", { x: 27, y: 18, "text-anchor": "end" }, percent(top / Math.max(sum(counts), 1))));
+      if (line !== null) picture.append(make("line", { class: "floor", x1: x(line), x2: x(line), y1: 6, y2: 100 }));
+      const name = make("bdi", {}, make("b", {}, source.name));
+      return make("figure", {}, make("figcaption", {}, name, ` ${whole(source.targets)} tokens`), picture);
     }));
   }
 

@@ -3,16 +3,18 @@
     python -m mucpt_jax.audit SCORED --tokenizer=FOLDER [--base=SCORED_BY_THE_START_MODEL] [--output=SCORED/audit.html]
 
 SCORED is a folder that the score job wrote.  The page holds scores, never weights: objective, floor, alpha,
-normalisation and smoothing are switched in it (audit_weights.js does as objective.py does).  It shows documents of all
-sources (a quarter the worst of each by mean mucpt weight, a quarter the best, the rest at random), the phrases that
-lose most weight, r = -log p_RM (nats) by source, and what each source weighs.  With --base, the same rows scored by
-the start model, it knows rho1 too.
+normalisation, caps and smoothing (over three tokens) are switched in it, and audit_weights.js does as objective.py
+does.  It shows documents of all sources (a quarter the worst of each by mean mucpt weight, a quarter the best, the
+rest at random), the phrases that lose most weight, r = -log p_RM (nats) by source, and what each source weighs.  With
+--base, the same rows scored by the start model, it knows rho1 too.
 
-At most 20,000 evenly spaced rows (20 million tokens) are read for all this.  The same rows make the same page.
+About 20,000 evenly spaced rows (20 million tokens) at most are read for all this, some of every source.  The same rows
+make the same page.
 """
 
 import argparse
 import base64
+import functools
 import hashlib
 import json
 import os
@@ -20,6 +22,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
@@ -35,8 +38,12 @@ ENOUGH = 16  # targets; a shorter document is neither best nor worst
 def open_scored(folder: str, base: str | None, tokenizer_folder: str) -> Scored:
     """Checks that folders, scores and tokenizer fit together."""
     manifest = scored_manifest(folder)
-    if not (Path(folder) / "index.parquet").is_file():
-        raise UserError(f"{folder}/index.parquet is missing; copy it from the rows that were scored")
+    try:
+        pq.read_metadata(Path(folder) / "index.parquet")
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(
+            f"{folder}/index.parquet is missing or damaged ({type(error).__name__}); copy that of the scored rows"
+        ) from error
     if manifest["tokenizer_hash"] != records.tokenizer_hash(tokenizer_folder):
         raise UserError(
             f"{folder} was written with another tokenizer than {tokenizer_folder} (hash "
@@ -58,9 +65,9 @@ def open_scored(folder: str, base: str | None, tokenizer_folder: str) -> Scored:
 
 def scored_manifest(folder: str) -> dict:
     manifest = records.read_manifest(folder)
-    if not manifest["scores"]:
+    if "mean_raw_weight" not in (manifest["scores"] or {}):
         raise UserError(
-            f"{folder} holds no scores (rm_nll is NaN); run launch.py --job=score on it and name its output"
+            f"{folder} holds no scores (of this version); run launch.py --job=score on it and name its output"
         )
     return manifest
 
@@ -109,13 +116,14 @@ def choose(documents: dict[tuple[str, str], list], wanted: int) -> dict[tuple[st
 
 
 def read_documents(scored: Scored, chosen: dict[tuple[str, str], str], tokenizer) -> list[dict]:
-    """The beginning of each document (TOKENS_SHOWN): id, source, pick, all its tokens, pieces of text, r, base."""
+    """Facts of each document, and of its beginning (TOKENS_SHOWN): pieces of text, r and base by token."""
     source_of = {shard["name"]: shard["source"] for shard in scored.manifest["shards"]}
     wanted = pc.field("document").isin(sorted({name for _, name in chosen}))
     places = {document: [] for document in chosen}
     for line in pq.read_table(scored.folder / "index.parquet", filters=wanted).to_pylist():
         places.get((source_of[line["shard"]], line["document"]), []).append(line)
-    cached, found = {}, []
+    found = []
+    decode = functools.cache(lambda ids: tokenizer.decode(list(ids), clean_up_tokenization_spaces=False))
     for (source, name), pick in chosen.items():
         lines = sorted(places[source, name], key=lambda line: line["offset"])
         parts, read = [], 0
@@ -126,25 +134,33 @@ def read_documents(scored: Scored, chosen: dict[tuple[str, str], str], tokenizer
                 parts.append({key: values[0][mine] for key, values in row.items()})
                 read += line["length"]
         joined = {key: np.concatenate([part[key] for part in parts])[:TOKENS_SHOWN] for key in parts[0]}
-        facts = {"id": name, "source": source, "pick": pick, "tokens": sum(line["length"] for line in lines)}
+        tokens, end = sum(line["length"] for line in lines), lines[-1]["offset"] + lines[-1]["length"]
+        # data_prep.select may have dropped segments.
+        facts = {"id": name, "source": source, "pick": pick, "tokens": tokens, "absent": end - tokens}
         values = {key: short(joined[key]) for key in ("r", "base") if key in joined}
-        found.append(facts | {"pieces": pieces(joined["tokens"].tolist(), tokenizer, cached)} | values)
+        found.append(facts | {"pieces": pieces(joined["tokens"].tolist(), decode)} | values)
     return found
 
 
-def pieces(tokens: list[int], tokenizer, cached: dict) -> list[tuple[str, int]]:
+def pieces(tokens: list[int], decode) -> list[tuple[str, int]]:
     """(text, tokens) of each token; those that only together make up one Chinese character are one piece."""
-    found, held = [], []
+    found, text = split(tokens, decode, False), decode(tuple(tokens))
+    joined = "".join(piece for piece, _ in found)
+    # Words as tokens: the blanks stand between them, so that a token has to be read behind the one before it.
+    blanks = joined != text and joined.replace(" ", "") == text.replace(" ", "")
+    return split(tokens, decode, True) if blanks else found
+
+
+def split(tokens: list[int], decode, behind: bool) -> list[tuple[str, int]]:
+    found, before, held = [], (), ()
     for token in tokens:
-        held.append(token)
-        key = tuple(held)
-        if key not in cached:
-            cached[key] = tokenizer.decode(held, clean_up_tokenization_spaces=False)
+        held += (token,)
+        text = decode(before + held)[len(decode(before)) :]
         # A character has four bytes at most; a text may hold a real U+FFFD.
-        if not cached[key].endswith("\N{REPLACEMENT CHARACTER}") or len(held) == 8:
-            found.append((cached[key], len(held)))
-            held = []
-    return found + [(tokenizer.decode(held), len(held))] * bool(held)
+        if not text.endswith("\N{REPLACEMENT CHARACTER}") or len(held) == 8:
+            found.append((text, len(held)))
+            before, held = held if behind else (), ()
+    return found + [(text, len(held))] * bool(held)
 
 
 # The page
@@ -192,8 +208,10 @@ def audit(scored: Scored, tokenizer, documents: int, floor: float, objective: st
         raise UserError(f"{scored.folder} holds no target tokens; name a folder of longer documents")
     means = {"none": list(manifest["scores"]["mean_raw_weight"].values())}
     means |= {kind: values.tolist() for kind, values in found["smooth"].items()}
+    if by_loss := manifest["scores"].get("mean_raw_weight_by_base_nll"):
+        means["loss_match"] = list(by_loss.values())
     facts = {
-        "folder": str(scored.folder), "objective": objective, "floor": floor,
+        "folder": str(scored.folder), "objective": objective, "floor": floor, "enough": ENOUGH,
         "floors": scored.floors, "means": means,
         "scores": {k: manifest["scores"][k] for k in ("rm_hash", "compute_dtype", "encoding", "tokens")},
         "base_hash": records.read_manifest(scored.base)["scores"]["rm_hash"] if scored.base else None,
@@ -222,12 +240,14 @@ def run(argv: list[str] | None = None) -> Path:
         raise UserError(f"--documents={args.documents} shows nothing; use 1 or more")
     if args.objective == "rho1" and not args.base:
         raise UserError("--objective=rho1 needs the start model's scores; add --base=FOLDER")
+    output = Path(args.output or Path(args.scored) / "audit.html")
+    if output.is_dir() or not output.parent.is_dir():
+        raise UserError(f"--output={output} is no file in a folder that exists; name one")
     scored = open_scored(args.scored, args.base, args.tokenizer)
     if not scored.floors[0] <= args.floor <= scored.floors[-1]:
         raise UserError(
             f"--floor={args.floor} is off the scored grid {scored.floors[0]}..{scored.floors[-1]} nats; choose another"
         )
-    output = Path(args.output) if args.output else scored.folder / "audit.html"
     made = audit(scored, load_tokenizer(args.tokenizer), args.documents, args.floor, args.objective)
     beside = output.with_suffix(".writing")
     beside.write_text(made, encoding="utf-8")

@@ -16,6 +16,7 @@ from mucpt_jax import calibration, records
 from mucpt_jax.records import UserError
 
 ROWS_READ, TOKENS_READ = 20_000, 20_000_000  # whichever is less
+SOURCE_ROWS = 50  # of a source at least: it may be a ten-thousandth of the corpus
 BLOCK = 1 << 18  # slots that are in memory at once
 PHRASES, PHRASE_COUNT = 100, 3  # shown; occurrences that make an n-gram a phrase
 NGRAMS = (3, 4, 5, 6)  # tokens
@@ -33,13 +34,20 @@ class Scored(NamedTuple):
 
 
 def spread_rows(manifest: dict) -> list[tuple[dict, np.ndarray]]:
-    """(shard, row numbers) of evenly spaced rows."""
+    """(shard, row numbers): evenly spaced rows of each source, about as many as its share of the corpus."""
     total = sum(shard["records"] for shard in manifest["shards"])
     wanted = min(total, ROWS_READ, max(TOKENS_READ // manifest["sequence_length"], 1))
-    rows, start, found = np.arange(wanted) * total // wanted, 0, []
+    by_source = {}
     for shard in manifest["shards"]:
-        found.append((shard, rows[(rows >= start) & (rows < start + shard["records"])] - start))
-        start += shard["records"]
+        by_source.setdefault(shard["source"], []).append(shard)
+    found, least = [], min(SOURCE_ROWS, max(wanted // max(len(by_source), 1), 1))
+    for shards in by_source.values():
+        count, start = sum(shard["records"] for shard in shards), 0
+        mine = min(count, max(wanted * count // max(total, 1), least))
+        rows = np.arange(mine) * count // max(mine, 1)
+        for shard in shards:
+            found.append((shard, rows[(rows >= start) & (rows < start + shard["records"])] - start))
+            start += shard["records"]
     return [(shard, numbers) for shard, numbers in found if len(numbers)]
 
 
@@ -97,32 +105,40 @@ def survey(scored: Scored, rows: list, floor: float) -> dict:
     """Over the rows: histograms by source, mean raw weight of smoothed r by floor, documents, a sketch of n-grams."""
     mean = calibration.at_floor(scored.manifest["scores"]["mean_raw_weight"], floor)
     bins = {"r": len(R_EDGES) - 1, "inverse": len(R_EDGES) - 1, "excess": len(EXCESS_EDGES) - 1}
+    bins |= {"mean": len(scored.floors), "median": len(scored.floors)}
     by_source = {s["source"]: {k: np.zeros(n) for k, n in bins.items()} for s in scored.manifest["shards"]}
-    smooth = {kind: np.zeros(len(scored.floors)) for kind in ("mean", "median")}
-    documents, lost_of_bucket, targets = {}, np.zeros(1 << BUCKET_BITS), 0
+    documents, lost_of_bucket = {}, np.zeros(1 << BUCKET_BITS)
     for shard, numbers, block in blocks(scored, rows):
         r, source = block["r"][block["is_target"]], by_source[shard["source"]]
-        targets += r.size
         source["r"] += np.histogram(r, R_EDGES)[0]
         source["inverse"] += np.histogram(r, R_EDGES, weights=1 / np.maximum(r, R_EDGES[1]))[0]
         if scored.base:
             source["excess"] += np.histogram(block["base"][block["is_target"]] - r, EXCESS_EDGES)[0]
         for kind, near in smoothed(block).items():
-            smooth[kind] += [(1 / np.maximum(near, f)).sum() for f in scored.floors]
+            source[kind] += [(1 / np.maximum(near, f)).sum() for f in scored.floors]
         weight = 1 / np.maximum(block["r"], floor) / mean
         owners = owners_of(scored.folder, shard["name"], numbers)
         add_documents(documents, shard["source"], numbers, block, weight, owners)
         lost = running_sum(np.where(block["is_target"], 1 - weight, 0))
         for n, starts, hashes in ngrams(block):
             np.add.at(lost_of_bucket, bucket(hashes), lost[starts + n] - lost[starts])
-    smooth = {kind: sums / max(targets, 1) for kind, sums in smooth.items()}
     return {
         "by_source": by_source,
-        "smooth": smooth,
+        "smooth": {kind: corpus_mean(scored.manifest, by_source, kind) for kind in ("mean", "median")},
         "documents": documents,
         "lost": lost_of_bucket,
         "mean": mean,
     }
+
+
+def corpus_mean(manifest: dict, by_source: dict, kind: str) -> np.ndarray:
+    """Sums over the rows read -> mean per target; each source counts by all of its targets."""
+    total, targets = 0.0, 0
+    for name, counts in by_source.items():
+        if read := counts["r"].sum():
+            of_source = manifest["sources"][name]["targets"]
+            total, targets = total + counts[kind] / read * of_source, targets + of_source
+    return np.asarray(total / max(targets, 1))
 
 
 def smoothed(block: dict) -> dict[str, np.ndarray]:

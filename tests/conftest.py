@@ -141,6 +141,14 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: SLOW.index(item.path.stem) if item.path.stem in SLOW else len(SLOW))
 
 
+@pytest.fixture(scope="session")
+def audited(tmp_path_factory) -> Path:
+    """A folder of scored rows and their audit.html, see audit_rows.py."""
+    from audit_rows import write_audited  # takes seconds, which few files need
+
+    return write_audited(tmp_path_factory.mktemp("audited"))
+
+
 @pytest.fixture(autouse=True)
 def no_silent_rank_promotion():
     with jax.numpy_rank_promotion("raise"):

@@ -2,130 +2,43 @@
 
 import json
 import shutil
-from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pytest
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from audit_rows import SOURCES, T, payload, row_of, write_page, write_scored
+from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from mucpt_jax import audit, calibration, objective, records, survey
+from mucpt_jax import audit, objective, records, survey
 from mucpt_jax.records import UserError
 
-T = 64
 
-
-def write_tokenizer(folder: Path) -> Path:
-    """Every byte is a token: a Chinese character has three."""
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    made = Tokenizer(models.BPE({c: i for i, c in enumerate(letters)}, []))
-    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    made.decoder = decoders.ByteLevel()
-    PreTrainedTokenizerFast(tokenizer_object=made, eos_token=None).save_pretrained(folder)
-    return folder
-
-
-def write_scored(
-    folder: Path, tokenizer: Path, sources: dict, rm_hash: str = "rm", scored: bool = True
-) -> Path:
-    """{source: {document: [(text, r of its tokens), ...]}} -> scored rows, a segment of at most T tokens each."""
-    folder.mkdir(parents=True)
-    encode = audit.load_tokenizer(str(tokenizer)).backend_tokenizer.encode
-    shards, facts, index, stats = [], {}, [], calibration.stats_of(np.array([]), "")
-    for source, documents in sources.items():
-        rows, name = [], records.shard_name(source, 0, 1)
-        for document, spans in documents.items():
-            ids = [encode(text).ids for text, _ in spans]
-            tokens = np.concatenate(ids)
-            r = np.concatenate([np.full(len(run), value) for run, (_, value) in zip(ids, spans, strict=True)])
-            for start in range(0, len(tokens), T):
-                run = slice(start, start + T)
-                rows.append(row_of(tokens[run], r[run]))
-                index.append((name, len(rows) - 1, 1, document, start, len(tokens[run])))
-        masks = [records.target_mask(row["segment_ids"]) for row in rows]
-        for row, mask in zip(rows, masks, strict=True):
-            stats = calibration.add(stats, calibration.stats_of(row["rm_nll"][1:][mask], name))
-        counts = {"targets": int(sum(mask.sum() for mask in masks))}
-        shards.append({"name": name, "source": source} | counts | records.write_shard(folder / name, rows))
-        facts[source] = {"records": len(rows)} | counts
-    columns = [list(column) for column in zip(*index, strict=True)]
-    records.write_index(folder, [pa.table(columns, schema=records.INDEX_SCHEMA)])
-    about = {"rm_hash": rm_hash, "compute_dtype": "float32", "encoding": "float16"}
-    manifest = {
-        "schema": 1, "sequence_length": T, "tokenizer_hash": records.tokenizer_hash(tokenizer), "vocab_size": 256,
-        "shards": shards, "sources": facts, "scores": about | calibration.summary(stats) if scored else None,
-    }  # fmt: skip
-    records.write_json(folder / "manifest.json", manifest)
-    return folder
-
-
-def row_of(tokens: np.ndarray, r: np.ndarray) -> dict:
-    row = {name: np.zeros(T + 1, dtype) for name, dtype in records.COLUMNS}
-    row["tokens"][: len(tokens)], row["segment_ids"][: len(tokens)] = tokens, 1
-    row["rm_nll"][:] = np.nan
-    row["rm_nll"][1 : len(tokens)] = r[1:]
-    return row
-
-
-# 40 + 40 targets of r = 0.5 in `known`, 40 + 40 of r = 8 in `noise`; a document's first token has no score.
-SOURCES = {
-    "music": {"known": [("The album came out in nineteen ninety one", 0.5)], "noise": [("x" * 41, 8.0)]},
-    "歌": {"唱": [("?" + "她在唱歌" * 3 + "!!!!", 0.5)], "junk": [(("&lt;<b>" * 6)[:41], 8.0)]},
-}
-
-
-def write_folders(folder: Path) -> dict[str, Path]:
-    """SOURCES scored by a reference and a start model, whose r is 2 everywhere, and their tokenizer."""
-    tokenizer = write_tokenizer(folder / "tokenizer")
-    base = {s: {d: [(t, 2.0) for t, _ in spans] for d, spans in ds.items()} for s, ds in SOURCES.items()}
-    return {
-        "scored": write_scored(folder / "scored", tokenizer, SOURCES),
-        "base": write_scored(folder / "base", tokenizer, base, "start"),
-        "tokenizer": tokenizer,
-    }
-
-
-def write_page(folders: dict[str, Path], output: Path) -> Path:
-    named = [f"--{name}={folders[name]}" for name in ("base", "tokenizer")]
-    return audit.run([str(folders["scored"]), *named, f"--output={output}"])
-
-
-def payload(page: Path) -> dict:
-    return json.loads(page.read_text(encoding="utf-8").split('id="payload">')[1].split("</script>")[0])
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory) -> dict[str, Path]:
-    return write_folders(tmp_path_factory.mktemp("rows"))
-
-
-@pytest.fixture(scope="module")
-def tokenizer(folders) -> Path:
-    return folders["tokenizer"]
-
-
-@pytest.fixture(scope="module")
-def page(folders, tmp_path_factory) -> Path:
-    return write_page(folders, tmp_path_factory.mktemp("page") / "audit.html")
-
-
-def test_a_chinese_character_is_one_piece_and_keeps_the_score_of_each_of_its_tokens(page):
-    document = next(d for d in payload(page)["documents"] if d["id"] == "唱")
+def test_a_chinese_character_is_one_piece_and_keeps_the_score_of_each_of_its_tokens(audited):
+    document = next(d for d in payload(audited / "audit.html")["documents"] if d["id"] == "唱")
     assert document["pieces"] == [*"?她在唱歌她在唱歌她在唱歌!!!!"]
     assert document["joined"] == {str(i): 3 for i in range(1, 13)}
     assert document["r"] == [None] + [0.5] * 40 and document["base"] == [None] + [2.0] * 40
 
 
-def test_a_damaged_character_does_not_swallow_what_follows(tokenizer):
-    loaded = audit.load_tokenizer(str(tokenizer))
+def test_a_damaged_character_does_not_swallow_what_follows(audited):
+    loaded = audit.load_tokenizer(str(audited / "tokenizer"))
     broken = loaded.backend_tokenizer.encode("歌").ids[:2] + loaded.backend_tokenizer.encode("a" * 20).ids
-    found = audit.pieces(broken, loaded, {})
+    found = audit.pieces(broken, loaded.decode)
     assert [text for text, _ in found] == ["\N{REPLACEMENT CHARACTER}a"] + ["a"] * 19
     assert sum(size for _, size in found) == 22
 
 
-def test_a_phrase_has_its_occurrences_and_its_mean_weight_at_every_floor(tmp_path, tokenizer):
+def test_words_that_are_tokens_keep_the_blanks_between_them():
+    words = {word: i for i, word in enumerate(["she", "sings", "歌", "."])}
+    made = Tokenizer(models.WordLevel(words))
+    made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    decode = PreTrainedTokenizerFast(tokenizer_object=made).decode
+    assert audit.pieces([0, 1, 2, 3, 0], decode) == [
+        ("she", 1), (" sings", 1), (" 歌", 1), (" .", 1), (" she", 1),
+    ]  # fmt: skip
+
+
+def test_a_phrase_has_its_occurrences_and_its_mean_weight_at_every_floor(audited, tmp_path):
     # The raw weight 1 / max(8, floor) of " noise" is that of its tokens at every floor.
     spans = [
         ("a", 1.0),
@@ -136,8 +49,8 @@ def test_a_phrase_has_its_occurrences_and_its_mean_weight_at_every_floor(tmp_pat
         (" noise", 8.0),
         ("jkl", 0.5),
     ]
-    write_scored(tmp_path / "scored", tokenizer, {"s": {"d": spans}})
-    audit.run([str(tmp_path / "scored"), f"--tokenizer={tokenizer}"])
+    write_scored(tmp_path / "scored", audited / "tokenizer", {"s": {"d": spans}})
+    audit.run([str(tmp_path / "scored"), f"--tokenizer={audited / 'tokenizer'}"])
     (phrase,) = payload(tmp_path / "scored/audit.html")["phrases"]
     assert (phrase["text"], phrase["tokens"], phrase["count"]) == (" noise", 6, 3)
     floors = payload(tmp_path / "scored/audit.html")["floors"]
@@ -157,8 +70,8 @@ def test_an_ngram_lies_within_one_segment_of_one_row():
     assert first == second == last and len({first, other, turned}) == 3  # 1 2 3; 2 3 4; 2 3 1
 
 
-def test_histograms_count_every_target_of_a_source(page):
-    facts = payload(page)
+def test_histograms_count_every_target_of_a_source(audited):
+    facts = payload(audited / "audit.html")
     for source in facts["sources"]:
         r = {edge: n for edge, n in zip(facts["edges"], source["r"], strict=False) if n}
         assert list(r.values()) == [40, 40]
@@ -201,16 +114,44 @@ def test_a_document_of_few_tokens_is_neither_worst_nor_best():
 
 def test_rows_that_are_read_are_evenly_spaced_over_all_shards(monkeypatch):
     monkeypatch.setattr(survey, "ROWS_READ", 5)
-    shards = [{"name": "a", "records": 4}, {"name": "b", "records": 1}, {"name": "c", "records": 5}]
+    shards = [
+        {"name": name, "source": "s", "records": count} for name, count in (("a", 4), ("b", 1), ("c", 5))
+    ]
     found = survey.spread_rows({"shards": shards, "sequence_length": T})
     # rows 0, 2, 4, 6, 8 of ten
     assert [(s["name"], n.tolist()) for s, n in found] == [("a", [0, 2]), ("b", [0]), ("c", [1, 3])]
 
 
-def test_a_document_of_many_segments_is_read_in_order(tmp_path, tokenizer):
+def test_a_source_of_a_ten_thousandth_of_the_corpus_is_read_too(monkeypatch):
+    monkeypatch.setattr(survey, "ROWS_READ", 100)
+    shards = [
+        {"name": "web", "source": "web", "records": 99_990},
+        {"name": "empty", "source": "empty", "records": 0},
+        {"name": "songs", "source": "songs", "records": 10},
+    ]
+    found = {s["name"]: n.tolist() for s, n in survey.spread_rows({"shards": shards, "sequence_length": T})}
+    assert found["songs"] == list(range(10)) and len(found["web"]) == 99 and len(found) == 2
+    # A thousand such sources do not make it read the whole corpus.
+    many = [{"name": f"{i}", "source": f"{i}", "records": 1000} for i in range(1000)]
+    assert sum(len(n) for _, n in survey.spread_rows({"shards": many, "sequence_length": T})) == 1000
+
+
+def test_each_source_counts_by_all_of_its_targets_in_the_mean_of_smoothed_scores():
+    # 10 of 900 targets read in one, 100 of 100 in the other: (900 * 2 + 100 * 1) / 1000
+    by_source = {
+        "web": {"r": np.array([4, 6]), "mean": np.array([20.0])},
+        "songs": {"r": np.array([100, 0]), "mean": np.array([100.0])},
+        "never read": {"r": np.array([0, 0]), "mean": np.array([0.0])},
+    }
+    targets = {"web": 900, "songs": 100, "never read": 5}
+    manifest = {"sources": {name: {"targets": n} for name, n in targets.items()}}
+    assert survey.corpus_mean(manifest, by_source, "mean").tolist() == [1.9]
+
+
+def test_a_document_of_many_segments_is_read_in_order(audited, tmp_path):
     text = "".join(f"{i:03d} " for i in range(50))
-    write_scored(tmp_path / "scored", tokenizer, {"s": {"d": [(text, 1.0)]}})
-    audit.run([str(tmp_path / "scored"), f"--tokenizer={tokenizer}", "--documents=1"])
+    write_scored(tmp_path / "scored", audited / "tokenizer", {"s": {"d": [(text, 1.0)]}})
+    audit.run([str(tmp_path / "scored"), f"--tokenizer={audited / 'tokenizer'}", "--documents=1"])
     (document,) = payload(tmp_path / "scored/audit.html")["documents"]
     assert "".join(document["pieces"]) == text and document["tokens"] == 200
     assert [i for i, r in enumerate(document["r"]) if r is None] == [0, 64, 128, 192]
@@ -234,16 +175,16 @@ def test_a_document_is_cut_between_characters():
     assert audit.cut(document, 4) == {"pieces": ["a", "歌"], "joined": {1: 3}, "r": [None, 1.0, 2.0, 3.0]}
 
 
-def test_the_same_rows_make_the_same_page(folders, page, tmp_path):
-    write_page(folders, tmp_path / "again.html")
-    assert (tmp_path / "again.html").read_bytes() == page.read_bytes()
+def test_the_same_rows_make_the_same_page(audited, tmp_path):
+    write_page(audited, tmp_path / "again.html")
+    assert (tmp_path / "again.html").read_bytes() == (audited / "audit.html").read_bytes()
 
 
 # What is refused
 
 
-def test_what_does_not_fit_together_is_refused_in_one_sentence(folders, tmp_path, tokenizer):
-    scored = str(folders["scored"])
+def test_what_does_not_fit_together_is_refused_in_one_sentence(audited, tmp_path):
+    tokenizer, scored = audited / "tokenizer", str(audited / "scored")
     named = f"--tokenizer={tokenizer}"
     plain = write_scored(tmp_path / "plain", tokenizer, SOURCES, scored=False)
     fewer = write_scored(tmp_path / "fewer", tokenizer, {"music": SOURCES["music"]}, "start")
@@ -252,7 +193,11 @@ def test_what_does_not_fit_together_is_refused_in_one_sentence(folders, tmp_path
     foreign = tmp_path / "foreign"
     shutil.copytree(tokenizer, foreign)
     (foreign / "tokenizer.json").write_text((foreign / "tokenizer.json").read_text() + "\n")
+    damaged = shutil.copytree(audited / "scored", tmp_path / "damaged")
+    (damaged / "index.parquet").write_bytes(b"PAR1")
     for arguments, told in [
+        ([str(damaged), named], r"index\.parquet is missing or damaged"),
+        ([scored, named, f"--base={tmp_path}"], r"manifest\.json is missing"),
         ([str(plain), named], "plain holds no scores .*; run launch.py --job=score"),
         ([scored, f"--tokenizer={foreign}"], "written with another tokenizer than .*foreign"),
         ([scored, f"--tokenizer={tmp_path}"], "holds no tokenizer.json"),
@@ -270,18 +215,24 @@ def test_what_does_not_fit_together_is_refused_in_one_sentence(folders, tmp_path
     assert not (tmp_path / "audit.html").exists()
 
 
-def test_scores_that_are_nan_are_refused(tmp_path, tokenizer):
-    write_scored(tmp_path / "scored", tokenizer, {"s": {"d": [("abcdef", 1.0)]}})
+def test_scores_that_are_nan_are_refused(audited, tmp_path):
+    write_scored(tmp_path / "scored", audited / "tokenizer", {"s": {"d": [("abcdef", 1.0)]}})
     manifest = records.read_json(tmp_path / "scored/manifest.json")
     row = row_of(np.arange(6), np.full(6, np.nan))
     shard = manifest["shards"][0]
     shard |= records.write_shard(tmp_path / "scored" / shard["name"], [row])
     records.write_json(tmp_path / "scored/manifest.json", manifest)
     with pytest.raises(UserError, match="has an rm_nll that is NaN, infinite or negative"):
-        audit.run([str(tmp_path / "scored"), f"--tokenizer={tokenizer}"])
+        audit.run([str(tmp_path / "scored"), f"--tokenizer={audited / 'tokenizer'}"])
 
 
-def test_the_command_ends_in_one_sentence(monkeypatch, tmp_path, tokenizer):
-    monkeypatch.setattr("sys.argv", ["audit", str(tmp_path), f"--tokenizer={tokenizer}"])
+def test_the_command_ends_in_one_sentence(audited, monkeypatch, tmp_path):
+    monkeypatch.setattr("sys.argv", ["audit", str(tmp_path), f"--tokenizer={audited / 'tokenizer'}"])
     with pytest.raises(SystemExit, match=r"^error: .*manifest\.json is missing"):
         audit.main()
+
+
+def test_a_page_that_could_not_be_written_is_refused_before_anything_is_read(audited, tmp_path):
+    for output in (tmp_path, tmp_path / "none" / "audit.html"):
+        with pytest.raises(UserError, match="is no file in a folder that exists"):
+            audit.run(["scored", f"--tokenizer={audited / 'tokenizer'}", f"--output={output}"])

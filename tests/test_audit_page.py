@@ -8,8 +8,10 @@ import subprocess
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from test_audit import write_folders, write_page, write_scored
+from audit_rows import write_scored
 
 from mucpt_jax import audit, config, objective, records
 
@@ -21,18 +23,8 @@ ATTACK = (
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory) -> dict[str, Path]:
-    return write_folders(tmp_path_factory.mktemp("rows"))
-
-
-@pytest.fixture(scope="module")
-def tokenizer(folders) -> Path:
-    return folders["tokenizer"]
-
-
-@pytest.fixture(scope="module")
-def page(folders, tmp_path_factory) -> Path:
-    return write_page(folders, tmp_path_factory.mktemp("page") / "audit.html")
+def page(audited) -> Path:
+    return audited / "audit.html"
 
 
 def dom(page: Path, settings: str = "") -> str:
@@ -76,6 +68,9 @@ def read_weights(tmp_path: Path, documents: list[dict], facts: dict, setting: di
         ("ntp", {}),
         ("mucpt", {"rm_floor": 0.1, "weight_norm": "none"}),
         ("mucpt", {"alpha": 2.0, "rm_floor": 1.0, "mean_raw_weight": 0.5}),
+        ("mucpt", {"alpha": 0.5, "min_weight": 0.4, "max_weight": 1.5, "mean_raw_weight": 0.5}),
+        ("mucpt", {"max_weight": 0.0}),
+        ("mucpt", {"weight_norm": "loss_match", "mean_raw_weight": 0.5}),
         ("mucpt", {"smooth": "mean", "rm_floor": 0.5, "mean_raw_weight": 0.5}),
         ("mucpt", {"smooth": "median", "rm_floor": 0.5, "weight_norm": "none"}),
         ("rho1", {"keep": 0.4}),
@@ -98,17 +93,28 @@ def test_the_page_weighs_as_training_does(tmp_path, kind, loss):
         ]
 
     documents = [{"r": a, "base": b} for a, b in zip(listed(r, None), listed(base, 0), strict=True)]
-    mean = loss.get("mean_raw_weight", 1.0)
-    facts = {"floors": [0.001, 10.0], "means": {name: [mean, mean] for name in ("none", "mean", "median")}}
+    mean, norm = loss.get("mean_raw_weight", 1.0), loss.get("weight_norm", "corpus_mean_one")
+    means = {name: [mean, mean] for name in ("none", "mean", "median", "loss_match")}
+    if norm == "loss_match":
+        means["none"] = [9.0, 9.0]  # of the corpus, which this norm does not divide by
+    facts = {"floors": [0.001, 10.0], "means": means}
     setting = {
         "objective": kind, "floor": loss.get("rm_floor", 1.0), "alpha": loss.get("alpha", 1.0),
-        "norm": "none" if loss.get("weight_norm") == "none" else "corpus", "smooth": loss.get("smooth", "none"),
+        "norm": norm.removesuffix("_mean_one"), "smooth": loss.get("smooth", "none"),
+        "min_weight": loss.get("min_weight", 0.0), "max_weight": loss.get("max_weight", 1e30),
         "keep": loss.get("keep", 0.6),
     }  # fmt: skip
     found = read_weights(tmp_path, documents, facts, setting)
     for row, weights, targets in zip(found, wanted, mask, strict=True):
         assert [w is not None for w in row] == [False, *targets]
         np.testing.assert_allclose([w for w in row if w is not None], weights[targets], rtol=1e-5)
+
+
+def test_rho1_keeps_as_many_tokens_as_training_where_the_product_is_a_half(tmp_path):
+    # .07 * 150 is 10.5 in float32, 10.500000000000002 in JavaScript's numbers: 10, the even one, are kept.
+    documents = [{"r": [None] + [0] * 150, "base": [0, *range(150)]}]
+    (found,) = read_weights(tmp_path, documents, {}, {"objective": "rho1", "keep": 0.07})
+    assert found == [None] + [0] * 140 + [15] * 10
 
 
 def test_the_switch_changes_the_shading(page):
@@ -121,6 +127,25 @@ def test_the_switch_changes_the_shading(page):
     assert shading(dom(page, "norm=none&alpha=0.5")) == {"u": 4, "w0": 80, "w3": 56}
     # The start model's 2 - 0.5 exceeds 2 - 8: half of the 160 tokens are kept, with weight 2.
     assert shading(dom(page, "objective=rho1&keep=0.5")) == {"u": 4, "w0": 80, "w6": 56}
+
+
+def test_caps_are_switched_by_number_and_an_empty_most_is_none(page):
+    # 1.78 and 0.22 between 0.3 and 1.
+    shown = dom(page, "min_weight=0.3&max_weight=1")
+    assert shading(shown) == {"u": 4, "w2": 80, "w4": 56} and "mean weight 0.65" in shown
+    assert shading(dom(page, "max_weight=")) == shading(dom(page))
+
+
+def test_loss_match_is_offered_where_the_manifest_knows_it(audited, page, tmp_path):
+    assert "loss match" not in dom(page)
+    shutil.copytree(audited / "scored", tmp_path / "scored")
+    manifest = records.read_json(tmp_path / "scored/manifest.json")
+    manifest["scores"]["mean_raw_weight_by_base_nll"] = dict.fromkeys(
+        manifest["scores"]["mean_raw_weight"], 0.25
+    )
+    records.write_json(tmp_path / "scored/manifest.json", manifest)
+    page = audit.run([str(tmp_path / "scored"), f"--tokenizer={audited / 'tokenizer'}"])
+    assert shading(dom(page, "norm=loss_match")) == {"u": 4, "w3": 80, "w7": 56}  # 0.5 and 4
 
 
 def test_mean_weight_and_mass_by_source_are_told(page):
@@ -143,9 +168,9 @@ def test_search_finds_words_across_tokens_and_in_chinese(page):
     assert "0 places in 0 documents" in dom(page, "search=nowhere")
 
 
-def test_what_a_document_holds_is_shown_and_never_run(tmp_path, tokenizer):
-    write_scored(tmp_path / "scored", tokenizer, {"s": {ATTACK: [(ATTACK, 1.0)]}})
-    page = audit.run([str(tmp_path / "scored"), f"--tokenizer={tokenizer}"])
+def test_what_a_document_holds_is_shown_and_never_run(audited, tmp_path):
+    write_scored(tmp_path / "scored", audited / "tokenizer", {"s": {ATTACK: [(ATTACK, 1.0)]}})
+    page = audit.run([str(tmp_path / "scored"), f"--tokenizer={audited / 'tokenizer'}"])
     # Without the page's policy: escaping alone must do.
     page.write_text(re.sub("<meta http-equiv[^>]*>", "", page.read_text(encoding="utf-8")), encoding="utf-8")
     shown = dom(page, "search=script")
@@ -165,14 +190,65 @@ def test_a_script_that_got_into_the_page_would_be_refused(page, tmp_path):
     assert "<title>Token weights</title>" in shown and shading(shown)
 
 
-def test_pointing_at_a_token_tells_text_score_and_weight(tmp_path, tokenizer):
+def test_pointing_at_a_token_tells_text_score_and_weight(audited, tmp_path):
     # 歌 has three tokens.  Raw weights at floor 1: three of 1, one of 1/8, mean 0.78125.
-    write_scored(tmp_path / "scored", tokenizer, {"s": {"d": [("?歌", 0.5), ("!", 8.0)]}})
-    page = audit.run([str(tmp_path / "scored"), f"--tokenizer={tokenizer}"])
+    write_scored(tmp_path / "scored", audited / "tokenizer", {"s": {"d": [("?歌", 0.5), ("!", 8.0)]}})
+    page = audit.run([str(tmp_path / "scored"), f"--tokenizer={audited / 'tokenizer'}"])
     for piece, told in ((1, ["歌"] + ["r 0.5   w 1.28"] * 3), (2, ["!", "r 8   w 0.160"])):
         shown = dom(page, f"document=0&piece={piece}")
         tip = re.search(r'<div id="tip"[^>]*>(.*?)</div>', shown, re.DOTALL).group(1)
         assert tip.splitlines() == told
+
+
+def test_what_shows_nothing_is_named_where_it_is_pointed_at(audited, tmp_path):
+    write_scored(tmp_path / "scored", audited / "tokenizer", {"s": {"d": [("a\u3000\u202e\r b", 1.0)]}})
+    page = audit.run([str(tmp_path / "scored"), f"--tokenizer={audited / 'tokenizer'}"])
+    told = [
+        re.search(r'<div id="tip"[^>]*>(.*?)\n', dom(page, f"document=0&piece={i}")) for i in (1, 2, 3, 4)
+    ]
+    assert [line.group(1) for line in told] == ["[U+3000]", "[U+202E]", "[U+000D]", "␣"]
+
+
+def test_documents_of_few_tokens_are_neither_worst_nor_best(audited, tmp_path):
+    texts = {
+        "short": ("ab", 0.5),
+        "low": ("low" * 9, 8.0),
+        "middle": ("mid" * 9, 2.0),
+        "high": ("top" * 9, 1.0),
+    }
+    sources = {"s": {name: [span] for name, span in texts.items()}}
+    write_scored(tmp_path / "scored", audited / "tokenizer", sources)
+    shown = dom(audit.run([str(tmp_path / "scored"), f"--tokenizer={audited / 'tokenizer'}"]))
+    ranked = re.search('<div id="ranked">(.*?)</div>', shown).group(1)
+    assert re.findall(r'title="(\w+) ', ranked) == ["low", "middle", "high", "middle"]
+
+
+def test_histograms_are_shaded_by_what_the_objective_weighs(page):
+    # Excess -6 is dropped, 1.5 is kept with weight 2; 40 targets of each source.
+    shown = dom(page, "objective=rho1&keep=0.5")
+    for picture in re.findall("<svg.*?</svg>", shown):
+        bars = re.findall(r'<rect class="(f\d)" x="([\d.]+)" y="10"', picture)
+        assert [step for step, _ in bars] == ["f0", "f6"]
+        assert [(float(x) - 190) / 15.5 for _, x in bars] == pytest.approx([-6, 1.5], abs=0.01)
+    # By r: 0.5 of weight 1.78, 8 of weight 0.22.
+    for picture in re.findall("<svg.*?</svg>", dom(page)):
+        assert re.findall(r'<rect class="(f\d)" x="[\d.]+" y="10"', picture) == ["f5", "f1"]
+
+
+def test_a_name_that_turns_the_writing_direction_turns_nothing_else(audited, tmp_path):
+    write_scored(tmp_path / "scored", audited / "tokenizer", {"\u202eevil": {"d": [("a" * 20, 1.0)]}})
+    shown = dom(audit.run([str(tmp_path / "scored"), f"--tokenizer={audited / 'tokenizer'}"]))
+    assert "<figcaption><bdi><b>\u202eevil</b></bdi> 19 tokens" in shown
+
+
+def test_a_document_without_some_of_its_segments_says_so(audited, tmp_path):
+    folder = write_scored(tmp_path / "scored", audited / "tokenizer", {"s": {"d": [("a" * 200, 1.0)]}})
+    tokenizer = f"--tokenizer={audited / 'tokenizer'}"
+    assert not re.search(r"\d tokens before its last", dom(audit.run([str(folder), tokenizer])))
+    lines = pq.read_table(folder / "index.parquet").to_pylist()
+    moved = [line | {"offset": line["offset"] + 1000 * (line["offset"] > 64)} for line in lines]
+    records.write_index(folder, [pa.Table.from_pylist(moved, records.INDEX_SCHEMA)])
+    assert "1,000 tokens before its last are not in these rows" in dom(audit.run([str(folder), tokenizer]))
 
 
 def test_controls_switch_the_page_and_the_address_keeps_the_view(page, tmp_path):
