@@ -11,7 +11,7 @@ from absl import flags
 
 from ablation import scores, world
 from data_prep import shard
-from mucpt_jax import checks, config, data, evaluate, records, score, sharding, train
+from mucpt_jax import agreement, checks, config, data, evaluate, records, score, sharding, train
 
 BATCH_ROWS = 16
 
@@ -89,14 +89,15 @@ def base(place: Place, workdir: Path) -> None:
     changes = {"data.general": place.rows("base"), "data.general_fraction": 1.0, "loss.kind": "ntp"}
     cfg = config_of(place, place.budget.base, changes)
     train.train(cfg, place.mesh, workdir)
-    score_domain(place, cfg, workdir, place.folder / "scored_base")
-    documents = place.folder / "raw" / "domain" / "domain.jsonl"
+    score_rows(place, "domain", cfg, workdir, place.folder / "scored_base")
+    documents = place.folder / "raw" / "domain"
     scores.write_oracle(Path(place.rows("domain")), documents, place.folder / "scored_oracle")
     evaluate.evaluate(cfg, place.mesh, workdir)  # last: where evaluate.json stands, all stands
 
 
 def reference(place: Place, regime: str, workdir: Path) -> None:
-    """The regime's reference model, its scores, and their ratio to the base model's."""
+    """The regime's reference model; its scores of the domain rows, without and with seed documents mixed in, the same
+    with agreement, and their ratio to the base model's."""
     seed = place.rows(f"seed_{regime}")
     rows = sum(shard["records"] for shard in records.read_manifest(seed)["shards"])
     steps = max(1, round(world.REGIMES[regime].epochs * rows / BATCH_ROWS))
@@ -104,19 +105,29 @@ def reference(place: Place, regime: str, workdir: Path) -> None:
     changes = {"data.domain": seed, "data.general_fraction": 0.0, "loss.kind": "ntp", "init_from": start}
     cfg = config_of(place, steps, changes)
     train.train(cfg, place.mesh, workdir)
+    for role, name in (("domain", "scored"), (f"mixed_{regime}", "scored_mixed")):
+        scored = workdir.parent / name
+        score_rows(place, role, cfg, workdir, scored)
+        write_agreed(place, scored, workdir.parent / name.replace("scored", "agreed"))
     scored = workdir.parent / "scored"
-    score_domain(place, cfg, workdir, scored)
     scores.write_ratio(scored, place.folder / "scored_base", workdir.parent / "scored_ratio")
     evaluate.evaluate(cfg, place.mesh, workdir)
 
 
-def score_domain(place: Place, cfg: config.Config, workdir: Path, output: Path) -> None:
-    folders = config.Score(input=place.rows("domain"), output=str(output), batch_rows=64)
+def score_rows(place: Place, role: str, cfg: config.Config, workdir: Path, output: Path) -> None:
+    folders = config.Score(input=place.rows(role), output=str(output), batch_rows=64)
     score.score(dataclasses.replace(cfg, score=folders), place.mesh, workdir)
 
 
-def continued(place: Place, domain: str, changes: dict, workdir: Path) -> None:
-    """Continued pretraining from the base model on the domain rows of a folder, and its evaluation."""
+def write_agreed(place: Place, scored: Path, output: Path) -> None:
+    if not (output / "manifest.json").is_file():
+        names, tokenizer = str(place.folder / "raw" / "names.txt"), str(place.tokenizer)
+        agreement.agree(agreement.Job(str(scored), str(output), names, tokenizer))
+
+
+def continued(place: Place, domain: str, role: str, changes: dict, workdir: Path) -> None:
+    """Continued pretraining from the base model on the domain rows of a folder, and its evaluation; role: of the
+    documents in the rows."""
     folders = {
         "data.domain": domain,
         "data.general": place.rows("general"),
@@ -125,7 +136,6 @@ def continued(place: Place, domain: str, changes: dict, workdir: Path) -> None:
     cfg = config_of(place, place.budget.steps, folders | changes)
     train.train(cfg, place.mesh, workdir)
     if cfg.loss.kind == "mucpt":
-        documents = place.folder / "raw" / "domain" / "domain.jsonl"
-        weights = scores.mean_weights(Path(domain), documents, data.resolved_loss(cfg))
+        weights = scores.mean_weights(Path(domain), place.folder / "raw" / role, data.resolved_loss(cfg))
         records.write_json(workdir / "weights.json", weights)
     evaluate.evaluate(cfg, place.mesh, workdir)

@@ -32,6 +32,7 @@ class Row(NamedTuple):
     changes: dict  # against the config's defaults
     lr: float = 1.0  # times the peak learning rate
     domain: str = "{regime}/scored"  # folder of the domain rows, in the seed's
+    role: str = "domain"  # whose documents they hold
 
 
 NTP = {"loss.kind": "ntp"}
@@ -42,6 +43,17 @@ ROWS = {  # without {regime} in the folder: one run for all regimes
     "ntp": Row("plain loss", NTP, domain="rows/domain"),
     "ntp_lr2": Row("plain loss, twice the learning rate", NTP, 2.0, "rows/domain"),
     "ntp_seed": Row("plain loss, 17% of the domain's tokens are seed documents", NTP, domain="rows/mixed_{regime}"),
+    "mucpt_seed": Row(
+        "mucpt, rm_floor=1, 17% of the domain's tokens are seed documents", {"loss.rm_floor": 1.0},
+        domain="{regime}/scored_mixed", role="mixed_{regime}",
+    ),
+    "mucpt_agree": Row(
+        "mucpt, rm_floor=1, r of names in agreed claims at most 1.5", {"loss.rm_floor": 1.0}, domain="{regime}/agreed",
+    ),
+    "mucpt_seed_agree": Row(
+        "mucpt_seed with mucpt_agree's scores", {"loss.rm_floor": 1.0},
+        domain="{regime}/agreed_mixed", role="mixed_{regime}",
+    ),
     "rho1_40": Row("rho1, keep=.4", {"loss.kind": "rho1", "loss.keep": 0.4}),
     "rho1_60": Row("rho1, keep=.6", {"loss.kind": "rho1", "loss.keep": 0.6}),
     "rho1_80": Row("rho1, keep=.8", {"loss.kind": "rho1", "loss.keep": 0.8}),
@@ -151,11 +163,11 @@ def jobs_of(place, regimes: list[str], rows: list[str]) -> list[tuple[Path, func
 
     def training(name: str, regime: str | None) -> tuple:
         row, own = ROWS[name], workdir_of(place.folder, name, regime)
-        domain = str(place.folder / row.domain.format(regime=regime))
+        domain, role = str(place.folder / row.domain.format(regime=regime)), row.role.format(regime=regime)
         lr = row.lr * place.budget.peak_lr
         given = {k: v.format(seed=place.folder) if isinstance(v, str) else v for k, v in row.changes.items()}
         changes = given | {"optimizer.peak_lr": lr, "optimizer.final_lr": lr / 10}
-        return own, functools.partial(jobs.continued, place, domain, changes, own)
+        return own, functools.partial(jobs.continued, place, domain, role, changes, own)
 
     base = place.folder / "base"
     found = [(base, functools.partial(jobs.base, place, base))]

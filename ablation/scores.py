@@ -19,9 +19,10 @@ PAD = "-"  # kind of a slot that holds no token of a document's text
 
 
 def slot_kinds(rows: Path, documents: Path) -> dict[tuple[str, int], np.ndarray]:
-    """(shard, row) -> kind of each of the row's T + 1 slots, from the documents' own letters."""
+    """(shard, row) -> kind of each of the row's T + 1 slots, from the letters of the documents in a folder."""
     length = records.read_manifest(rows)["sequence_length"]
-    lines = documents.read_text(encoding="utf-8").splitlines()
+    files = sorted(documents.glob("*.jsonl"))
+    lines = [line for file in files for line in file.read_text(encoding="utf-8").splitlines()]
     # The end-of-document token belongs to the text.
     kinds = {d["id"]: [*d["kinds"], "t"] for d in map(json.loads, lines)}
     table = pq.read_table(rows / "index.parquet").sort_by(

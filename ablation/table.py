@@ -43,9 +43,16 @@ ORDERS = (  # regime, figure, the better, the worse, must it hold?
     ("partial", "uncovered", "mucpt_names_max2", "ntp", False),
     ("partial", "covered", "mucpt_names_max2", "mucpt", False),
     ("partial", "famous", "mucpt_names_max2", "mucpt", False),
+    ("partial", "uncovered", "mucpt_agree", "ntp", False),
+    ("partial", "covered", "mucpt_agree", "mucpt", False),
+    ("partial", "uncovered", "mucpt_seed_agree", "ntp", False),
+    ("partial", "covered", "mucpt_seed_agree", "mucpt", False),
+    ("partial", "famous", "mucpt_seed_agree", "mucpt", False),
+    ("partial", "all", "mucpt_seed_agree", "ntp_seed", False),
     ("weak", "all", "mucpt", "ntp", False),
     ("weak", "all", "mucpt_mix3", "ntp", False),
     ("weak", "all", "mucpt_names_mean3", "ntp", False),
+    ("weak", "all", "mucpt_seed_agree", "ntp_seed", False),
 )
 COLORS = {"ntp": "0.35", "rho1": "C0", "mucpt": "C3", "smooth": "C2", "control": "C4"}
 
@@ -326,7 +333,7 @@ def color(row: str) -> str:
     if row in ("ntp", "ntp_lr2", *run.MODELS):
         return COLORS["ntp"]
     if row.startswith("mucpt"):
-        return COLORS["smooth" if row.endswith(("3", "max2")) else "mucpt"]
+        return COLORS["smooth" if row.endswith(("3", "max2", "agree")) else "mucpt"]
     return COLORS["rho1" if row.startswith("rho1") else "control"]
 
 

@@ -8,6 +8,7 @@ r = -log p_RM of a target in nats, c = -log p of the start model; the raw weight
 """
 
 import argparse
+import functools
 import itertools
 import sys
 from pathlib import Path
@@ -78,6 +79,17 @@ def summary(stats: dict) -> dict:
         "weight_mass": dict(zip(map(str, FLOORS), mass.round(6).tolist(), strict=True)),
         "recommended_floor": recommended_floor(grids["ess"]),
     }
+
+
+def of_shards(sources: list[str], stats: list[dict]) -> dict:
+    """Source and sums of each shard -> summary of all, and under "sources" the main figures of each source."""
+    by_source = {}
+    for source, found in zip(sources, stats, strict=True):
+        by_source[source] = add(by_source[source], found) if source in by_source else found
+    told = {source: summary(found) for source, found in by_source.items()}
+    keys = ("tokens", "mean_nll", "mean_raw_weight")
+    of_source = {source: {key: found[key] for key in keys} for source, found in told.items()}
+    return summary(functools.reduce(add, stats)) | {"sources": of_source}
 
 
 def recommended_floor(ess: dict[str, float]) -> float:

@@ -225,18 +225,10 @@ def finish(cfg: Config, manifest: dict, about: dict, output: Path) -> None:
     notes = [records.read_json(note_of(output, shard)) for shard in manifest["shards"]]
     shards = [shard | note["facts"] for shard, note in zip(manifest["shards"], notes, strict=True)]
     sums = [{name: np.array(value) for name, value in note["stats"].items()} for note in notes]
-    by_source = {}
-    for shard, stats in zip(shards, sums, strict=True):
-        name = shard["source"]
-        by_source[name] = calibration.add(by_source[name], stats) if name in by_source else stats
-    told = {name: calibration.summary(stats) for name, stats in by_source.items()}
     scores = {
         **{name: about[name] for name in ("rm_hash", "compute_dtype", "encoding")},
         "head_dtype": "float32",
-        **calibration.summary(functools.reduce(calibration.add, sums)),
-        "sources": {
-            name: {k: s[k] for k in ("tokens", "mean_nll", "mean_raw_weight")} for name, s in told.items()
-        },
+        **calibration.of_shards([shard["source"] for shard in shards], sums),
     }
     records.copy(Path(cfg.score.input) / "index.parquet", output / "index.parquet")
     records.write_json(output / "manifest.json", manifest | {"shards": shards, "scores": scores})

@@ -1,4 +1,4 @@
-"""Where words and names start in a run of tokens: the units of loss.smooth.  No jax here."""
+"""Words and names in a run of tokens: the units of loss.smooth and the claims of agreement.py.  No jax here."""
 
 import functools
 import unicodedata
@@ -22,11 +22,7 @@ def letters(tokenizer_folder: str) -> tuple[np.ndarray, np.ndarray]:
     Letters and digits of scripts with spaces do; so do bytes of a character that no token holds whole.  Where no token
     holds the blank before it, tokens are whole words.
     """
-    from transformers import AutoTokenizer  # a second of imports that training does not need otherwise
-
-    tokenizer = AutoTokenizer.from_pretrained(
-        tokenizer_folder, trust_remote_code=False, local_files_only=True
-    )
+    tokenizer = load(tokenizer_folder)
     texts = tokenizer.batch_decode([[i] for i in range(len(tokenizer))])
     blanks = any(text.startswith(" ") for text in texts)
     begins = np.array([blanks and bool(text) and in_word(text[0]) for text in texts])
@@ -43,7 +39,9 @@ def in_word(character: str) -> bool:
     return character == "\N{REPLACEMENT CHARACTER}" or (letter and not unspaced)
 
 
-Names = dict[int, list[tuple[int, ...]]]  # first token -> names that begin with it, longest first
+# First token -> (tokens, number of the line) of the names that begin with it, longest first.
+Names = dict[int, list[tuple[tuple[int, ...], int]]]
+Span = tuple[int, int, int]  # start, end, the name's number
 
 
 @functools.cache
@@ -51,33 +49,48 @@ def names(tokenizer_folder: str, file: str) -> Names:
     """A file of names, one a line, as tokens: as they stand at the start of a text and behind a blank."""
     tokenizer = load(tokenizer_folder)
     try:
-        lines = {line.strip() for line in Path(file).read_text(encoding="utf-8").split("\n")} - {""}
+        lines = sorted({line.strip() for line in Path(file).read_text(encoding="utf-8").split("\n")} - {""})
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
-            f"loss.smooth_names={file} cannot be read ({error}); name a text file, a name a line"
+            f"the names in {file} cannot be read ({error}); name a text file, a name a line"
         ) from error
-    texts = sorted(lines) + [f" {line}" for line in sorted(lines)]
+    if not lines:
+        raise UserError(f"{file} holds no names; write one a line")
+    number_of = {}
+    for texts in (lines, [f" {line}" for line in lines]):
+        for number, run in enumerate(tokenizer(texts, add_special_tokens=False)["input_ids"]):
+            number_of.setdefault(tuple(run), number)
     found = {}
-    for run in {tuple(run) for run in tokenizer(texts, add_special_tokens=False)["input_ids"]}:
-        if len(run) > 1:  # a name of one token is a unit anyway
-            found.setdefault(run[0], []).append(run)
-    return {first: sorted(runs, key=lambda run: (-len(run), run)) for first, runs in found.items()}
+    for run in sorted(number_of, key=lambda run: (-len(run), run)):
+        found.setdefault(run[0], []).append((run, number_of[run]))
+    return found
+
+
+def goes_on(tokens: np.ndarray, begins: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """i4[N] -> bool [N]: a token goes on a word where it begins inside one and the token before ends inside one."""
+    return np.concatenate([[False], begins[tokens[1:]] & ends[tokens[:-1]]])
+
+
+def spans(tokens: np.ndarray, goes_on: np.ndarray, names: Names) -> list[Span]:
+    """Where names stand, from left to right, the longest where several begin at a token; whole words only."""
+    run, found, until = tokens.tolist(), [], 0
+    firsts = np.fromiter(names, np.int64, len(names))
+    for i in np.flatnonzero(np.isin(tokens, firsts) & ~goes_on).tolist():
+        for name, number in names[run[i]] if i >= until else ():
+            end = i + len(name)
+            if tuple(run[i:end]) == name and not goes_on[end : end + 1].any():
+                found.append((i, end, number))
+                until = end
+                break
+    return found
 
 
 def starts(
     tokens: np.ndarray, begins: np.ndarray, ends: np.ndarray, names: Names | None = None
 ) -> np.ndarray:
-    """i4[N] -> bool [N]: a token goes on a word where it begins inside one and the token before ends inside one.
-
-    A name is one unit, the longest where several begin at a token.
-    """
-    goes_on = begins[tokens[1:]] & ends[tokens[:-1]]
-    found = np.concatenate([[True], ~goes_on])
-    run, until = tokens.tolist(), 0
-    for i in range(len(run)) if names else ():
-        candidates = names.get(run[i], ()) if i >= until else ()
-        name = next((name for name in candidates if tuple(run[i : i + len(name)]) == name), None)
-        if name:
-            until = i + len(name)
-            found[i], found[i + 1 : until], found[until : until + 1] = True, False, True
+    """i4[N] -> bool [N]: does a unit, a word or a name, start at the token?"""
+    inside = goes_on(tokens, begins, ends)
+    found = ~inside
+    for start, end, _ in spans(tokens, inside, names) if names else ():
+        found[start + 1 : end] = False
     return found

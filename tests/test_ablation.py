@@ -177,23 +177,23 @@ def weights_of(folder: Path, **loss) -> tuple[np.ndarray, np.ndarray]:
     return np.asarray(weight_BT), records.target_mask(batch["segment_ids"])
 
 
-def kinds_of_segments(folder: Path, file: Path, letters: str) -> None:
+def kinds_of_segments(rows: Path, documents: Path, letters: str) -> None:
     """Every document's tokens are letters[0], letters[1], ... in turn; its last token is the end of the document."""
-    rows = records.read_shard(folder / "music-00000-of-00001.array_record", T)
     lines = []
-    for number, row in enumerate(rows):
+    for number, row in enumerate(records.read_shard(rows / "music-00000-of-00001.array_record", T)):
         for segment in (1, 2, 3):
             n = int((row["segment_ids"] == segment).sum()) - 1
             lines.append(json.dumps({"id": f"music-{number}-{segment}", "kinds": (letters * n)[:n]}) + "\n")
-    file.write_text("".join(lines), encoding="utf-8")
+    documents.mkdir()
+    (documents / "music.jsonl").write_text("".join(lines), encoding="utf-8")
 
 
 def test_the_oracle_puts_all_weight_on_right_text_and_its_mean_is_one(tmp_path):
     rows = domain_rows(tmp_path / "rows", 1.0)
-    kinds_of_segments(rows, tmp_path / "documents.jsonl", "tawbdcAW")
-    scores.write_oracle(rows, tmp_path / "documents.jsonl", tmp_path / "oracle")
+    kinds_of_segments(rows, tmp_path / "raw", "tawbdcAW")
+    scores.write_oracle(rows, tmp_path / "raw", tmp_path / "oracle")
     weight_BT, mask_BT = weights_of(tmp_path / "oracle", rm_floor=1.0)
-    slots = scores.slot_kinds(tmp_path / "oracle", tmp_path / "documents.jsonl")
+    slots = scores.slot_kinds(tmp_path / "oracle", tmp_path / "raw")
     kind_BT = np.stack([slots["music-00000-of-00001.array_record", n][1:] for n in (0, 1)])
     wanted_BT = mask_BT & np.isin(kind_BT, ["t", "a", "A"])
     share = wanted_BT.sum() / mask_BT.sum()
@@ -205,12 +205,12 @@ def test_the_oracle_puts_all_weight_on_right_text_and_its_mean_is_one(tmp_path):
 
 def test_mean_weights_by_kind_are_those_of_the_loss(tmp_path):
     rows = domain_rows(tmp_path / "rows", 1.0)
-    kinds_of_segments(rows, tmp_path / "documents.jsonl", "tb")
-    scores.write_oracle(rows, tmp_path / "documents.jsonl", tmp_path / "oracle")
+    kinds_of_segments(rows, tmp_path / "raw", "tb")
+    scores.write_oracle(rows, tmp_path / "raw", tmp_path / "oracle")
     cfg = small_config(
         loss={"kind": "mucpt", "weight_norm": "none"}, data={"domain": str(tmp_path / "oracle")}
     )
-    found = scores.mean_weights(tmp_path / "oracle", tmp_path / "documents.jsonl", cfg.loss)
+    found = scores.mean_weights(tmp_path / "oracle", tmp_path / "raw", cfg.loss)
     assert found == pytest.approx({"t": 1.0, "b": 1 / 60_000})
 
 
@@ -308,12 +308,15 @@ def test_where_all_facts_were_told_all_count_as_covered(tmp_path):
 def test_a_very_short_run_ends_in_tables_and_a_second_start_repeats_nothing(tmp_path, monkeypatch):
     size = world.Size(artists=10, famous=2, rounds=3, famous_rounds=3, general=40, mixed=30, heldout=5)
     settings = {"size": size, "budget": jobs.Budget(base=4, steps=3)}
-    rows = ["ntp", "ntp_seed", "mucpt_mix3", "oracle"]
+    rows = ["ntp", "ntp_seed", "mucpt_seed_agree", "mucpt_mix3", "oracle"]
     found = run.run(tmp_path / "run", range(1), ["partial"], rows, **settings)
     assert [r["row"] for r in found["runs"]] == ["base", "rm", *rows]
     by_row = {r["row"]: r for r in found["runs"]}
     assert by_row["ntp"]["ess"] == by_row["ntp_seed"]["ess"] == pytest.approx(1)
     assert by_row["oracle"]["weights"]["b"] < 1e-3 < 1 < by_row["oracle"]["weights"]["A"]
+    assert set(by_row["mucpt_seed_agree"]["weights"]) == set(
+        by_row["mucpt_mix3"]["weights"]
+    )  # of seed documents too
     assert 0 < by_row["base"]["general_loss"] < np.log(len(world.vocabulary())) + 1
     assert "### Regime partial" in (tmp_path / "run" / "table.md").read_text()
     assert (tmp_path / "run" / "ablation.svg").read_text().count("ntp_seed") > 0

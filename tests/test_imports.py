@@ -25,12 +25,22 @@ PARTS = {
     "reference",
     "early_stop",
     "survey",
+    "agreement",
     "workdir",
     "paired",
     "tables",
 }
 ARRAYS = {"model", "attention", "losses", "objective", "sharding"}
-NO_JAX = {"judge", "audit", "survey", "compare", "workdir", "paired", "tables"}  # beside the plain floor
+NO_JAX = {
+    "agreement",
+    "judge",
+    "audit",
+    "survey",
+    "compare",
+    "workdir",
+    "paired",
+    "tables",
+}  # beside the plain floor
 PLAIN = {"config", "checks", "records", "runtime", "hosts", "calibration", "words"}
 
 
@@ -102,7 +112,7 @@ def test_training_loads_neither_torch_nor_tensorflow_and_data_prep_no_jax():
 
     assert (
         loaded(
-            "from mucpt_jax import train, score, evaluate, export, plan, audit, compare",
+            "from mucpt_jax import train, score, evaluate, export, plan, audit, agreement, compare",
             "torch tensorflow transformers",
         )
         == "[]"

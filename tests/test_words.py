@@ -26,10 +26,17 @@ def test_tokens_without_blanks_are_whole_words(tmp_path):
 
 def test_a_name_is_one_unit_and_the_longest_one_wins():
     tokens, no = np.array([5, 1, 2, 3, 4, 1, 2, 9]), np.zeros(10, bool)
-    found = words.starts(tokens, no, no, {1: [(1, 2, 3), (1, 2)]})
+    found = words.starts(tokens, no, no, {1: [((1, 2, 3), 0), ((1, 2), 1)]})
     np.testing.assert_array_equal(found, [1, 1, 0, 0, 1, 1, 0, 1])
-    whole = words.starts(tokens, ~no, ~no, {1: [(1, 2)]})  # letters everywhere: the name still stands apart
-    np.testing.assert_array_equal(whole, [1, 1, 0, 1, 0, 1, 0, 1])
+
+
+def test_a_name_is_whole_words():
+    tokens, letters = (
+        np.array([7, 1, 2, 7, 1, 2, 3]),
+        np.arange(10) == 3,
+    )  # 3 goes on the word that 2 ends inside of
+    found = words.spans(tokens, words.goes_on(tokens, letters, np.arange(10) == 2), {1: [((1, 2), 5)]})
+    assert found == [(1, 3, 5)]  # "Jay Chou" is not in "Jay Chouette"
 
 
 def test_names_are_known_with_and_without_a_blank_before_them(tmp_path):
@@ -43,8 +50,11 @@ def test_names_are_known_with_and_without_a_blank_before_them(tmp_path):
     spelled = {
         "".join(words.load(str(tmp_path)).convert_ids_to_tokens(run))
         for runs in found.values()
-        for run in runs
+        for run, _ in runs
     }
     assert spelled == {"Jay", "ĠJay", "Al", "ĠAl"}
-    with pytest.raises(UserError, match=r"smooth_names=.*missing.txt cannot be read"):
+    assert (
+        len({number for runs in found.values() for _, number in runs}) == 2
+    )  # one a line, with the blank or without
+    with pytest.raises(UserError, match=r"names in .*missing.txt cannot be read"):
         words.names(str(tmp_path), str(tmp_path / "missing.txt"))

@@ -1,0 +1,243 @@
+"""Agreement: what many documents state alike counts, even where the reference model (RM) does not know it.
+
+    python -m mucpt_jax.agreement SCORED --output=AGREED --names=names.txt --tokenizer=FOLDER [--documents=3 --cap=1.5]
+
+To the RM a fact that its seed lacked is as surprising as a wrong one.  The corpus can tell them apart: wrong ones
+differ from document to document.  A claim is two names in one segment, an artist and an album say, at most 16 names
+apart; it is agreed when --documents documents make it.  AGREED is SCORED again, with r = -log p_RM of the tokens of
+such names at most --cap nats: at rm_floor=1 a cap of 1.5 gives them two thirds of the weight of what the RM knows.
+
+Not in the paper (docs/objective.md).  --names holds the domain's names, one a line, as an entity list mined from the
+corpus has them.  A wrong claim that is copied from site to site is agreed too: dedup first.
+
+The corpus is read twice, a worker a shard.  Claims are counted by hash in a table of 2**28 bytes, whatever the corpus;
+those that share a place share their count, and the log tells how full the table is.
+"""
+
+import argparse
+import concurrent.futures
+import functools
+import logging
+import multiprocessing
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from mucpt_jax import calibration, records, words
+from mucpt_jax.records import UserError
+
+NEAR = 16  # names: how far apart the two of a claim may stand
+SLOT_BITS = 28  # of the table
+FULL = 0.2  # of the table; beyond, claims of single documents meet too often
+log = logging.getLogger(__name__)
+
+
+class Job(NamedTuple):
+    scored: str
+    output: str
+    names: str
+    tokenizer: str
+    documents: int = 3  # that make a claim agreed
+    cap: float = 1.5  # nats
+
+
+def agree(job: Job, workers: int = 1) -> dict:
+    """Writes the folder job.output, its manifest last; returns what the manifest tells about the scores."""
+    manifest = open_input(job)
+    output, shards = Path(job.output), manifest["shards"]
+    output.mkdir(parents=True, exist_ok=True)
+    counts = np.zeros(1 << SLOT_BITS, np.uint8)
+    for slots, found in in_workers("count claims", functools.partial(count_claims, job), shards, workers):
+        counts[slots] = np.minimum(counts[slots] + found, 255)
+    report_table(counts)
+    np.save(output / "agreed.npy", np.packbits(counts >= job.documents))
+    encoding = manifest["scores"]["encoding"]
+    write = functools.partial(write_shard, job, encoding)
+    written = list(in_workers("lower r", write, shards, workers))
+    (output / "agreed.npy").unlink()
+    return finish(job, manifest, written)
+
+
+def open_input(job: Job) -> dict:
+    manifest = records.read_manifest(job.scored)
+    if not manifest["scores"]:
+        raise UserError(
+            f"{job.scored} holds no scores (rm_nll is NaN); run launch.py --job=score on it first"
+        )
+    if "agreement" in manifest["scores"]:
+        raise UserError(f"{job.scored} was written by this job; name the folder that the score job wrote")
+    if manifest["tokenizer_hash"] != records.tokenizer_hash(job.tokenizer):
+        raise UserError(
+            f"--tokenizer={job.tokenizer} did not write the rows of {job.scored}; name the one that did"
+        )
+    if (Path(job.output) / "manifest.json").is_file():
+        raise UserError(f"--output={job.output} holds rows already; name another folder or delete it")
+    if not 2 <= job.documents <= 255:
+        raise UserError(
+            f"--documents={job.documents}: a claim needs 2 to 255 documents that agree; 3 is usual"
+        )
+    if not 0 < job.cap < float("inf"):
+        raise UserError(f"--cap={job.cap} is no bound of r in nats; use a number above 0, such as 1.5")
+    words.names(job.tokenizer, job.names)  # what cannot be read is told here, not by a worker
+    return manifest
+
+
+def in_workers(what: str, work: Callable, shards: list[dict], workers: int) -> Iterator:
+    """work(shard) of all shards, in their order; each is told in the log."""
+    spawn = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(workers, mp_context=spawn) as pool:
+        for number, found in enumerate((pool.map if workers > 1 else map)(work, shards), 1):
+            log.info("%s: shard %d/%d", what, number, len(shards))
+            yield found
+
+
+def report_table(counts: np.ndarray) -> None:
+    full = np.count_nonzero(counts) / len(counts)
+    log.info("%s claims fill %.2f%% of their table", f"{np.count_nonzero(counts):,}", 100 * full)
+    if full > FULL:
+        log.warning("so full that claims of single documents meet: take a larger --documents, or fewer names")
+
+
+# A shard
+
+
+def count_claims(job: Job, shard: dict) -> tuple[np.ndarray, np.ndarray]:
+    """Slots of the claims that the shard's documents make, and how many documents make each: i8[n], i8[n]."""
+    document_of, keys = documents_of(job.scored, shard["name"]), [np.zeros(0, np.int64)]
+    for number, (row, spans) in enumerate(rows_with_names(job, shard)):
+        for segment, found in by_segment(row, spans):
+            keys.append(document_of[number, segment] << SLOT_BITS | claims(found)[2])
+    once_a_document = np.unique(np.concatenate(keys))
+    return np.unique(once_a_document & ((1 << SLOT_BITS) - 1), return_counts=True)
+
+
+def documents_of(folder: str, shard: str) -> dict[tuple[int, int], int]:
+    """(row, segment) -> a number of the document."""
+    columns = ["row", "segment", "document"]
+    table = pq.read_table(Path(folder) / "index.parquet", columns=columns, filters=[("shard", "=", shard)])
+    numbers = table["document"].combine_chunks().dictionary_encode().indices.to_pylist()
+    places = zip(table["row"].to_pylist(), table["segment"].to_pylist(), strict=True)
+    return dict(zip(places, numbers, strict=True))
+
+
+def rows_with_names(job: Job, shard: dict) -> Iterator[tuple[dict, np.ndarray]]:
+    """Rows of the shard, and start, end and number of the names in each: i8[names, 3]."""
+    begins, ends = words.letters(job.tokenizer)
+    names = words.names(job.tokenizer, job.names)
+    length = records.read_manifest(job.scored)["sequence_length"]
+    for row in records.read_shard(Path(job.scored) / shard["name"], length):
+        inside = words.goes_on(row["tokens"], begins, ends)
+        yield row, np.array(words.spans(row["tokens"], inside, names), np.int64).reshape(-1, 3)
+
+
+def by_segment(row: dict, spans: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """(segment, its names' spans); a name that ends in another segment than it starts in is none."""
+    first, last = row["segment_ids"][spans[:, 0]], row["segment_ids"][spans[:, 1] - 1]
+    for segment in np.unique(first[(first == last) & (first > 0)]).tolist():
+        yield segment, spans[(first == segment) & (last == segment)]
+
+
+def claims(spans: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Spans of a segment [n, 3] -> which two of them make a claim, and its slot in the table: i8[p] each."""
+    gaps = range(1, min(NEAR, len(spans) - 1) + 1)
+    first = np.concatenate([np.zeros(0, np.int64), *(np.arange(len(spans) - gap) for gap in gaps)])
+    second = np.concatenate([np.zeros(0, np.int64), *(np.arange(gap, len(spans)) for gap in gaps)])
+    names = spans[:, 2].astype(np.uint64)
+    differ = names[first] != names[second]
+    first, second = first[differ], second[differ]
+    low, high = np.minimum(names[first], names[second]), np.maximum(names[first], names[second])
+    key = (low << np.uint64(32) | high) * np.uint64(0x9E3779B97F4A7C15)
+    mixed = (key ^ key >> np.uint64(29)) * np.uint64(0xBF58476D1CE4E5B9)
+    return first, second, (mixed >> np.uint64(64 - SLOT_BITS)).astype(np.int64)
+
+
+def write_shard(job: Job, encoding: str, shard: dict) -> tuple[dict, dict, np.ndarray]:
+    """The shard with lowered r -> its facts, calibration.stats_of it, [targets in names, agreed ones, lowered ones]."""
+    agreed = np.load(Path(job.output) / "agreed.npy", mmap_mode="r")
+    path, length = Path(job.output) / shard["name"], records.read_manifest(job.scored)["sequence_length"]
+    stats, told = [], np.zeros(3, np.int64)
+
+    def lowered() -> Iterator[dict]:
+        for row, spans in rows_with_names(job, shard):
+            named, capped = marks(row, spans, agreed)
+            r = row["rm_nll"]
+            low = np.where(capped, np.minimum(r, np.float16(job.cap)), r)
+            new = records.decode(records.encode(row | {"rm_nll": low}, encoding), length)  # as it is read
+            target = np.concatenate([[False], records.target_mask(row["segment_ids"])])
+            stats.append(calibration.stats_of(new["rm_nll"][target], str(path)))
+            told[:] += [(target & which).sum() for which in (named, capped, capped & (r > job.cap))]
+            yield new
+
+    facts = records.write_shard(path, lowered(), encoding)
+    return shard | facts, functools.reduce(calibration.add, stats), told
+
+
+def marks(row: dict, spans: np.ndarray, agreed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which slots of the row stand in a name, which in a name of an agreed claim: bool [T+1] each."""
+    named, capped = np.zeros((2, len(row["tokens"])), bool)
+    for _, found in by_segment(row, spans):
+        first, second, slots = claims(found)
+        agree = (agreed[slots >> 3] >> (7 - (slots & 7)) & 1).astype(bool)
+        both = np.unique(np.concatenate([first[agree], second[agree]]))
+        for mark, chosen in ((named, found), (capped, found[both])):
+            for start, end, _ in chosen.tolist():
+                mark[start:end] = True
+    return named, capped
+
+
+# The folder
+
+
+def finish(job: Job, manifest: dict, written: list[tuple[dict, dict, np.ndarray]]) -> dict:
+    shards, stats, told = zip(*written, strict=True)
+    named, agreed, lowered = np.sum(told, 0).tolist()
+    kept = {name: manifest["scores"][name] for name in ("rm_hash", "compute_dtype", "head_dtype", "encoding")}
+    scores = kept | calibration.of_shards([shard["source"] for shard in shards], stats)
+    scores["agreement"] = {
+        "names": records.file_hash(Path(job.names)), "documents": job.documents, "cap": job.cap,
+        "targets_in_names": named, "targets_agreed": agreed, "targets_lowered": lowered,
+    }  # fmt: skip
+    output = Path(job.output)
+    records.copy(Path(job.scored) / "index.parquet", output / "index.parquet")
+    records.write_json(output / "manifest.json", manifest | {"shards": list(shards), "scores": scores})
+    return scores
+
+
+def as_text(scores: dict) -> str:
+    told, n = scores["agreement"], max(scores["tokens"], 1)
+    shares = [told[f"targets_{what}"] / n for what in ("in_names", "agreed", "lowered")]
+    return "{:.1%} of the targets stand in names, {:.1%} in agreed claims; r of {:.1%} was lowered".format(
+        *shares
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("scored", help="folder that the score job wrote")
+    parser.add_argument("--names", required=True, help="text file, a name a line")
+    parser.add_argument("--tokenizer", required=True, help="folder of the tokenizer of the rows")
+    parser.add_argument("--output", required=True, help="new folder of scored rows")
+    parser.add_argument("--documents", type=int, default=3, help="that make a claim agreed (3)")
+    parser.add_argument(
+        "--cap", type=float, default=1.5, help="r of agreed names is at most this, nats (1.5)"
+    )
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (all cores)")
+    args = vars(parser.parse_args())
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    try:
+        workers = args.pop("workers")
+        scores = agree(Job(**args), workers)
+    except (UserError, OSError) as error:
+        sys.exit(f"error: {error}")
+    print(f"{as_text(scores)}\n{calibration.as_text(scores)}")
+
+
+if __name__ == "__main__":
+    main()
