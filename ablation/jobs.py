@@ -11,7 +11,7 @@ from absl import flags
 
 from ablation import scores, world
 from data_prep import shard
-from mucpt_jax import agreement, checks, config, data, evaluate, records, score, sharding, train
+from mucpt_jax import agreement, checks, config, evaluate, records, score, sharding, train
 
 BATCH_ROWS = 16
 
@@ -136,6 +136,6 @@ def continued(place: Place, domain: str, role: str, changes: dict, workdir: Path
     cfg = config_of(place, place.budget.steps, folders | changes)
     train.train(cfg, place.mesh, workdir)
     if cfg.loss.kind == "mucpt":
-        weights = scores.mean_weights(Path(domain), place.folder / "raw" / role, data.resolved_loss(cfg))
+        weights = scores.mean_weights(Path(domain), place.folder / "raw" / role, cfg)
         records.write_json(workdir / "weights.json", weights)
     evaluate.evaluate(cfg, place.mesh, workdir)

@@ -43,17 +43,6 @@ ROWS = {  # without {regime} in the folder: one run for all regimes
     "ntp": Row("plain loss", NTP, domain="rows/domain"),
     "ntp_lr2": Row("plain loss, twice the learning rate", NTP, 2.0, "rows/domain"),
     "ntp_seed": Row("plain loss, 17% of the domain's tokens are seed documents", NTP, domain="rows/mixed_{regime}"),
-    "mucpt_seed": Row(
-        "mucpt, rm_floor=1, 17% of the domain's tokens are seed documents", {"loss.rm_floor": 1.0},
-        domain="{regime}/scored_mixed", role="mixed_{regime}",
-    ),
-    "mucpt_agree": Row(
-        "mucpt, rm_floor=1, r of names in agreed claims at most 1.5", {"loss.rm_floor": 1.0}, domain="{regime}/agreed",
-    ),
-    "mucpt_seed_agree": Row(
-        "mucpt_seed with mucpt_agree's scores", {"loss.rm_floor": 1.0},
-        domain="{regime}/agreed_mixed", role="mixed_{regime}",
-    ),
     "rho1_40": Row("rho1, keep=.4", {"loss.kind": "rho1", "loss.keep": 0.4}),
     "rho1_60": Row("rho1, keep=.6", {"loss.kind": "rho1", "loss.keep": 0.6}),
     "rho1_80": Row("rho1, keep=.8", {"loss.kind": "rho1", "loss.keep": 0.8}),
@@ -80,11 +69,22 @@ ROWS = {  # without {regime} in the folder: one run for all regimes
         "mucpt_names_mean3 with max_weight=2",
         {"loss.smooth": "mean", "loss.rm_floor": 1.0, "loss.max_weight": 2.0, **NAMES},
     ),
+    "mucpt_seed": Row(
+        "mucpt, rm_floor=1, 17% of the domain's tokens are seed documents", {"loss.rm_floor": 1.0},
+        domain="{regime}/scored_mixed", role="mixed_{regime}",
+    ),
+    "mucpt_agree": Row(
+        "mucpt, rm_floor=1, r of names in agreed claims at most 1.5", {"loss.rm_floor": 1.0}, domain="{regime}/agreed",
+    ),
+    "mucpt_seed_agree": Row(
+        "mucpt_seed with mucpt_agree's scores", {"loss.rm_floor": 1.0},
+        domain="{regime}/agreed_mixed", role="mixed_{regime}",
+    ),
     "ratio_clip": Row(  # 0.2: 1 / the upper cap, see scores.py
         "weight CE_base / CE_RM between .1 and 5", {"loss.rm_floor": 0.2}, domain="{regime}/scored_ratio"
     ),
     "oracle": Row(
-        "weight 1 on the text of true facts, 0 on noise and wrong answers", {"loss.rm_floor": 1.0},
+        "weight 1 on all text but noise and wrong answers, which have 0", {"loss.rm_floor": 1.0},
         domain="scored_oracle",
     ),
 }  # fmt: skip
@@ -94,6 +94,8 @@ MODELS = {"base": "the model that all start from", "rm": "the reference model it
 def main() -> None:
     args = arguments().parse_args()
     try:
+        if args.publish and (args.rows or args.regimes):
+            raise UserError("--publish takes the whole table: leave out --rows and --regimes")
         regimes = chosen(args.regimes, world.REGIMES, "--regimes")
         rows = chosen(f"ntp,{args.rows}" if args.rows else "", ROWS, "--rows")
         found = run(Path(args.run), range(args.seeds), regimes, rows, args.publish)
@@ -112,7 +114,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--regimes", default="", help=f"some of {','.join(world.REGIMES)}; default: all")
     parser.add_argument("--rows", default="", help=f"some of {','.join(ROWS)}; ntp always; default: all")
     parser.add_argument(
-        "--publish", action="store_true", help="copy figures, table and plot into the checkout"
+        "--publish", action="store_true", help="copy all figures, table and plot into the checkout"
     )
     return parser
 
@@ -137,24 +139,26 @@ def run(
 
     size, budget = size or world.Size(), budget or jobs.Budget()
     told = {name: list(regime) for name, regime in world.REGIMES.items()}
-    claim(folder, {"size": size._asdict(), "budget": budget._asdict(), "regimes": told})
+    claim(folder, {"size": size._asdict(), "budget": budget._asdict(), "regimes": told}, rows)
     mesh = jobs.start(folder)
     todo = []
     for seed in seeds:
         place = jobs.Place(folder / f"seed{seed}", folder / "tokenizer", seed, size, budget, mesh)
         todo += jobs_of(place, regimes, rows)
     with jax.set_mesh(mesh):
-        seconds = do(todo)
-    return table.write(folder, list(seeds), regimes, rows, seconds, publish)
+        do(todo, folder / "seconds.json")
+    return table.write(folder, list(seeds), regimes, rows, publish)
 
 
-def claim(folder: Path, settings: dict) -> None:
-    """Figures of two settings never meet in one folder."""
+def claim(folder: Path, settings: dict, rows: list[str]) -> None:
+    """Figures of two settings never meet in one folder, nor two rows of one name."""
     folder.mkdir(parents=True, exist_ok=True)
-    note = folder / "settings.json"
-    if note.is_file() and read_json(note) != settings:
+    note, mine = folder / "settings.json", {name: list(ROWS[name])[1:] for name in rows}
+    found = read_json(note) if note.is_file() else settings
+    known = found.pop("rows", {})
+    if found != settings or any(known.get(name, row) != row for name, row in mine.items()):
         raise UserError(f"{folder} was made with other settings ({note}); name another --run or delete it")
-    write_json(note, settings)
+    write_json(note, settings | {"rows": known | mine})
 
 
 def jobs_of(place, regimes: list[str], rows: list[str]) -> list[tuple[Path, functools.partial]]:
@@ -188,16 +192,21 @@ def workdir_of(seed_folder: Path, name: str, regime: str | None) -> Path:
     return seed_folder / name if free(name) else seed_folder / regime / name
 
 
-def do(todo: list[tuple[Path, functools.partial]]) -> float:
-    """Runs what has no evaluate.json; returns the seconds that took."""
+def do(todo: list[tuple[Path, functools.partial]], note: Path) -> None:
+    """Runs what has no evaluate.json; adds the seconds of each run to those in the note."""
     left = [(workdir, job) for workdir, job in todo if not (workdir / "evaluate.json").is_file()]
-    done, started = len(todo) - len(left), time.monotonic()
+    done, before, started = len(todo) - len(left), spent(note), time.monotonic()
     for number, (workdir, job) in enumerate(left, 1):
         job()
-        spent = time.monotonic() - started
-        minutes = spent / number * (len(left) - number) / 60
+        seconds = time.monotonic() - started
+        write_json(note, {"seconds": before + seconds})
+        minutes = seconds / number * (len(left) - number) / 60
         print(f"run {done + number}/{len(todo)}  {workdir}  about {minutes:.1f} minutes left", flush=True)
-    return time.monotonic() - started
+
+
+def spent(note: Path) -> float:
+    """Seconds of all starts together."""
+    return read_json(note)["seconds"] if note.is_file() else 0.0
 
 
 if __name__ == "__main__":

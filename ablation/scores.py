@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from mucpt_jax import calibration, config, objective, records
+from mucpt_jax import calibration, config, data, objective, records, words
 
 RATIO = (0.1, 5.0)  # caps of CE_base / CE_RM
 NOTHING = 60_000.0  # as r' of a token that shall not count: near float16's largest
@@ -81,13 +81,20 @@ def rewrite(source: Path, output: Path, scores: Callable, name: str) -> None:
     records.write_json(output / "manifest.json", manifest | {"shards": shards, "scores": scores})
 
 
-def mean_weights(scored: Path, documents: Path, loss: config.Loss) -> dict[str, float]:
+def mean_weights(scored: Path, documents: Path, cfg: config.Config) -> dict[str, float]:
     """Mean training weight of the tokens of each kind (a letter of world.KINDS); not for rho1, which asks the model."""
-    kinds, sums = slot_kinds(scored, documents), {}
+    kinds, sums, units, loss = (
+        slot_kinds(scored, documents),
+        {},
+        data.word_units(cfg),
+        data.resolved_loss(cfg),
+    )
     for shard in shards_of(scored):
         rows = rows_of(scored, shard)
         batch = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
         batch["is_domain"] = np.ones(len(rows), bool)
+        if units:
+            batch["word_starts"] = np.stack([words.starts(row["tokens"], *units) for row in rows])
         nll_BT = np.zeros((len(rows), rows[0]["tokens"].size - 1), np.float32)
         weight_BT = np.asarray(objective.token_weights(nll_BT, batch, loss))
         mask_BT = records.target_mask(batch["segment_ids"])

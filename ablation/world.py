@@ -251,7 +251,9 @@ def write(folder: Path, seed: int, size: Size) -> None:
     known = names([*artists, *famous], domain)
     (folder / "names.txt").write_text("".join(f"{name}\n" for name in known), encoding="utf-8")
     lines = [json.dumps(q) + "\n" for q in questions(artists, famous)]
-    (folder / "questions.jsonl").write_text("".join(lines), encoding="utf-8")
+    beside = folder / "questions.writing"  # where questions.jsonl stands, all stands
+    beside.write_text("".join(lines), encoding="utf-8")
+    beside.replace(folder / "questions.jsonl")
 
 
 def first_tokens(documents: list[Words], wanted: float) -> Iterator[Words]:

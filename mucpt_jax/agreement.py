@@ -4,7 +4,8 @@
 
 To the RM a fact that its seed lacked is as surprising as a wrong one.  The corpus can tell them apart: wrong ones
 differ from document to document.  A claim is two names in one segment, an artist and an album say, at most 16 names
-apart; it is agreed when --documents documents make it.  AGREED is SCORED again, with r = -log p_RM of the tokens of
+apart; it is agreed when --documents documents make it, and 5 times as many as chance would let two names of their
+frequency meet (titles such as "One" meet everything).  AGREED is SCORED again, with r = -log p_RM of the tokens of
 such names at most --cap nats: at rm_floor=1 a cap of 1.5 gives them two thirds of the weight of what the RM knows.
 
 Not in the paper (docs/objective.md).  --names holds the domain's names, one a line, as an entity list mined from the
@@ -33,6 +34,7 @@ from mucpt_jax.records import UserError
 
 NEAR = 16  # names: how far apart the two of a claim may stand
 SLOT_BITS = 28  # of the table
+LIFT = 5  # times as many documents as chance lets two names meet in
 FULL = 0.2  # of the table; beyond, claims of single documents meet too often
 log = logging.getLogger(__name__)
 
@@ -46,21 +48,40 @@ class Job(NamedTuple):
     cap: float = 1.5  # nats
 
 
+class Counts(NamedTuple):
+    """Of documents."""
+
+    claims: np.ndarray  # u1[2**SLOT_BITS] that make the claims of a slot; 255 is 255 or more
+    names: np.ndarray  # i8[names] that mention a name
+    documents: np.ndarray  # i8[1] all
+
+
 def agree(job: Job, workers: int = 1) -> dict:
     """Writes the folder job.output, its manifest last; returns what the manifest tells about the scores."""
     manifest = open_input(job)
     output, shards = Path(job.output), manifest["shards"]
     output.mkdir(parents=True, exist_ok=True)
-    counts = np.zeros(1 << SLOT_BITS, np.uint8)
-    for slots, found in in_workers("count claims", functools.partial(count_claims, job), shards, workers):
-        counts[slots] = np.minimum(counts[slots] + found, 255)
-    report_table(counts)
-    np.save(output / "agreed.npy", np.packbits(counts >= job.documents))
-    encoding = manifest["scores"]["encoding"]
-    write = functools.partial(write_shard, job, encoding)
+    counts = count(job, shards, workers)
+    report_table(counts.claims)
+    for name, array in counts._asdict().items():
+        np.save(output / f"{name}.npy", array)
+    write = functools.partial(write_shard, job, manifest["scores"]["encoding"])
     written = list(in_workers("lower r", write, shards, workers))
-    (output / "agreed.npy").unlink()
+    for name in counts._fields:
+        (output / f"{name}.npy").unlink()
     return finish(job, manifest, written)
+
+
+def count(job: Job, shards: list[dict], workers: int) -> Counts:
+    names = max(words.names(job.tokenizer, job.names).number_of.values()) + 1
+    total = Counts(np.zeros(1 << SLOT_BITS, np.uint8), np.zeros(names, np.int64), np.zeros(1, np.int64))
+    for slots, claims, numbers, mentions, documents in in_workers(
+        "count claims", functools.partial(count_claims, job), shards, workers
+    ):
+        total.claims[slots] = np.minimum(total.claims[slots] + claims, 255)
+        total.names[numbers] += mentions
+        total.documents[:] += documents
+    return total
 
 
 def open_input(job: Job) -> dict:
@@ -106,14 +127,21 @@ def report_table(counts: np.ndarray) -> None:
 # A shard
 
 
-def count_claims(job: Job, shard: dict) -> tuple[np.ndarray, np.ndarray]:
-    """Slots of the claims that the shard's documents make, and how many documents make each: i8[n], i8[n]."""
-    document_of, keys = documents_of(job.scored, shard["name"]), [np.zeros(0, np.int64)]
+def count_claims(job: Job, shard: dict) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, int]:
+    """Slots of the claims that the shard's documents make and how many make each, names and how many mention each,
+    documents."""
+    document_of, nothing = documents_of(job.scored, shard["name"]), np.zeros(0, np.int64)
+    slots, names = [nothing], [nothing]
     for number, (row, spans) in enumerate(rows_with_names(job, shard)):
         for segment, found in by_segment(row, spans):
-            keys.append(document_of[number, segment] << SLOT_BITS | claims(found)[2])
-    once_a_document = np.unique(np.concatenate(keys))
-    return np.unique(once_a_document & ((1 << SLOT_BITS) - 1), return_counts=True)
+            document = document_of[number, segment] << 32
+            slots.append(document | claims(found)[2])
+            names.append(document | found[:, 2])
+    # A document makes a claim once, however often it does.
+    found = [
+        np.unique(np.unique(np.concatenate(keys)) & 0xFFFFFFFF, return_counts=True) for keys in (slots, names)
+    ]
+    return *found[0], *found[1], len(set(document_of.values()))
 
 
 def documents_of(folder: str, shard: str) -> dict[tuple[int, int], int]:
@@ -158,13 +186,13 @@ def claims(spans: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def write_shard(job: Job, encoding: str, shard: dict) -> tuple[dict, dict, np.ndarray]:
     """The shard with lowered r -> its facts, calibration.stats_of it, [targets in names, agreed ones, lowered ones]."""
-    agreed = np.load(Path(job.output) / "agreed.npy", mmap_mode="r")
+    counts = Counts(*(np.load(Path(job.output) / f"{name}.npy", mmap_mode="r") for name in Counts._fields))
     path, length = Path(job.output) / shard["name"], records.read_manifest(job.scored)["sequence_length"]
     stats, told = [], np.zeros(3, np.int64)
 
     def lowered() -> Iterator[dict]:
         for row, spans in rows_with_names(job, shard):
-            named, capped = marks(row, spans, agreed)
+            named, capped = marks(row, spans, counts, job.documents)
             r = row["rm_nll"]
             low = np.where(capped, np.minimum(r, np.float16(job.cap)), r)
             new = records.decode(records.encode(row | {"rm_nll": low}, encoding), length)  # as it is read
@@ -177,12 +205,14 @@ def write_shard(job: Job, encoding: str, shard: dict) -> tuple[dict, dict, np.nd
     return shard | facts, functools.reduce(calibration.add, stats), told
 
 
-def marks(row: dict, spans: np.ndarray, agreed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def marks(row: dict, spans: np.ndarray, counts: Counts, least: int) -> tuple[np.ndarray, np.ndarray]:
     """Which slots of the row stand in a name, which in a name of an agreed claim: bool [T+1] each."""
     named, capped = np.zeros((2, len(row["tokens"])), bool)
     for _, found in by_segment(row, spans):
         first, second, slots = claims(found)
-        agree = (agreed[slots >> 3] >> (7 - (slots & 7)) & 1).astype(bool)
+        mentions = counts.names[found[:, 2]]
+        by_chance = mentions[first] * mentions[second] / counts.documents[0]
+        agree = counts.claims[slots] >= np.minimum(np.maximum(least, LIFT * by_chance), 255)
         both = np.unique(np.concatenate([first[agree], second[agree]]))
         for mark, chosen in ((named, found), (capped, found[both])):
             for start, end, _ in chosen.tolist():

@@ -95,8 +95,10 @@ def own_tokenizer(folder: str | None) -> str | None:
     return folder if folder and (Path(folder) / "tokenizer.json").is_file() else None
 
 
-def word_units(cfg: Config) -> tuple:
-    """What words.starts needs beside the tokens."""
+def word_units(cfg: Config) -> tuple | None:
+    """What words.starts needs beside the tokens; None where r is not smoothed over words."""
+    if cfg.loss.smooth == "none" or cfg.loss.smooth_unit != "word":
+        return None
     folder = cfg.tokenizer or own_tokenizer(cfg.init_from)
     if not folder:
         raise UserError("loss.smooth_unit=word needs --config.tokenizer=FOLDER: the tokenizer of the rows")
@@ -186,7 +188,7 @@ class Rows:
                 f"{source.folder}: a shard of {source.name} is damaged ({error}); write it again"
             ) from error
         self.needs_scores = source.is_domain and cfg.loss.kind != "ntp" and not cfg.loss.reference
-        self.units = word_units(cfg) if cfg.loss.smooth != "none" and cfg.loss.smooth_unit == "word" else None
+        self.units = word_units(cfg)
 
     def __len__(self) -> int:
         return self.source.rows

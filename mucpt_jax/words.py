@@ -3,6 +3,7 @@
 import functools
 import unicodedata
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -39,8 +40,12 @@ def in_word(character: str) -> bool:
     return character == "\N{REPLACEMENT CHARACTER}" or (letter and not unspaced)
 
 
-# First token -> (tokens, number of the line) of the names that begin with it, longest first.
-Names = dict[int, list[tuple[tuple[int, ...], int]]]
+class Names(NamedTuple):
+    number_of: dict[tuple[int, ...], int]  # tokens -> number of the name, from 0
+    lengths: dict[int, list[int]]  # first token -> lengths of the names that begin with it, longest first
+    begins: np.ndarray  # bool [ids]: is there a name that begins with the token?
+
+
 Span = tuple[int, int, int]  # start, end, the name's number
 
 
@@ -60,10 +65,16 @@ def names(tokenizer_folder: str, file: str) -> Names:
     for texts in (lines, [f" {line}" for line in lines]):
         for number, run in enumerate(tokenizer(texts, add_special_tokens=False)["input_ids"]):
             number_of.setdefault(tuple(run), number)
-    found = {}
-    for run in sorted(number_of, key=lambda run: (-len(run), run)):
-        found.setdefault(run[0], []).append((run, number_of[run]))
-    return found
+    return index(number_of)
+
+
+def index(number_of: dict[tuple[int, ...], int]) -> Names:
+    lengths = {}
+    for run in number_of:
+        lengths.setdefault(run[0], set()).add(len(run))
+    begins = np.zeros(max(lengths) + 1, bool)
+    begins[list(lengths)] = True
+    return Names(number_of, {first: sorted(found, reverse=True) for first, found in lengths.items()}, begins)
 
 
 def goes_on(tokens: np.ndarray, begins: np.ndarray, ends: np.ndarray) -> np.ndarray:
@@ -74,13 +85,15 @@ def goes_on(tokens: np.ndarray, begins: np.ndarray, ends: np.ndarray) -> np.ndar
 def spans(tokens: np.ndarray, goes_on: np.ndarray, names: Names) -> list[Span]:
     """Where names stand, from left to right, the longest where several begin at a token; whole words only."""
     run, found, until = tokens.tolist(), [], 0
-    firsts = np.fromiter(names, np.int64, len(names))
-    for i in np.flatnonzero(np.isin(tokens, firsts) & ~goes_on).tolist():
-        for name, number in names[run[i]] if i >= until else ():
-            end = i + len(name)
-            if tuple(run[i:end]) == name and not goes_on[end : end + 1].any():
-                found.append((i, end, number))
-                until = end
+    possible = (
+        names.begins[np.minimum(tokens, len(names.begins) - 1)] & (tokens < len(names.begins)) & ~goes_on
+    )
+    for i in np.flatnonzero(possible).tolist():
+        for length in names.lengths[run[i]] if i >= until else ():
+            number = names.number_of.get(tuple(run[i : i + length])) if i + length <= len(run) else None
+            if number is not None and not goes_on[i + length : i + length + 1].any():
+                found.append((i, i + length, number))
+                until = i + length
                 break
     return found
 

@@ -8,7 +8,7 @@ from random import Random
 
 import numpy as np
 import pytest
-from conftest import T, small_config, write_rows
+from conftest import VOCAB, T, small_config, write_rows
 
 from ablation import jobs, run, scores, table, world
 from mucpt_jax import data, objective, records
@@ -210,8 +210,20 @@ def test_mean_weights_by_kind_are_those_of_the_loss(tmp_path):
     cfg = small_config(
         loss={"kind": "mucpt", "weight_norm": "none"}, data={"domain": str(tmp_path / "oracle")}
     )
-    found = scores.mean_weights(tmp_path / "oracle", tmp_path / "raw", cfg.loss)
+    found = scores.mean_weights(tmp_path / "oracle", tmp_path / "raw", cfg)
     assert found == pytest.approx({"t": 1.0, "b": 1 / 60_000})
+
+
+def test_mean_weights_are_over_the_units_that_training_smooths_over(tmp_path, monkeypatch):
+    rows = domain_rows(tmp_path / "rows", 1.0)
+    kinds_of_segments(rows, tmp_path / "raw", "tb")
+    scores.write_oracle(rows, tmp_path / "raw", tmp_path / "oracle")
+    inside = np.ones(VOCAB, bool)
+    monkeypatch.setattr(data, "word_units", lambda cfg: (inside, inside))  # a segment is one word: one weight
+    loss = {"kind": "mucpt", "weight_norm": "batch_mean_one", "smooth": "mean", "smooth_unit": "word"}
+    cfg = small_config(loss=loss, data={"domain": str(tmp_path / "oracle")})
+    found = scores.mean_weights(tmp_path / "oracle", tmp_path / "raw", cfg)
+    assert found == pytest.approx({"t": 1.0, "b": 1.0}, rel=0.1)
 
 
 @pytest.mark.parametrize(
@@ -336,6 +348,10 @@ def test_a_very_short_run_ends_in_tables_and_a_second_start_repeats_nothing(tmp_
     assert table.main_table(found["runs"], "partial")[0] in text
     with pytest.raises(UserError, match="was made with other settings"):
         run.run(tmp_path / "run", range(1), ["partial"], rows, size=size._replace(rounds=2))
+    changed = run.ROWS["mucpt_mix3"]._replace(lr=2.0)
+    monkeypatch.setitem(run.ROWS, "mucpt_mix3", changed)
+    with pytest.raises(UserError, match="was made with other settings"):
+        run.run(tmp_path / "run", range(1), ["partial"], rows, **settings)
 
 
 def test_unknown_rows_are_refused_with_the_nearest_one():

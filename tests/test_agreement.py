@@ -12,6 +12,7 @@ from mucpt_jax.records import UserError
 
 NAMES = ["kara bel", "neo folk", "post punk", "moon"]
 WORDS = ["<|endoftext|>", "kara", "bel", "neo", "folk", "post", "punk", "moon", "plays", "likes", "and"]
+OTHERS = 40 * ["plays and likes"]  # so that few documents hold the names
 RIGHT, WRONG = "kara bel plays neo folk", "kara bel plays post punk"
 
 
@@ -56,7 +57,7 @@ def words_of(job: Job, length: int) -> list[tuple[str, float]]:
 
 
 def test_what_three_documents_state_is_lowered_and_what_one_states_is_not(folder):
-    found = agreed(folder, [RIGHT, RIGHT, f"{RIGHT} and {RIGHT}", WRONG])
+    found = agreed(folder, [RIGHT, RIGHT, f"{RIGHT} and {RIGHT}", WRONG, *OTHERS])
     assert {r for word, r in found if word in ("neo", "folk")} == {1.5}
     assert {r for word, r in found if word in ("post", "punk", "plays", "and", "<|endoftext|>")} == {7.0}
     # "bel" of the wrong document stands in no agreed claim; in the others it does.
@@ -66,19 +67,25 @@ def test_what_three_documents_state_is_lowered_and_what_one_states_is_not(folder
 
 
 def test_one_document_agrees_with_nobody_however_often_it_says_so(folder):
-    found = agreed(folder, [" and ".join([RIGHT] * 9)], length=6)  # cut into segments that state it too
+    found = agreed(
+        folder, [" and ".join([RIGHT] * 9), *OTHERS], length=6
+    )  # cut into segments that state it too
     assert len(records.read_manifest(folder / "scored")["shards"]) == 1
     assert {r for _, r in found} == {7.0}
 
 
-def test_a_name_alone_and_a_name_cut_in_two_make_no_claim(folder):
-    assert {
-        r for _, r in agreed(folder, ["moon likes moon", "neo folk plays moon and kara"] * 2, documents=4)
-    } == {7.0}
+def test_a_name_alone_and_half_a_name_make_no_claim(folder):
+    assert {r for _, r in agreed(folder, ["moon likes moon", "moon plays kara"] * 4 + OTHERS)} == {7.0}
+
+
+def test_names_that_stand_everywhere_agree_with_nobody(folder):
+    """They meet each other as often as chance lets them."""
+    often = ["moon and kara bel", "moon", "kara bel", "moon and kara bel", "moon and kara bel and moon"]
+    assert {r for _, r in agreed(folder, often * 4)} == {7.0}
 
 
 def test_r_below_the_cap_stays(folder):
-    assert {r for _, r in agreed(folder, [RIGHT] * 3, r=1.25)} == {1.25}
+    assert {r for _, r in agreed(folder, [RIGHT] * 3 + OTHERS, r=1.25)} == {1.25}
 
 
 def test_claims_span_at_most_sixteen_names():
@@ -91,7 +98,7 @@ def test_claims_span_at_most_sixteen_names():
 
 
 def test_workers_and_encodings_change_nothing_else(folder):
-    job = score(folder, [RIGHT, WRONG] * 3 + [RIGHT])
+    job = score(folder, [RIGHT, WRONG] * 3 + [RIGHT] + OTHERS)
     agreement.agree(job)
     two = job._replace(output=str(folder / "two"))
     agreement.agree(two, workers=2)
@@ -108,7 +115,7 @@ def test_workers_and_encodings_change_nothing_else(folder):
 
 
 def test_coded_scores_stay_coded(folder):
-    job = score(folder, [RIGHT] * 3)
+    job = score(folder, [RIGHT] * 3 + OTHERS)
     manifest = records.read_manifest(job.scored)
     for facts in manifest["shards"]:
         path = f"{job.scored}/{facts['name']}"

@@ -26,7 +26,7 @@ def test_tokens_without_blanks_are_whole_words(tmp_path):
 
 def test_a_name_is_one_unit_and_the_longest_one_wins():
     tokens, no = np.array([5, 1, 2, 3, 4, 1, 2, 9]), np.zeros(10, bool)
-    found = words.starts(tokens, no, no, {1: [((1, 2, 3), 0), ((1, 2), 1)]})
+    found = words.starts(tokens, no, no, words.index({(1, 2, 3): 0, (1, 2): 1}))
     np.testing.assert_array_equal(found, [1, 1, 0, 0, 1, 1, 0, 1])
 
 
@@ -35,7 +35,7 @@ def test_a_name_is_whole_words():
         np.array([7, 1, 2, 7, 1, 2, 3]),
         np.arange(10) == 3,
     )  # 3 goes on the word that 2 ends inside of
-    found = words.spans(tokens, words.goes_on(tokens, letters, np.arange(10) == 2), {1: [((1, 2), 5)]})
+    found = words.spans(tokens, words.goes_on(tokens, letters, np.arange(10) == 2), words.index({(1, 2): 5}))
     assert found == [(1, 3, 5)]  # "Jay Chou" is not in "Jay Chouette"
 
 
@@ -47,14 +47,9 @@ def test_names_are_known_with_and_without_a_blank_before_them(tmp_path):
     (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
     (tmp_path / "names.txt").write_text("Jay\n\nAl\n")
     found = words.names(str(tmp_path), str(tmp_path / "names.txt"))
-    spelled = {
-        "".join(words.load(str(tmp_path)).convert_ids_to_tokens(run))
-        for runs in found.values()
-        for run, _ in runs
-    }
+    tokenizer = words.load(str(tmp_path))
+    spelled = {"".join(tokenizer.convert_ids_to_tokens(run)) for run in found.number_of}
     assert spelled == {"Jay", "ĠJay", "Al", "ĠAl"}
-    assert (
-        len({number for runs in found.values() for _, number in runs}) == 2
-    )  # one a line, with the blank or without
+    assert set(found.number_of.values()) == {0, 1}  # one a line, with the blank or without
     with pytest.raises(UserError, match=r"names in .*missing.txt cannot be read"):
         words.names(str(tmp_path), str(tmp_path / "missing.txt"))
