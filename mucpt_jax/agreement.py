@@ -11,8 +11,9 @@ such names at most --cap nats: at rm_floor=1 a cap of 1.5 gives them two thirds 
 Not in the paper (docs/objective.md).  --names holds the domain's names, one a line, as an entity list mined from the
 corpus has them.  A wrong claim that is copied from site to site is agreed too: dedup first.
 
-The corpus is read twice, a worker a shard.  Claims are counted by hash in a table of 2**28 bytes, whatever the corpus;
-those that share a place share their count, and the log tells how full the table is.
+The corpus is read twice, a worker a shard.  Claims are counted by hash in a table of 2**29 bytes, whatever the corpus;
+those that share a place share their count, and the log tells how full the table is.  Each worker reads the names, in
+a minute and 0.3 GB where there are a million.  A run that was stopped begins anew.
 """
 
 import argparse
@@ -22,11 +23,14 @@ import logging
 import multiprocessing
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mucpt_jax import calibration, records, words
@@ -34,6 +38,7 @@ from mucpt_jax.records import UserError
 
 NEAR = 16  # names: how far apart the two of a claim may stand
 SLOT_BITS = 28  # of the table
+MOST = 65535  # documents that a slot counts
 LIFT = 5  # times as many documents as chance lets two names meet in
 FULL = 0.2  # of the table; beyond, claims of single documents meet too often
 log = logging.getLogger(__name__)
@@ -51,14 +56,14 @@ class Job(NamedTuple):
 class Counts(NamedTuple):
     """Of documents."""
 
-    claims: np.ndarray  # u1[2**SLOT_BITS] that make the claims of a slot; 255 is 255 or more
+    claims: np.ndarray  # u2[2**SLOT_BITS] that make the claims of a slot; MOST is MOST or more
     names: np.ndarray  # i8[names] that mention a name
     documents: np.ndarray  # i8[1] all
 
 
 def agree(job: Job, workers: int = 1) -> dict:
     """Writes the folder job.output, its manifest last; returns what the manifest tells about the scores."""
-    manifest = open_input(job)
+    manifest = open_input(job, workers)
     output, shards = Path(job.output), manifest["shards"]
     output.mkdir(parents=True, exist_ok=True)
     counts = count(job, shards, workers)
@@ -74,17 +79,17 @@ def agree(job: Job, workers: int = 1) -> dict:
 
 def count(job: Job, shards: list[dict], workers: int) -> Counts:
     names = max(words.names(job.tokenizer, job.names).number_of.values()) + 1
-    total = Counts(np.zeros(1 << SLOT_BITS, np.uint8), np.zeros(names, np.int64), np.zeros(1, np.int64))
+    total = Counts(np.zeros(1 << SLOT_BITS, np.uint16), np.zeros(names, np.int64), np.zeros(1, np.int64))
     for slots, claims, numbers, mentions, documents in in_workers(
         "count claims", functools.partial(count_claims, job), shards, workers
     ):
-        total.claims[slots] = np.minimum(total.claims[slots] + claims, 255)
+        total.claims[slots] = np.minimum(total.claims[slots] + claims, MOST)
         total.names[numbers] += mentions
         total.documents[:] += documents
     return total
 
 
-def open_input(job: Job) -> dict:
+def open_input(job: Job, workers: int) -> dict:
     manifest = records.read_manifest(job.scored)
     if not manifest["scores"]:
         raise UserError(
@@ -98,10 +103,16 @@ def open_input(job: Job) -> dict:
         )
     if (Path(job.output) / "manifest.json").is_file():
         raise UserError(f"--output={job.output} holds rows already; name another folder or delete it")
-    if not 2 <= job.documents <= 255:
+    if (Path(job.output) / "scoring.json").is_file():
+        raise UserError(f"--output={job.output} is where a score job writes; name another folder")
+    if not (Path(job.scored) / "index.parquet").is_file():
+        raise UserError(f"{job.scored}/index.parquet is missing; copy it from where the rows were scored")
+    if not 2 <= job.documents <= MOST:
         raise UserError(
-            f"--documents={job.documents}: a claim needs 2 to 255 documents that agree; 3 is usual"
+            f"--documents={job.documents}: a claim needs 2 to {MOST} documents that agree; 3 is usual"
         )
+    if workers < 1:
+        raise UserError(f"--workers={workers} does nothing; use 1 or more")
     if not 0 < job.cap < float("inf"):
         raise UserError(f"--cap={job.cap} is no bound of r in nats; use a number above 0, such as 1.5")
     words.names(job.tokenizer, job.names)  # what cannot be read is told here, not by a worker
@@ -111,10 +122,25 @@ def open_input(job: Job) -> dict:
 def in_workers(what: str, work: Callable, shards: list[dict], workers: int) -> Iterator:
     """work(shard) of all shards, in their order; each is told in the log."""
     spawn = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(workers, mp_context=spawn) as pool:
-        for number, found in enumerate((pool.map if workers > 1 else map)(work, shards), 1):
-            log.info("%s: shard %d/%d", what, number, len(shards))
-            yield found
+    with concurrent.futures.ProcessPoolExecutor(workers, spawn, end_with_parent) as pool:
+        try:
+            for number, found in enumerate((pool.map if workers > 1 else map)(work, shards), 1):
+                log.info("%s: shard %d/%d", what, number, len(shards))
+                yield found
+        except BrokenProcessPool as error:
+            raise UserError(
+                f"{what}: a worker was killed, mostly for memory; use a smaller --workers"
+            ) from error
+
+
+def end_with_parent() -> None:
+    """In a worker: else it waits for ever for a run that was killed, or writes into the folder of the next one."""
+
+    def wait() -> None:
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def report_table(counts: np.ndarray) -> None:
@@ -130,13 +156,14 @@ def report_table(counts: np.ndarray) -> None:
 def count_claims(job: Job, shard: dict) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, int]:
     """Slots of the claims that the shard's documents make and how many make each, names and how many mention each,
     documents."""
-    document_of, nothing = documents_of(job.scored, shard["name"]), np.zeros(0, np.int64)
+    document_of, nothing = documents_of(job.scored, shard), np.zeros(0, np.int64)
     slots, names = [nothing], [nothing]
     for number, (row, spans) in enumerate(rows_with_names(job, shard)):
         for segment, found in by_segment(row, spans):
-            document = document_of[number, segment] << 32
-            slots.append(document | claims(found)[2])
-            names.append(document | found[:, 2])
+            if (number, segment) in document_of:
+                document = document_of[number, segment] << 32
+                slots.append(document | claims(found)[2])
+                names.append(document | found[:, 2])
     # A document makes a claim once, however often it does.
     found = [
         np.unique(np.unique(np.concatenate(keys)) & 0xFFFFFFFF, return_counts=True) for keys in (slots, names)
@@ -144,23 +171,41 @@ def count_claims(job: Job, shard: dict) -> tuple[np.ndarray, np.ndarray, np.ndar
     return *found[0], *found[1], len(set(document_of.values()))
 
 
-def documents_of(folder: str, shard: str) -> dict[tuple[int, int], int]:
-    """(row, segment) -> a number of the document."""
-    columns = ["row", "segment", "document"]
-    table = pq.read_table(Path(folder) / "index.parquet", columns=columns, filters=[("shard", "=", shard)])
-    numbers = table["document"].combine_chunks().dictionary_encode().indices.to_pylist()
-    places = zip(table["row"].to_pylist(), table["segment"].to_pylist(), strict=True)
-    return dict(zip(places, numbers, strict=True))
+def documents_of(folder: str, shard: dict) -> dict[tuple[int, int], int]:
+    """(row, segment) -> a number of the document.  Where the pieces of a document lie in several shards, only those
+    beside its first one count, so that it is one document; the others are not here."""
+    path, columns = Path(folder) / "index.parquet", ["row", "segment", "document", "offset"]
+    try:
+        table = pq.read_table(path, columns=columns, filters=[("shard", "=", shard["name"])])
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(
+            f"{path} cannot be read ({' '.join(str(error).split())[:200]}); copy it again"
+        ) from error
+    if len(table) != shard["segments"]:
+        raise UserError(
+            f"{path} has {len(table)} segments of {shard['name']}, the manifest {shard['segments']}; "
+            "copy index and manifest from one place"
+        )
+    numbers = table["document"].combine_chunks().dictionary_encode().indices.to_numpy()
+    here = np.isin(numbers, numbers[table["offset"].to_numpy() == 0])
+    places = zip(
+        table["row"].to_numpy()[here].tolist(), table["segment"].to_numpy()[here].tolist(), strict=True
+    )
+    return dict(zip(places, numbers[here].tolist(), strict=True))
 
 
 def rows_with_names(job: Job, shard: dict) -> Iterator[tuple[dict, np.ndarray]]:
     """Rows of the shard, and start, end and number of the names in each: i8[names, 3]."""
     begins, ends = words.letters(job.tokenizer)
     names = words.names(job.tokenizer, job.names)
-    length = records.read_manifest(job.scored)["sequence_length"]
-    for row in records.read_shard(Path(job.scored) / shard["name"], length):
+    for row in records.read_shard(Path(job.scored) / shard["name"], length_of(job)):
         inside = words.goes_on(row["tokens"], begins, ends)
         yield row, np.array(words.spans(row["tokens"], inside, names), np.int64).reshape(-1, 3)
+
+
+def length_of(job: Job) -> int:
+    """T.  (read_manifest looks at every shard, which is too much for each of thousands.)"""
+    return records.read_json(Path(job.scored) / "manifest.json")["sequence_length"]
 
 
 def by_segment(row: dict, spans: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
@@ -187,7 +232,7 @@ def claims(spans: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def write_shard(job: Job, encoding: str, shard: dict) -> tuple[dict, dict, np.ndarray]:
     """The shard with lowered r -> its facts, calibration.stats_of it, [targets in names, agreed ones, lowered ones]."""
     counts = Counts(*(np.load(Path(job.output) / f"{name}.npy", mmap_mode="r") for name in Counts._fields))
-    path, length = Path(job.output) / shard["name"], records.read_manifest(job.scored)["sequence_length"]
+    path, length = Path(job.output) / shard["name"], length_of(job)
     stats, told = [], np.zeros(3, np.int64)
 
     def lowered() -> Iterator[dict]:
@@ -212,7 +257,7 @@ def marks(row: dict, spans: np.ndarray, counts: Counts, least: int) -> tuple[np.
         first, second, slots = claims(found)
         mentions = counts.names[found[:, 2]]
         by_chance = mentions[first] * mentions[second] / counts.documents[0]
-        agree = counts.claims[slots] >= np.minimum(np.maximum(least, LIFT * by_chance), 255)
+        agree = counts.claims[slots] >= np.maximum(least, LIFT * by_chance)
         both = np.unique(np.concatenate([first[agree], second[agree]]))
         for mark, chosen in ((named, found), (capped, found[both])):
             for start, end, _ in chosen.tolist():
@@ -235,6 +280,8 @@ def finish(job: Job, manifest: dict, written: list[tuple[dict, dict, np.ndarray]
     output = Path(job.output)
     records.copy(Path(job.scored) / "index.parquet", output / "index.parquet")
     records.write_json(output / "manifest.json", manifest | {"shards": list(shards), "scores": scores})
+    for left in output.glob("*.writing"):  # of a run that was killed
+        left.unlink()
     return scores
 
 

@@ -101,12 +101,27 @@ def write_shard(path: Path, rows: Iterable[dict[str, np.ndarray]], encoding: str
     beside = path.with_suffix(f".{uuid.uuid4().hex[:8]}.writing")  # another worker may write the same shard
     writer, records = ArrayRecordWriter(str(beside), "group_size:1"), 0
     for row in rows:
-        writer.write(encode(row, encoding))
+        record = encode(row, encoding)
+        try:
+            writer.write(record)
+        except RuntimeError as error:
+            raise not_written(path, beside, error) from error
         records += 1
-    writer.close()
+    try:
+        writer.close()
+    except RuntimeError as error:
+        raise not_written(path, beside, error) from error
     facts = {"records": records, "bytes": beside.stat().st_size, "sha256": file_hash(beside)}
     os.replace(beside, path)
     return facts
+
+
+def not_written(path: Path, beside: Path, error: RuntimeError) -> UserError:
+    beside.unlink(missing_ok=True)
+    reason = str(error).strip().splitlines()[0][:200]  # array_record has no error class of its own
+    return UserError(
+        f"{path} could not be written ({reason}); make room on the disk and start the same command again"
+    )
 
 
 def read_shard(path: Path, sequence_length: int) -> Iterator[dict[str, np.ndarray]]:

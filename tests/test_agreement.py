@@ -1,6 +1,13 @@
 import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
@@ -10,6 +17,7 @@ from mucpt_jax import agreement, calibration, records
 from mucpt_jax.agreement import Job
 from mucpt_jax.records import UserError
 
+ROOT = Path(__file__).parents[1]
 NAMES = ["kara bel", "neo folk", "post punk", "moon"]
 WORDS = ["<|endoftext|>", "kara", "bel", "neo", "folk", "post", "punk", "moon", "plays", "likes", "and"]
 OTHERS = 40 * ["plays and likes"]  # so that few documents hold the names
@@ -36,11 +44,11 @@ def agreed(folder, texts: list[str], length=16, r=7.0, **changes) -> list[tuple[
     return words_of(job, length)
 
 
-def score(folder, texts: list[str], length=16, r=7.0) -> Job:
+def score(folder, texts: list[str], length=16, r=7.0, rows_per_shard=100) -> Job:
     lines = [json.dumps({"id": f"d{i}", "text": text}) for i, text in enumerate(texts)]
     (folder / "raw.jsonl").write_text("\n".join(lines))
     shard.run([f"--input={folder}/raw.jsonl", f"--output={folder}/rows", f"--tokenizer={folder}",
-               f"--sequence_length={length}"])  # fmt: skip
+               f"--sequence_length={length}", f"--rows_per_shard={rows_per_shard}"])  # fmt: skip
     scores.rewrite(folder / "rows", folder / "scored", lambda *row: r, "rm")
     return Job(*(str(folder / name) for name in ("scored", "agreed", "names.txt", ".")))
 
@@ -74,6 +82,13 @@ def test_one_document_agrees_with_nobody_however_often_it_says_so(folder):
     assert {r for _, r in found} == {7.0}
 
 
+def test_one_document_in_several_shards_is_one(folder):
+    job = score(folder, [" and ".join([RIGHT] * 9), *OTHERS], length=6, rows_per_shard=1)
+    assert len(records.read_manifest(job.scored)["shards"]) > 9
+    agreement.agree(job)
+    assert {r for _, r in words_of(job, 6)} == {7.0}
+
+
 def test_a_name_alone_and_half_a_name_make_no_claim(folder):
     assert {r for _, r in agreed(folder, ["moon likes moon", "moon plays kara"] * 4 + OTHERS)} == {7.0}
 
@@ -82,6 +97,42 @@ def test_names_that_stand_everywhere_agree_with_nobody(folder):
     """They meet each other as often as chance lets them."""
     often = ["moon and kara bel", "moon", "kara bel", "moon and kara bel", "moon and kara bel and moon"]
     assert {r for _, r in agreed(folder, often * 4)} == {7.0}
+
+
+@pytest.mark.parametrize(
+    ("mentions", "claims", "agreed"),
+    [
+        (10_000, 300, True),  # chance lets them meet in 10 of 10 million documents
+        (25_000, 300, False),  # 62
+        (25_000, 400, True),
+        (1_000_000, 65535, False),  # 100,000, and a count that is full says no more
+    ],
+)
+def test_chance_is_the_bound_in_large_corpora_too(mentions, claims, agreed):
+    spans = np.array([[0, 1, 4], [2, 3, 5]])
+    row = {"tokens": np.zeros(4, np.int32), "segment_ids": np.ones(4, np.uint16)}
+    counts = agreement.Counts(*zero_counts())
+    counts.claims[agreement.claims(spans)[2]] = claims
+    counts.names[:], counts.documents[:] = mentions, 10**7
+    assert agreement.marks(row, spans, counts, 3)[1].tolist() == [agreed, False, agreed, False]
+
+
+def zero_counts() -> list[np.ndarray]:
+    shapes = {
+        "claims": (1 << agreement.SLOT_BITS, np.uint16),
+        "names": (6, np.int64),
+        "documents": (1, np.int64),
+    }
+    return [np.zeros(*shapes[name]) for name in agreement.Counts._fields]
+
+
+def test_claims_of_many_shards_are_counted_beyond_a_byte_and_then_stay_full(folder, monkeypatch):
+    one = np.array([1])
+    for claims, total in ((200, 600), (40_000, 65535)):
+        found = [(one, np.array([claims]), one, one, 1)] * 3
+        monkeypatch.setattr(agreement, "in_workers", lambda *_, found=found: iter(found))
+        counts = agreement.count(Job("", "", f"{folder}/names.txt", str(folder)), [{}] * 3, 1)
+        assert (counts.claims[1], counts.names[1], counts.documents[0]) == (total, 3, 3)
 
 
 def test_r_below_the_cap_stays(folder):
@@ -130,13 +181,16 @@ def test_coded_scores_stay_coded(folder):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"documents": 1}, "one document|2 to 255"),
+        ({"documents": 1}, "2 to 65535"),
         ({"cap": 0.0}, "no bound"),
         ({"scored": "rows"}, "no scores"),
         ({"names": "none.txt"}, "cannot be read"),
         ({"names": "empty.txt"}, "no names"),
         ({"tokenizer": "other"}, "did not write"),
         ({"output": "scored"}, "holds rows already"),
+        ({"output": "scoring"}, "score job"),
+        ({"scored": "no_index"}, "index.parquet is missing"),
+        ({"scored": "other_index"}, "has 0 segments"),
     ],
 )
 def test_bad_input_is_one_sentence(folder, changes, message):
@@ -144,6 +198,11 @@ def test_bad_input_is_one_sentence(folder, changes, message):
     (folder / "empty.txt").write_text("\n \n")
     (folder / "other").mkdir()
     (folder / "other" / "tokenizer.json").write_text("{}")
+    (folder / "scoring").mkdir()
+    (folder / "scoring" / "scoring.json").write_text("{}")
+    shutil.copytree(job.scored, folder / "no_index", ignore=shutil.ignore_patterns("index.parquet"))
+    shutil.copytree(folder / "no_index", folder / "other_index")
+    pq.write_table(records.INDEX_SCHEMA.empty_table(), folder / "other_index" / "index.parquet")
     paths = {key: str(folder / value) if isinstance(value, str) else value for key, value in changes.items()}
     with pytest.raises(UserError, match=message):
         agreement.agree(job._replace(**paths))
@@ -154,3 +213,40 @@ def test_its_own_output_is_refused_as_input(folder):
     agreement.agree(job)
     with pytest.raises(UserError, match="written by this job"):
         agreement.agree(job._replace(scored=job.output, output=str(folder / "again")))
+
+
+def test_what_a_killed_run_left_is_in_nobodys_way(folder):
+    job = score(folder, [RIGHT] * 3 + OTHERS)
+    out = folder / "agreed"
+    out.mkdir()
+    shard = records.read_manifest(job.scored)["shards"][0]["name"]
+    for name in (shard, "claims.npy", "names.npy", "documents.npy", "a.1234.writing"):
+        (out / name).write_bytes(b"half")
+    agreement.agree(job)
+    assert {r for word, r in words_of(job, 16) if word == "neo"} == {1.5}
+    assert {path.name for path in out.iterdir()} == {shard, "index.parquet", "manifest.json"}
+
+
+def test_no_workers_is_one_sentence(folder):
+    with pytest.raises(UserError, match="--workers=0"):
+        agreement.agree(score(folder, [RIGHT]), workers=0)
+
+
+def test_a_worker_that_is_killed_is_one_sentence():
+    with pytest.raises(UserError, match="a smaller --workers"):
+        list(agreement.in_workers("die", os._exit, [1, 1], workers=2))
+
+
+def test_workers_end_with_a_run_that_is_killed():
+    code = (
+        "import os, signal, concurrent.futures as f\n"
+        "from mucpt_jax import agreement\n"
+        "pool = f.ProcessPoolExecutor(1, agreement.multiprocessing.get_context('spawn'), agreement.end_with_parent)\n"
+        "print(pool.submit(os.getpid).result(), flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    # The worker holds stdout too: this returns when both have ended.
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True, timeout=60
+    )
+    assert run.returncode == -signal.SIGKILL and int(run.stdout) > 0

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -83,3 +84,18 @@ def test_the_tokenizer_hash_follows_the_content_of_its_files(tmp_path):
     before = records.tokenizer_hash(tmp_path)
     (tmp_path / "merges.txt").write_text("a c")
     assert records.tokenizer_hash(tmp_path) != before
+
+
+def test_a_shard_that_cannot_be_written_is_named_and_leaves_nothing(tmp_path, monkeypatch):
+    class Full:
+        def __init__(self, path, options):
+            Path(path).touch()
+
+        def write(self, record):
+            raise RuntimeError("write() failed: No space left on device\nmore")
+
+    monkeypatch.setattr(records, "ArrayRecordWriter", Full)
+    row = {name: np.zeros(5, dtype) for name, dtype in records.COLUMNS}
+    with pytest.raises(UserError, match=r"x\.array_record could not be written \(write\(\) failed: No space"):
+        records.write_shard(tmp_path / "x.array_record", [row])
+    assert list(tmp_path.iterdir()) == []

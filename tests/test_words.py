@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
 from mucpt_jax import words
 from mucpt_jax.records import UserError
@@ -26,7 +26,7 @@ def test_tokens_without_blanks_are_whole_words(tmp_path):
 
 def test_a_name_is_one_unit_and_the_longest_one_wins():
     tokens, no = np.array([5, 1, 2, 3, 4, 1, 2, 9]), np.zeros(10, bool)
-    found = words.starts(tokens, no, no, words.index({(1, 2, 3): 0, (1, 2): 1}))
+    found = words.starts(tokens, no, no, words.index([((1, 2, 3), 0), ((1, 2), 1)]))
     np.testing.assert_array_equal(found, [1, 1, 0, 0, 1, 1, 0, 1])
 
 
@@ -35,7 +35,9 @@ def test_a_name_is_whole_words():
         np.array([7, 1, 2, 7, 1, 2, 3]),
         np.arange(10) == 3,
     )  # 3 goes on the word that 2 ends inside of
-    found = words.spans(tokens, words.goes_on(tokens, letters, np.arange(10) == 2), words.index({(1, 2): 5}))
+    found = words.spans(
+        tokens, words.goes_on(tokens, letters, np.arange(10) == 2), words.index([((1, 2), 5)])
+    )
     assert found == [(1, 3, 5)]  # "Jay Chou" is not in "Jay Chouette"
 
 
@@ -48,8 +50,39 @@ def test_names_are_known_with_and_without_a_blank_before_them(tmp_path):
     (tmp_path / "names.txt").write_text("Jay\n\nAl\n")
     found = words.names(str(tmp_path), str(tmp_path / "names.txt"))
     tokenizer = words.load(str(tmp_path))
-    spelled = {"".join(tokenizer.convert_ids_to_tokens(run)) for run in found.number_of}
+    runs = [np.frombuffer(run, np.int32).tolist() for run in found.number_of]
+    spelled = {"".join(tokenizer.convert_ids_to_tokens(run)) for run in runs}
     assert spelled == {"Jay", "ĠJay", "Al", "ĠAl"}
     assert set(found.number_of.values()) == {0, 1}  # one a line, with the blank or without
     with pytest.raises(UserError, match=r"names in .*missing.txt cannot be read"):
         words.names(str(tmp_path), str(tmp_path / "missing.txt"))
+
+
+def test_ids_beyond_the_tokenizer_are_no_letters_and_no_names():
+    letters = np.array([False, True, True])
+    tokens = np.array([1, 2, 700, 2, 1])
+    inside = words.goes_on(tokens, letters, letters)
+    np.testing.assert_array_equal(inside, [0, 1, 0, 0, 1])
+    assert words.spans(tokens, inside, words.index([((1, 2), 0), ((2, 1), 1)])) == [(0, 2, 0), (3, 5, 1)]
+
+
+def test_a_list_of_names_may_begin_with_a_byte_order_mark_and_hold_names_of_no_token(tmp_path):
+    made = Tokenizer(models.WordLevel({"song": 0, "<unk>": 1}, unk_token="<unk>"))
+    made.normalizer, made.pre_tokenizer = normalizers.Replace("!", ""), pre_tokenizers.WhitespaceSplit()
+    made.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
+    (tmp_path / "names.txt").write_text("song\n!\n", encoding="utf-8-sig")
+    names = words.names(str(tmp_path), str(tmp_path / "names.txt"))
+    tokens = np.array([0, 1, 0])
+    found = words.spans(tokens, np.zeros(3, bool), names)
+    assert [span[:2] for span in found] == [(0, 1), (2, 3)]
+    (tmp_path / "marks.txt").write_text("!\n")
+    with pytest.raises(UserError, match="holds no names"):
+        words.names(str(tmp_path), str(tmp_path / "marks.txt"))
+
+
+def test_a_name_that_the_row_cuts_is_not_taken_for_a_shorter_one():
+    no = np.zeros(3, bool)
+    known = words.index([((1, 2, 3), 0), ((1, 2), 1)])
+    assert words.spans(np.array([9, 1, 2]), no, known) == [(1, 3, 1)]
+    assert words.spans(np.array([9, 9, 1]), no, known) == []
