@@ -207,7 +207,7 @@ def write_weights(cfg: config.Config, folder: str) -> dict:
     """Random parameters, biases too -> a Hugging Face folder; returns them as {path: array}."""
     import jax
 
-    from mucpt_jax import convert, model
+    from mucpt_jax import convert, hf_write, model
 
     params = model.init(cfg.model, jax.random.key(0))
     keys = iter(jax.random.split(jax.random.key(1), 100))
@@ -215,7 +215,7 @@ def write_weights(cfg: config.Config, folder: str) -> dict:
         lambda path, p: jax.random.normal(next(keys), p.shape) * 0.02 if "bias" in str(path[-1]) else p,
         params,
     )
-    convert.to_hf(params, cfg.model, folder, "", "float32", 10**12)
+    convert.to_hf(params, cfg.model, hf_write.About(folder, "float32"))
     return params
 
 

@@ -1,8 +1,9 @@
 """Checkpoints by Orbax: parameters, optimiser state and data position in one atomic step folder.
 
-Where the parameters of a job come from, first match wins:
-    1. the newest checkpoint in the job's own workdir
-    2. init_from, the workdir of another run: its newest checkpoint (parameters only)
+Where the parameters of a job come from, first match wins (printed at the start of training):
+    1. the newest checkpoint in the job's own workdir, all of it
+    2. init_from, the workdir of another run: its newest checkpoint, whatever mesh it was trained on; parameters only,
+       or with init_state=all its step and optimiser state too: a branch, which may have other data and settings
     3. init_from, a Hugging Face folder
     4. training only: random, from config.seed
 """
@@ -17,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
-from mucpt_jax import convert, model, sharding
+from mucpt_jax import convert, hf, model, sharding
 from mucpt_jax.config import Config, Model
 from mucpt_jax.records import UserError
 
@@ -100,7 +101,7 @@ def read_meta(ckpt: ocp.CheckpointManager, step: int, cfg: Config) -> dict:
         found = Model(**meta["model"])
     except Exception as error:
         raise damaged(ckpt, step, error) from error
-    convert.check_same_model(found, cfg.model, f"{ckpt.directory}/{step}")
+    hf.check_same_model(found, cfg.model, f"{ckpt.directory}/{step}")
     return meta
 
 
@@ -112,8 +113,12 @@ def damaged(ckpt: ocp.CheckpointManager, step: int, error: Exception) -> UserErr
     )
 
 
+def newest_step(workdir: Path) -> int | None:
+    return manager(workdir).latest_step() if (workdir / "checkpoints").is_dir() else None
+
+
 def has_checkpoint(workdir: Path) -> bool:
-    return (workdir / "checkpoints").is_dir() and manager(workdir).latest_step() is not None
+    return newest_step(workdir) is not None
 
 
 def restore_params(workdir: Path, abstract_params: dict, cfg: Config) -> dict:
@@ -141,6 +146,45 @@ def load_params(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> dict:
     )
 
 
+def describe_sources(cfg: Config, workdir: Path) -> str:
+    """The list above as it is for this run."""
+    own, other = newest_step(workdir), newest_step(Path(cfg.init_from)) if cfg.init_from else None
+    what = "all of it" if cfg.init_state == "all" else "parameters only"
+    found = [
+        (f"the newest checkpoint in {workdir}", own is not None, f"step {own}"),
+        ("init_from, another run", other is not None, f"{cfg.init_from} step {other}, {what}"),
+        ("init_from, a Hugging Face folder", bool(cfg.init_from) and other is None, cfg.init_from),
+        ("random", True, f"seed {cfg.seed}"),
+    ]
+    taken = next(i for i, (_, there, _) in enumerate(found) if there)
+    lines = [
+        f"  {i + 1}. {name}{f': {told}  <-' if i == taken else ''}" for i, (name, _, told) in enumerate(found)
+    ]
+    return "\n".join(lines)
+
+
+def check_init_from(cfg: Config) -> None:
+    if not Path(cfg.init_from).is_dir():
+        raise UserError(
+            f"init_from={cfg.init_from} is no folder; name a Hugging Face folder or a run's workdir"
+        )
+
+
+def branch(cfg: Config, abstract_state: tuple) -> tuple[int, tuple]:
+    """(step, (params, opt_state)) of the newest checkpoint of init_from, whatever data and settings it had."""
+    check_init_from(cfg)
+    restored = restore(manager(Path(cfg.init_from)), abstract_state, cfg, {})
+    if restored is None:
+        raise UserError(
+            f"init_state=all needs a run's workdir, {cfg.init_from} has no checkpoint; use init_state=params"
+        )
+    if restored[0] >= cfg.optimizer.steps:
+        raise UserError(
+            f"{cfg.init_from} has {restored[0]} steps already; a branch of it needs more: --config.optimizer.steps"
+        )
+    return restored
+
+
 def initial_params(cfg: Config, mesh: jax.sharding.Mesh) -> dict:
     """Sources 2 to 4: what a training run starts from."""
     shapes = abstract_params(cfg, mesh)
@@ -149,14 +193,11 @@ def initial_params(cfg: Config, mesh: jax.sharding.Mesh) -> dict:
         shardings = jax.tree.map(lambda leaf: leaf.sharding, shapes)
         init = jax.jit(functools.partial(model.init, cfg.model), out_shardings=shardings)
         return init(jax.random.key(cfg.seed))
-    if not Path(cfg.init_from).is_dir():
-        raise UserError(
-            f"init_from={cfg.init_from} is no folder; name a Hugging Face folder or a run's workdir"
-        )
+    check_init_from(cfg)
     if has_checkpoint(Path(cfg.init_from)):
         return restore_params(Path(cfg.init_from), shapes, cfg)
     logging.info("parameters from the Hugging Face folder %s", cfg.init_from)
-    return convert.from_hf(cfg.init_from, cfg.model, mesh, shapes)
+    return convert.from_hf(cfg.init_from, cfg.model, shapes)
 
 
 @jax.jit

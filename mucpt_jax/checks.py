@@ -25,6 +25,7 @@ def check(config: Config) -> None:
         if value not in allowed:
             raise UserError(f"{key}={value!r} is not one of {allowed}; {nearest(value, allowed)}")
     check_ranges(config)
+    check_regex(config)
     check_objective(config)
     check_model(config.model, config.mesh)
     check_batch(config)
@@ -81,6 +82,15 @@ def check_ranges(config: Config) -> None:
             raise UserError(f"{key}={value_of(config, key)!r} {rest}")
 
 
+def check_regex(config: Config) -> None:
+    try:
+        re.compile(config.optimizer.trainable or "")
+    except re.error as error:
+        raise UserError(
+            f"optimizer.trainable={config.optimizer.trainable!r} is no regular expression ({error}); mend it"
+        ) from error
+
+
 def check_objective(config: Config) -> None:
     """Knobs of the loss that would do nothing, or half of what they say, together with the others."""
     loss = config.loss
@@ -91,6 +101,9 @@ def check_objective(config: Config) -> None:
         and loss.kind != "mucpt",
         f"loss.weight_norm=loss_match is counted for r as it is stored, not with loss.smooth={loss.smooth}; use "
         "corpus_mean_one or batch_mean_one": smooth and loss.weight_norm == "loss_match",
+        "init_state=all takes up another run; name its workdir with --config.init_from": config.init_state
+        == "all"
+        and not config.init_from,
         "loss.smooth_names joins tokens to units; add --config.loss.smooth=mean (or median, mix) and "
         "--config.loss.smooth_unit=word": loss.smooth_names and not (smooth and loss.smooth_unit == "word"),
         f"loss.mean_raw_weight is not read by weight_norm={loss.weight_norm} of {loss.kind}; leave it empty": given

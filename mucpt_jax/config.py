@@ -83,6 +83,7 @@ class Optimizer:
     eps: float = 1e-8  # AdamW: added to the root
     weight_decay: float = 0.1  # matrices only: not on norms and biases
     clip_norm: float = 1.0  # global gradient norm
+    trainable: str | None = None  # regex over parameter paths; the rest is frozen and has no moments
     moments_dtype: str = "float32"  # how the two moments are kept: float32 | bfloat16; updates are float32
     offload: bool = False  # keep the moments in the host's memory, on the device only during the update
 
@@ -162,7 +163,8 @@ class Plan:
 class Config:
     seed: int = 0  # initialisation and shuffling
     tokenizer: str | None = None  # Hugging Face tokenizer folder; default: the one of init_from
-    init_from: str | None = None  # Hugging Face folder, or another run's workdir (parameters only)
+    init_from: str | None = None  # Hugging Face folder, or another run's workdir
+    init_state: str = "params"  # of init_from: params | all, of a run: step and optimiser state too
     model: Model = field(default_factory=Model)
     loss: Loss = field(default_factory=Loss)
     data: Data = field(default_factory=Data)
@@ -191,6 +193,7 @@ TINY = [Model(), Model("nano", hidden_size=32, intermediate_size=64, head_dim=8)
 MODELS = {model.name: model for model in TINY + [Model(f"qwen2.5-{size}", *rest) for size, *rest in QWEN]}
 AXES = ("replica", "fsdp", "context", "tensor")  # of the mesh; their sizes stand in Mesh
 CHOICES = {
+    "init_state": ("params", "all"),
     "loss.kind": ("ntp", "rho1", "mucpt"),
     "loss.weight_norm": ("none", "corpus_mean_one", "batch_mean_one", "loss_match"),
     "loss.smooth": ("none", "mean", "median", "mix"),

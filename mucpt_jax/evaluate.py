@@ -9,7 +9,7 @@ from pathlib import Path
 
 import jax
 
-from mucpt_jax import checkpoint, convert, data, early_stop, generate, heldout, judge, records
+from mucpt_jax import checkpoint, data, early_stop, generate, heldout, hf, judge, records
 from mucpt_jax.config import Config
 from mucpt_jax.records import UserError
 
@@ -106,7 +106,7 @@ def load_tokenizer(cfg: Config):
     from transformers import AutoTokenizer  # a second of imports that training does not need
 
     tokenizer = AutoTokenizer.from_pretrained(
-        convert.tokenizer_folder(cfg), trust_remote_code=False, local_files_only=True
+        hf.tokenizer_folder(cfg.tokenizer, cfg.init_from), trust_remote_code=False, local_files_only=True
     )
     if len(tokenizer) > cfg.model.vocab_size:
         raise UserError(

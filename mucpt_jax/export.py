@@ -1,11 +1,12 @@
-"""The export job: the newest checkpoint of a run -> a Hugging Face folder, which transformers and vLLM load."""
+"""The export job: the newest checkpoint of a run -> a Hugging Face folder, which transformers, vLLM and SGLang load."""
 
+import json
 import logging
 from pathlib import Path
 
 import jax
 
-from mucpt_jax import checkpoint, convert
+from mucpt_jax import checkpoint, convert, hf, hf_write, records
 from mucpt_jax.config import Config
 from mucpt_jax.records import UserError
 
@@ -13,8 +14,105 @@ from mucpt_jax.records import UserError
 def export(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
     if jax.process_count() > 1:
         raise UserError("export runs on one host; start it there with a mesh of that host's devices")
-    tokenizer = convert.tokenizer_folder(cfg)
-    path = cfg.export.path or str(workdir / "hf")
+    tokenizer = hf.tokenizer_folder(cfg.tokenizer, cfg.init_from)
     params = checkpoint.load_params(cfg, mesh, workdir)
-    convert.to_hf(params, cfg.model, path, tokenizer, cfg.export.dtype, cfg.export.max_shard_bytes)
-    logging.info("wrote %s (%s, %s)", path, cfg.model.name, cfg.export.dtype)
+    about = hf_write.About(
+        folder=cfg.export.path or str(workdir / "hf"),
+        dtype=cfg.export.dtype,
+        max_shard_bytes=cfg.export.max_shard_bytes,
+        like=origin(cfg, tokenizer),
+        tokenizer=tokenizer,
+        card=card(cfg, workdir, checkpoint.params_hash(params)),
+    )
+    convert.to_hf(params, cfg.model, about)
+    logging.info("wrote %s (%s, %s)", about.folder, cfg.model.name, about.dtype)
+
+
+def origin(cfg: Config, tokenizer: str) -> str | None:
+    """The Hugging Face folder of the same model that the run comes from: its token ids and its generation config."""
+    for folder in (cfg.init_from, tokenizer):
+        if folder and (Path(folder) / "config.json").is_file():
+            try:
+                hf.check_same_model(hf.read_config(folder), cfg.model, folder)
+                return folder
+            except UserError:  # another run's config.json, or the tokenizer of another size: nothing to keep
+                continue
+    return None
+
+
+# The model card
+
+
+def card(cfg: Config, workdir: Path, params_hash: str) -> str:
+    """README.md: what was trained on what, how, and what came out; as Hugging Face's hub shows it."""
+    step = checkpoint.newest_step(workdir)
+    if step is None:
+        return front(cfg.init_from) + f"# {cfg.model.name}\n\nThe weights of {cfg.init_from}, unchanged.\n"
+    run = records.read_json(workdir / "config.json")
+    loss, data, optimizer = run["loss"], run["data"], run["optimizer"]
+    tokens = step * data["batch_rows"] * data["sequence_length"]
+    start = Path(run["init_from"]).name if run["init_from"] else "random parameters"
+    facts = {
+        "parameters": params_hash,
+        "started from": start,
+        "steps": f"{step:,} of {optimizer['steps']:,}, {tokens:,} tokens",
+        "batch": f"{data['batch_rows']} rows of {data['sequence_length']} tokens",
+        "learning rate": f"{optimizer['peak_lr']:g} to {optimizer['final_lr']:g}, cosine",
+        "weight decay, clipping": f"{optimizer['weight_decay']:g}, {optimizer['clip_norm']:g}",
+        "general text": f"{data['general_fraction']:.2%} of the target tokens",
+    }
+    rows = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
+    return (
+        f"{front(run['init_from'])}# {cfg.model.name}, {step:,} steps of {loss['kind']}\n\n"
+        f"Continued pretraining with mucpt_jax.\n\n| | |\n|---|---|\n{rows}\n\n"
+        f"## Objective\n\n{OBJECTIVES[loss['kind']].format(**loss)}\n\n```json\n{json.dumps(loss, indent=1)}\n```\n\n"
+        f"## Data\n\n{data_table(data)}\n{results(workdir, params_hash)}"
+    )
+
+
+OBJECTIVES = {
+    "ntp": "The plain loss, on domain and general text.",
+    "rho1": "RHO-1: of the domain tokens the {keep:.0%} with the largest excess loss over a reference model.",
+    "mucpt": (
+        "MuCPT (arXiv 2511.14245): the loss of a domain token counts alpha / max(-log p of a reference model, floor), "
+        "alpha={alpha:g}, floor={rm_floor:g} nats, weights divided by {weight_norm}; general text counts plainly."
+    ),
+}
+
+
+def front(start: str | None) -> str:
+    """The block that the hub reads; a local path is told by its last part."""
+    base = f"base_model: {Path(start).name}\n" if start else ""
+    return f"---\nlibrary_name: transformers\n{base}tags:\n- continued-pretraining\n- mucpt\n---\n"
+
+
+def data_table(data: dict) -> str:
+    """Sources with their sizes and the hash of their shards, from the manifests that still stand."""
+    lines = ["| | source | documents | target tokens | shards |", "|---|---|---|---|---|"]
+    for role in ("domain", "general"):
+        manifest = Path(data[role] or "") / "manifest.json"
+        if not data[role] or not manifest.is_file():
+            lines += [f"| {role} | {Path(data[role]).name}, not here any more | | | |"] if data[role] else []
+            continue
+        found = records.read_json(manifest)
+        for name, source in found["sources"].items():
+            sums = [shard["sha256"] for shard in found["shards"] if shard["source"] == name]
+            size = f"{source['documents']:,} | {source['targets']:,}"
+            lines.append(f"| {role} | {name} | {size} | {records.text_hash(''.join(sums))[:16]} |")
+    return "\n".join(lines) + "\n"
+
+
+def results(workdir: Path, params_hash: str) -> str:
+    """What --job=evaluate found for these very parameters."""
+    path = workdir / "evaluate.json"
+    found = records.read_json(path) if path.is_file() else {}
+    if found.get("params_hash") != params_hash:
+        return ""
+    lines = [
+        f"| loss on {name}, nats a token | {of['nll']:.4f} |" for name, of in found.get("heldout", {}).items()
+    ]
+    if asked := found.get("questions"):
+        lines.append(
+            "| questions | {k} of {n} right: {accuracy:.4f} (95% {low:.4f} to {high:.4f}) |".format(**asked)
+        )
+    return "\n## Results\n\n| | |\n|---|---|\n" + "\n".join(lines) + "\n" if lines else ""

@@ -1,13 +1,16 @@
 """AdamW with clipping, cosine to a floor, warm-up by a share of the steps; steps that went wrong change nothing."""
 
+import functools
+import re
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
-from jax import Array
+from jax import Array, lax
 
 from mucpt_jax.config import Config, Optimizer
+from mucpt_jax.records import UserError
 from mucpt_jax.sharding import path_name
 
 WINDOW = 32  # steps whose mean loss a spike is measured against
@@ -29,11 +32,34 @@ def decays(params: dict) -> dict:
     )
 
 
+def trained(params: dict, pattern: str) -> dict:
+    """True for parameters whose path, such as layers/mlp/up_proj/kernel, holds a match of the regex."""
+    found = jax.tree_util.tree_map_with_path(
+        lambda path, _: bool(re.search(pattern, path_name(path))), params
+    )
+    if not any(jax.tree.leaves(found)):
+        paths = [path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+        raise UserError(f"optimizer.trainable={pattern!r} matches no parameter; there are {', '.join(paths)}")
+    return found
+
+
+def without_frozen(params: dict, pattern: str | None) -> dict:
+    """The same parameters; no gradient is computed for those that are not trained."""
+    if not pattern:
+        return params
+    return jax.tree.map(
+        lambda p, train: p if train else lax.stop_gradient(p), params, trained(params, pattern)
+    )
+
+
 def make(cfg: Config) -> optax.GradientTransformationExtraArgs:
     """update(grads, state, params, loss=loss) -> updates, state; where state.bad_steps > 0 the step was left out."""
     opt = cfg.optimizer
     adamw = optax.adamw(schedule(opt), opt.b1, opt.b2, opt.eps, weight_decay=opt.weight_decay, mask=decays)
     clipped = optax.chain(optax.clip_by_global_norm(opt.clip_norm), adamw)
+    if opt.trainable:
+        labels = functools.partial(trained, pattern=opt.trainable)
+        clipped = optax.partition({True: clipped, False: optax.set_to_zero()}, labels)
     return leave_out_bad_steps(kept_as(clipped, opt.moments_dtype), cfg.train.spike)
 
 

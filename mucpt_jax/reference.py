@@ -7,7 +7,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from mucpt_jax import checkpoint, convert, data, losses, records, sharding
+from mucpt_jax import checkpoint, data, hf, losses, records, sharding
 from mucpt_jax.config import Config, Model
 from mucpt_jax.records import UserError
 
@@ -50,4 +50,4 @@ def model_of(folder: str) -> Model:
     """Sizes of the model in a run's workdir or in a Hugging Face folder."""
     if checkpoint.has_checkpoint(Path(folder)):
         return Model(**records.read_json(Path(folder) / "config.json")["model"])
-    return convert.read_config(folder)
+    return hf.read_config(folder)

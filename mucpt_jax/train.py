@@ -63,6 +63,7 @@ def train(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
     tx = optimizer.make(cfg)
     rows, identity = data.mixture(sources, cfg), data.fingerprint(sources, cfg)
     ckpt = checkpoint.manager(workdir, cfg)
+    logging.info("parameters come from the first of\n%s", checkpoint.describe_sources(cfg, workdir))
     start, state = start_state(cfg, tx, mesh, ckpt, identity)
     if start >= cfg.optimizer.steps:
         logging.info("%s is trained already: %d steps; raise optimizer.steps to go on", workdir, start)
@@ -137,6 +138,8 @@ def start_state(cfg, tx, mesh, ckpt, identity) -> tuple[int, tuple]:
     if restored:
         logging.info("going on from %s/%d", ckpt.directory, restored[0])
         return restored
+    if cfg.init_from and cfg.init_state == "all":
+        return checkpoint.branch(cfg, abstract)
     params = checkpoint.initial_params(cfg, mesh)
     shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract[1])
     return 0, (params, jax.jit(tx.init, out_shardings=shardings)(params))
@@ -182,6 +185,7 @@ def loss_and_grads(
     rows_B = jnp.ones(batch["is_domain"].shape, bool) if only_B is None else only_B
 
     def loss_fn(params, part, rows_B, weight_BT=None):
+        params = optimizer.without_frozen(params, cfg.optimizer.trainable)
         nll_BT = losses.batch_nll(params, part, cfg)
         if weight_BT is None:
             weight_BT = objective.token_weights(nll_BT, part, cfg.loss)

@@ -11,7 +11,7 @@ from transformers import AutoTokenizer
 
 from data_prep import pipeline, sample_corpus
 from demo import noise, report, results
-from mucpt_jax import config, convert, evaluate, export, records, score, train
+from mucpt_jax import config, evaluate, export, hf, records, score, train
 
 T = 64
 
@@ -95,7 +95,7 @@ def test_the_whole_road(run):
 
 
 def test_the_export_is_the_trained_model(run):
-    cfg = convert.read_config(run / "base" / "hf")
+    cfg = hf.read_config(run / "base" / "hf")
     assert cfg.vocab_size == 2048
     assert len(AutoTokenizer.from_pretrained(run / "base" / "hf")) <= 2048
     mesh = one_device_mesh()

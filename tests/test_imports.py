@@ -41,7 +41,7 @@ NO_JAX = {
     "paired",
     "tables",
 }  # beside the plain floor
-PLAIN = {"config", "checks", "records", "runtime", "hosts", "calibration", "words"}
+PLAIN = {"config", "checks", "records", "runtime", "hosts", "calibration", "words", "hf", "hf_write"}
 
 
 def imports(file: Path) -> set[str]:

@@ -20,7 +20,7 @@ from conftest import (
     write_rows,
 )
 
-from mucpt_jax import checkpoint, convert, model, sharding, train
+from mucpt_jax import checkpoint, convert, hf_write, model, sharding, train
 from mucpt_jax.records import UserError
 
 ROOT = Path(__file__).parents[1]
@@ -286,7 +286,7 @@ def test_training_starts_from_another_run_or_from_a_hugging_face_folder(tmp_path
     cfg = config_of(tmp_path)
     train.train(cfg, one_device_mesh(), tmp_path / "base")
     params = checkpoint.load_params(cfg, one_device_mesh(), tmp_path / "base")
-    convert.to_hf(params, cfg.model, str(tmp_path / "hf"), str(tmp_path), "float32", 10**9)
+    convert.to_hf(params, cfg.model, hf_write.About(str(tmp_path / "hf"), "float32"))
     for start in ("base", "hf"):
         second = dataclasses.replace(cfg, init_from=str(tmp_path / start))
         train.train(second, one_device_mesh(), tmp_path / f"from-{start}")
