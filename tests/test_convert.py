@@ -15,7 +15,7 @@ from conftest import one_device_mesh, small_config
 from jax.sharding import PartitionSpec
 from safetensors.numpy import load_file, save_file
 
-from mucpt_jax import checkpoint, config, convert, export, hf, hf_write, model, records, sharding
+from mucpt_jax import config, convert, hf, hf_write, model, records, sharding
 from mucpt_jax.hf_write import About
 from mucpt_jax.records import UserError
 
@@ -235,27 +235,6 @@ def test_a_config_of_another_size_is_refused_with_the_override_that_mends_it(fol
         load(folder, cfg=cfg)
     with pytest.raises(UserError, match=r"config\.json is missing"):
         hf.read_config(folder / "absent")
-
-
-def test_export_carries_the_tokenizer_and_replaces_only_an_export(tmp_path, folder, monkeypatch):
-    (folder / "tokenizer.json").write_text("{}")
-    cfg, params = load(folder)
-    monkeypatch.setattr(checkpoint, "load_params", lambda *_: params)
-    run = small_config(
-        model=cfg, init_from=str(folder), export={"path": str(tmp_path / "out"), "dtype": "float32"}
-    )
-    for _ in range(2):  # a second export takes the first one's place
-        export.export(run, one_device_mesh(), tmp_path / "run")
-    assert (tmp_path / "out" / "tokenizer.json").read_text() == "{}"
-    assert not (tmp_path / "out.writing").exists()
-    # A run, a downloaded model, any folder: never removed, though a run has a config.json too.
-    for precious in (folder, tmp_path / "run"):
-        precious.mkdir(exist_ok=True)
-        (precious / "config.json").touch()
-        other = dataclasses.replace(run, export=dataclasses.replace(run.export, path=str(precious)))
-        with pytest.raises(UserError, match="exists and is no export of ours"):
-            export.export(other, one_device_mesh(), tmp_path / "run")
-        assert (precious / "config.json").is_file()
 
 
 # From folder to folder, and what an export holds

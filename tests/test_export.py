@@ -1,0 +1,180 @@
+import dataclasses
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+from conftest import VOCAB, one_device_mesh, small_config, write_rows
+
+from mucpt_jax import checkpoint, convert, export, hf_write, model, records, sharding, train
+from mucpt_jax.records import UserError
+
+
+def tokenizer(folder):
+    folder.mkdir()
+    (folder / "tokenizer.json").write_text('{"added_tokens": [{"content": "<|endoftext|>", "id": 5}]}')
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """(config, workdir) of four steps of ntp on two sources, saved after 2 and 4."""
+    folder = tmp_path_factory.mktemp("export")
+    hash_of = records.tokenizer_hash(tokenizer(folder / "tokenizer"))
+    for role, sources in (("domain", {"songs": 6}), ("general", {"web": 6})):
+        write_rows(folder / role, sources, tokenizer_hash=hash_of)
+    cfg = small_config(
+        data={"domain": str(folder / "domain"), "general": str(folder / "general"), "general_fraction": 0.5},
+        loss={"kind": "ntp"}, optimizer={"steps": 4}, train={"checkpoint_every": 2}, model=small_config().model,
+        tokenizer=str(folder / "tokenizer"), export={"dtype": "float32"},
+    )  # fmt: skip
+    train.train(cfg, one_device_mesh(), folder / "run")
+    return cfg, folder / "run"
+
+
+def test_an_export_holds_the_newest_checkpoint_on_any_mesh(trained, tmp_path):
+    cfg, workdir = trained
+    params = checkpoint.load_params(cfg, one_device_mesh(), workdir)
+    split = dataclasses.replace(cfg, mesh=dataclasses.replace(cfg.mesh, fsdp=4, tensor=2))
+    for name, run in (("one", cfg), ("split", split)):
+        run = dataclasses.replace(run, export=dataclasses.replace(run.export, path=str(tmp_path / name)))
+        export.export(run, sharding.make_mesh(run) if name == "split" else one_device_mesh(), workdir)
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("one", "split")]
+    assert weights[0] == weights[1]
+    back = convert.from_hf(
+        str(tmp_path / "one"),
+        cfg.model,
+        sharding.with_shardings(model.abstract(cfg.model), one_device_mesh()),
+    )
+    for a, b in zip(jax.tree.leaves(params), jax.tree.leaves(back), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_the_model_card_tells_the_recipe(trained):
+    cfg, workdir = trained
+    export.export(cfg, one_device_mesh(), workdir)
+    text = (workdir / "hf" / "README.md").read_text()
+    assert text.startswith("---\nlibrary_name: transformers\n")
+    manifest = records.read_manifest(cfg.data.domain)
+    shards = records.text_hash("".join(shard["sha256"] for shard in manifest["shards"]))[:16]
+    tokens = 4 * cfg.data.batch_rows * cfg.data.sequence_length
+    for told in (
+        "4 steps of ntp", f"4 of 4, {tokens:,} tokens", "random parameters", "50.00% of the target tokens", shards,
+        "| domain | songs |", "| general | web |", '"kind": "ntp"',
+        checkpoint.params_hash(checkpoint.load_params(cfg, one_device_mesh(), workdir)),
+    ):  # fmt: skip
+        assert told in text
+    assert str(workdir.parent) not in text  # nobody's folders
+    assert records.read_json(workdir / "hf" / "config.json")["eos_token_id"] == 5
+
+
+def test_an_export_replaces_only_an_export(trained, tmp_path):
+    cfg, workdir = trained
+    other = dataclasses.replace(cfg, export=dataclasses.replace(cfg.export, path=str(tmp_path / "out")))
+    for _ in range(2):  # the second takes the first one's place
+        export.export(other, one_device_mesh(), workdir)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    (tmp_path / "out" / hf_write.MARK).unlink()  # a downloaded model, a run, any folder
+    with pytest.raises(UserError, match="exists and is no export of ours"):
+        export.export(other, one_device_mesh(), workdir)
+    assert (tmp_path / "out" / "config.json").is_file()
+
+
+def test_the_fields_of_the_model_it_comes_from_are_kept(trained, tmp_path):
+    cfg, workdir = trained
+    export.export(cfg, one_device_mesh(), workdir)
+    start = tmp_path / "start"
+    shutil.copytree(workdir / "hf", start)
+    values = json.loads((start / "config.json").read_text())
+    (start / "config.json").write_text(json.dumps(values | {"bos_token_id": 3, "eos_token_id": 4}))
+    (start / "generation_config.json").write_text('{"temperature": 0.5}')
+    again = dataclasses.replace(
+        cfg, tokenizer=None, init_from=str(start), optimizer=dataclasses.replace(cfg.optimizer, steps=1)
+    )
+    train.train(again, one_device_mesh(), tmp_path / "run")
+    export.export(again, one_device_mesh(), tmp_path / "run")
+    found = records.read_json(tmp_path / "run" / "hf" / "config.json")
+    assert (found["bos_token_id"], found["eos_token_id"], found["vocab_size"]) == (3, 4, VOCAB)
+    assert (tmp_path / "run" / "hf" / "generation_config.json").read_text() == '{"temperature": 0.5}'
+    assert "base_model: start" in (tmp_path / "run" / "hf" / "README.md").read_text()
+
+
+# Where parameters come from
+
+
+def trace(workdir):
+    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    return {line["step"]: line["loss"] for line in map(json.loads, lines)}
+
+
+def test_a_branch_takes_up_step_and_moments_of_another_run(trained, tmp_path):
+    cfg, workdir = trained
+    shutil.copytree(workdir, tmp_path / "cut")
+    shutil.rmtree(tmp_path / "cut" / "checkpoints" / "4")
+    branch = dataclasses.replace(cfg, init_from=str(tmp_path / "cut"), init_state="all")
+    train.train(branch, one_device_mesh(), tmp_path / "branch")
+    whole = trace(workdir)
+    assert trace(tmp_path / "branch") == {3: whole[3], 4: whole[4]}  # bit for bit
+    bare = dataclasses.replace(branch, init_state="params")
+    train.train(bare, one_device_mesh(), tmp_path / "bare")
+    assert set(trace(tmp_path / "bare")) == {1, 2, 3, 4}  # from its own step 1, with the other's parameters
+    shorter = dataclasses.replace(branch, optimizer=dataclasses.replace(cfg.optimizer, steps=2))
+    with pytest.raises(UserError, match=r"has 2 steps already; .*--config\.optimizer\.steps"):
+        train.train(shorter, one_device_mesh(), tmp_path / "shorter")
+    folder = tmp_path / "model"
+    convert.to_hf(model.init(cfg.model, jax.random.key(0)), cfg.model, hf_write.About(str(folder)))
+    with pytest.raises(UserError, match="has no checkpoint; use init_state=params"):
+        train.train(dataclasses.replace(branch, init_from=str(folder)), one_device_mesh(), tmp_path / "x")
+
+
+def test_the_sources_of_parameters_are_told_in_their_order(trained, tmp_path):
+    cfg, workdir = trained
+    folder = dataclasses.replace(cfg, init_from=str(tmp_path))
+    run = dataclasses.replace(cfg, init_from=str(workdir))
+    for given, at, taken in (
+        (cfg, workdir, "1. the newest checkpoint in"),
+        (run, tmp_path, "2. init_from, another run: "),
+        (folder, tmp_path, "3. init_from, a Hugging Face folder: "),
+        (cfg, tmp_path, "4. random: seed 0  <-"),
+    ):
+        told = checkpoint.describe_sources(given, at).splitlines()
+        assert [line.strip()[0] for line in told] == ["1", "2", "3", "4"]
+        assert [taken in line for line in told if "<-" in line] == [True]
+
+
+# Training a part
+
+
+def test_frozen_parameters_stay_and_have_no_moments(trained, tmp_path):
+    cfg, workdir = trained
+    optimizer = dataclasses.replace(cfg.optimizer, trainable=r"self_attn|norm")
+    part = dataclasses.replace(cfg, init_from=str(workdir), optimizer=optimizer)
+    before = checkpoint.load_params(cfg, one_device_mesh(), workdir)
+    train.train(part, one_device_mesh(), tmp_path / "run")
+    after = checkpoint.load_params(part, one_device_mesh(), tmp_path / "run")
+    changed = jax.tree_util.tree_map_with_path(
+        lambda path, a, b: (sharding.path_name(path), bool((a != b).any())), before, after
+    )
+    for name, differs in jax.tree.leaves(changed, is_leaf=lambda x: isinstance(x, tuple)):
+        assert differs == ("self_attn" in name or "norm" in name), name
+    _, state = train.abstract_state(part, train.optimizer.make(part), one_device_mesh())
+    sizes = [leaf.size for leaf in jax.tree.leaves(state) if leaf.ndim]
+    trained_size = sum(
+        leaf.size for path, leaf in jax.tree_util.tree_leaves_with_path(before)
+        if "self_attn" in sharding.path_name(path) or "norm" in sharding.path_name(path)
+    )  # fmt: skip
+    assert sum(sizes) == 2 * trained_size
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "4")
+    wanted = trace(tmp_path / "run")
+    train.train(part, one_device_mesh(), tmp_path / "run")  # goes on from step 2
+    assert trace(tmp_path / "run") == wanted
+
+
+def test_a_pattern_that_matches_nothing_is_refused_with_what_there_is(trained, tmp_path):
+    cfg, _ = trained
+    wrong = dataclasses.replace(cfg, optimizer=dataclasses.replace(cfg.optimizer, trainable="lora"))
+    with pytest.raises(
+        UserError, match=r"'lora' matches no parameter; there are embed_tokens/embedding, layers/"
+    ):
+        train.train(wrong, one_device_mesh(), tmp_path / "run")
