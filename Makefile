@@ -1,6 +1,7 @@
 # make demo [DATA=folder] [RUN=folder]   the whole road on a small corpus; a table and RUN/report.html
 # make ablation [RUN=folder]             every objective with three reference models, three seeds; a table and a plot
 # make test                              ruff, then pytest
+# make parity                            against torch and `transformers serve` (python 3.11: installs a CPU torch)
 # make clean                             removes .venv and runs/demo
 PYTHON ?= python3
 RUN ?= runs/demo
@@ -8,7 +9,7 @@ DATA ?=
 
 VENV = .venv/bin/python
 
-.PHONY: demo ablation test clean
+.PHONY: demo ablation test parity clean
 demo: .venv/installed
 	$(VENV) -m demo.run --run="$(RUN)" $(if $(DATA),--data="$(DATA)")
 
@@ -28,6 +29,13 @@ test: .venv/installed-dev
 
 .venv/installed-dev: .venv/installed requirements-dev.txt
 	$(VENV) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	touch $@
+
+parity: .venv/installed-parity
+	$(VENV) -m pytest -n 2 --dist loadfile tests/test_parity.py tests/test_serving.py tests/test_convert.py
+
+.venv/installed-parity: .venv/installed-dev requirements-parity.txt
+	$(VENV) -m pip install --quiet --disable-pip-version-check -r requirements-parity.txt
 	touch $@
 
 clean:

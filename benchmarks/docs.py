@@ -21,6 +21,7 @@ EXPECTED = {  # name of the file -> title, command
     "token_loss": ("Loss over a large vocabulary, CPU", "python -m benchmarks.token_loss"),
     "token_loss_gpu": ("Loss over a large vocabulary, GPU", "python -m benchmarks.token_loss --device=gpu"),
     "loader": ("Loading rows", "python -m benchmarks.loader"),
+    "weights": ("Hugging Face weights in and out", "python -m benchmarks.weights"),
     "scaling": ("Large models on meshes of devices", "python -m benchmarks.scaling"),
 }
 SHAPE = {"what", "machine", "versions", "date", "rows"}

@@ -2,10 +2,17 @@
 
     python -m benchmarks.weights [--gigabytes=2] [--folder=FOLDER]
 
-A random Qwen2 folder in bfloat16 is read in turns: `plain` reads every byte of its files; `in` makes float32
-parameters of it, on one device, on 8 simulated ones (fsdp 4, tensor 2), and by two processes that hold one half each;
-`out` writes parameters as bfloat16; `convert` goes from folder to folder.  Each measurement is a process of its own
-and times the work alone, not the start.  `cold`: the files' pages are dropped from memory before.
+A random Qwen2 folder in bfloat16, sides in turns:
+
+    plain      reads every byte of its files
+    allocate   makes float32 parameters of zeros: the memory alone
+    in         makes parameters of the files, on one device, on 8 simulated ones (fsdp 4, tensor 2), and by two
+               processes that hold one half each
+    save, restore   what a converted copy would cost and bring: Orbax, in the files' dtype, and back as float32
+    out        writes parameters as bfloat16          convert   goes from folder to folder
+
+Each measurement is a process of its own and times the work alone, not the start.  `cold`: the files' pages are dropped
+from memory before.
 
 Peak memory is that of anonymous pages over what stood before the work (mapped pages of files are the system's to take
 back).  On a CPU the devices' memory is the host's, so that the parameters are part of it; bar: 1.2 times the process's
@@ -86,7 +93,7 @@ def compare(folder: Path, rounds: int) -> list[dict]:
 
 def drop(folder: Path) -> None:
     """Gives up the pages of the files; the next reader takes them from the disk."""
-    for file in folder.glob("*.safetensors"):
+    for file in (path for path in folder.parent.rglob("*") if path.is_file()):
         descriptor = os.open(file, os.O_RDONLY)
         os.fsync(descriptor)
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
@@ -131,6 +138,7 @@ def measure(side: str, folder: Path, gigabytes: float) -> dict:
     if side == "write":
         return write(folder, gigabytes)
     import jax
+    import orbax.checkpoint as ocp
 
     from mucpt_jax import config, convert, hf, hf_write, model, sharding
 
@@ -148,10 +156,25 @@ def measure(side: str, folder: Path, gigabytes: float) -> dict:
     shapes = sharding.with_shardings(model.abstract(cfg), mesh)
     sizes = [4 * math.prod(shape) for _, _, shape in convert.tensor_places(shapes, cfg).values()]
     bound = sum(sizes) / jax.process_count() + max(sizes)
+    if side == "allocate":
+        zeros = jax.jit(lambda: jax.tree.map(jax.numpy.zeros_like, shapes)).lower().compile()
+        return timed(lambda: jax.block_until_ready(zeros()))
+    copy = folder.with_name("copy")
+    if side == "restore":
+        return timed(lambda: jax.block_until_ready(ocp.StandardCheckpointer().restore(copy, shapes)))
+    if side == "save":
+        shutil.rmtree(copy, ignore_errors=True)
+        params = jax.tree.map(lambda x: x.astype("bfloat16"), convert.from_hf(str(folder), cfg, shapes))
+        return timed(lambda: save(ocp.StandardCheckpointer(), copy, params))
     if side == "out":
         params = jax.block_until_ready(convert.from_hf(str(folder), cfg, shapes))
         return timed(lambda: convert.to_hf(params, cfg, about))
     return timed(lambda: jax.block_until_ready(convert.from_hf(str(folder), cfg, shapes))) | {"bound": bound}
+
+
+def save(checkpointer, folder: Path, params: dict) -> None:
+    checkpointer.save(folder, params)
+    checkpointer.wait_until_finished()
 
 
 def plain(folder: Path) -> float:

@@ -31,6 +31,8 @@ SLOW = (
     "test_ablation",
     "test_objective",
     "test_attention",
+    "test_export",
+    "test_parity",
 )
 
 
