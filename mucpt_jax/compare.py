@@ -188,6 +188,10 @@ def warnings(runs: dict, described: dict) -> list[str]:
     for run in described.values():
         if run["step"] and run["steps"] and run["step"] < run["steps"]:
             found.append(f"{run['run']} stopped at step {run['step']:,} of {run['steps']:,}")
+    for name, run in runs.items():
+        asked_at, last = run["evaluate"].get("step"), described[name]["step"]
+        if asked_at is not None and last is not None and asked_at != last:
+            found.append(f"{name} was evaluated at step {asked_at:,}, its last metrics are of step {last:,}")
     heldout = {name: heldout_of(run) for name, run in runs.items()}
     rows = {
         n: ", ".join(f"{s} {v['tokens']:,} tokens" for s, v in h.items()) for n, h in heldout.items() if h

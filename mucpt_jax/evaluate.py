@@ -22,7 +22,7 @@ def evaluate(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
     questions = read_questions(cfg.evaluate.questions) if cfg.evaluate.questions else []
     tokenizer = load_tokenizer(cfg) if questions else None
     params = checkpoint.load_params(cfg, mesh, workdir)
-    result = {"params_hash": checkpoint.params_hash(params)}
+    result = {"params_hash": checkpoint.params_hash(params), "step": checkpoint.newest_step(workdir)}
     if cfg.evaluate.rows:
         data.check_trained_on(records.read_manifest(cfg.evaluate.rows), cfg.evaluate.rows, workdir)
         result["heldout"] = heldout.evaluator(cfg, mesh)(params)

@@ -30,7 +30,11 @@ def write_run(
         for number, (i, c) in enumerate(zip(ids or range(len(right)), right, strict=True))
     ]
     (folder / "predictions.jsonl").write_text("".join(json.dumps(p) + "\n" for p in predictions))
-    result = {"params_hash": str(folder), "heldout": heldout or {"music": {"nll": 1.5, "tokens": 9}}}
+    result = {
+        "params_hash": str(folder),
+        "step": 400,
+        "heldout": heldout or {"music": {"nll": 1.5, "tokens": 9}},
+    }
     if right:
         result["questions"] = evaluate.grade(predictions)
     records.write_json(folder / "evaluate.json", result)
@@ -255,6 +259,7 @@ def test_runs_that_are_not_comparable_are_named(tmp_path):
         "start models differ (seed 0): x: a; y: b",
         "token budgets differ: 204,800: a; 153,600: b",
         "b stopped at step 300 of 400",
+        "b was evaluated at step 400, its last metrics are of step 300",
         "held-out rows differ, their losses do not compare: music 9 tokens: a; music 8 tokens: b",
         "questions were put differently: {'prompt': 'Q'}: a; {'prompt': 'F: '}: b",
         "question sets differ (a 3, b 3; 2 in all): a pair counts what both answered",

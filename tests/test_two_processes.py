@@ -8,12 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from conftest import wait_for_lines, write_config, write_rows
 from test_train import trace
 
-from mucpt_jax import checkpoint
+from mucpt_jax import checkpoint, config, convert, hf_write, model
 
 ROOT = Path(__file__).parents[1]
 STEPS = 60
@@ -25,7 +26,7 @@ def start(tmp_path: Path, name: str, processes: int, *more: str) -> list[subproc
         address = f"127.0.0.1:{free.getsockname()[1]}"
     command = [
         sys.executable, "launch.py", f"--config={write_config(tmp_path, STEPS)}", f"--workdir={tmp_path / name}",
-        f"--config.data.general={tmp_path / 'rows'}", *more,
+        f"--config.data.general={tmp_path / 'rows'}", f"--config.init_from={tmp_path / 'hf'}", *more,
     ]  # fmt: skip
     devices = f"--xla_force_host_platform_device_count={4 // processes}"
     started = []
@@ -48,8 +49,15 @@ def whole(tmp_path_factory) -> Path:
     """A run of two processes that nothing disturbs."""
     folder = tmp_path_factory.mktemp("hosts")
     write_rows(folder / "rows", {"web": 40})
+    cfg = config.MODELS["nano"]
+    convert.to_hf(model.init(cfg, jax.random.key(0)), cfg, hf_write.About(str(folder / "hf")))
     assert finish(start(folder, "whole", 2)) == [0, 0], (folder / "whole-0.log").read_text()[-3000:]
     return folder
+
+
+def test_two_processes_read_a_hugging_face_folder_as_one_does(whole):
+    assert finish(start(whole, "single", 1, "--config.optimizer.steps=1")) == [0]
+    np.testing.assert_allclose(trace(whole / "single"), trace(whole / "whole")[:1], rtol=1e-5)
 
 
 def test_a_killed_run_of_two_goes_on_with_two_and_with_one_process_and_gives_the_same_losses(whole):
