@@ -173,11 +173,18 @@ def check_init_from(cfg: Config) -> None:
 def branch(cfg: Config, abstract_state: tuple) -> tuple[int, tuple]:
     """(step, (params, opt_state)) of the newest checkpoint of init_from, whatever data and settings it had."""
     check_init_from(cfg)
-    restored = restore(manager(Path(cfg.init_from)), abstract_state, cfg, {})
-    if restored is None:
+    if not has_checkpoint(Path(cfg.init_from)):
         raise UserError(
             f"init_state=all needs a run's workdir, {cfg.init_from} has no checkpoint; use init_state=params"
         )
+    ckpt, wanted = manager(Path(cfg.init_from)), cfg.optimizer.trainable
+    found = read_meta(ckpt, ckpt.latest_step(), cfg)["identity"].get("optimizer.trainable")
+    if found != wanted:
+        raise UserError(
+            f"{cfg.init_from} was trained with optimizer.trainable={found}, now it is {wanted}: its moments are of "
+            "other parameters; use that one, or init_state=params"
+        )
+    restored = restore(ckpt, abstract_state, cfg, {})
     if restored[0] >= cfg.optimizer.steps:
         raise UserError(
             f"{cfg.init_from} has {restored[0]} steps already; a branch of it needs more: --config.optimizer.steps"

@@ -13,18 +13,22 @@ import functools
 import itertools
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from mucpt_jax import config, hf, hf_write, model, sharding
+from mucpt_jax import hf, hf_write, model, sharding
 from mucpt_jax.config import Model
 from mucpt_jax.records import UserError
+
+ROWS = ("fsdp", "tensor", "replica", "context")  # axes of the mesh that a file's rows are read by
 
 
 def tensor_places(abstract: dict, cfg: Model) -> dict[str, tuple[str, int | None, tuple[int, ...]]]:
@@ -45,10 +49,7 @@ def tensor_places(abstract: dict, cfg: Model) -> dict[str, tuple[str, int | None
 
 def from_hf(folder: str, cfg: Model, abstract: dict) -> dict:
     """Hugging Face folder -> parameters in the dtypes and shardings of `abstract`."""
-    hf.check_same_model(hf.read_config(folder), cfg, folder)
-    tensors = hf.open_tensors(folder)
-    shapes = {name: shape for name, (_, _, shape) in tensor_places(abstract, cfg).items()}
-    hf.check_tensors(tensors, shapes, cfg, folder)
+    tensors = together(lambda: checked(folder, cfg, abstract))
     leaves, structure = jax.tree_util.tree_flatten_with_path(abstract)
     kinds = [Kind(sharding.path_name(path), leaf) for path, leaf in leaves]
     parts = [[tensors[name] for name in hf.tensor_names(kind.path, cfg.num_hidden_layers)] for kind in kinds]
@@ -57,11 +58,42 @@ def from_hf(folder: str, cfg: Model, abstract: dict) -> dict:
     for kind, of in zip(kinds, parts, strict=True):
         array, good = parameter(kind, itertools.islice(arrays, len(of)))
         params.append(array)
-        finite |= {tensor.name: value for tensor, value in zip(of, good, strict=True)}
-    for name, good in jax.device_get(finite).items():
+        finite |= dict(zip(of, good, strict=True))
+    for tensor, good in jax.device_get(finite).items():
         if not good:
-            raise hf.not_finite(name, folder)
+            raise hf.not_finite(tensor)
     return jax.tree.unflatten(structure, params)
+
+
+def checked(folder: str, cfg: Model, abstract: dict) -> dict[str, hf.Tensor]:
+    """All tensors of the folder, after checking that they are this model's; no weight is read."""
+    hf.check_same_model(hf.read_config(folder), cfg, folder)
+    tensors = hf.open_tensors(folder)
+    hf.check_tensors(tensors, shapes_of(abstract, cfg), cfg, folder)
+    return tensors
+
+
+def shapes_of(abstract: dict, cfg: Model) -> hf_write.Shapes:
+    return {name: shape for name, (_, _, shape) in tensor_places(abstract, cfg).items()}
+
+
+def together(look: Callable[[], dict]) -> dict:
+    """look(), at files; where one host finds them bad all hosts end: else the others would wait for it."""
+    if jax.process_count() == 1:
+        return look()
+    found, error = None, None
+    try:
+        found = look()
+    except UserError as raised:
+        error = raised
+    failed = multihost_utils.process_allgather(np.array(error is not None))
+    if error:
+        raise error
+    if failed.any():
+        raise UserError(
+            f"the weights are bad on host {failed.argmax()}, whose log tells why; mend its folder and start again"
+        )
+    return found
 
 
 class Kind(NamedTuple):
@@ -84,12 +116,16 @@ class Kind(NamedTuple):
 
 def parameter(kind: Kind, parts: Iterator[jax.Array]) -> tuple[jax.Array, list[jax.Array]]:
     """The array of its tensor, or of one tensor per layer; is each of them finite?"""
-    leaf, finite, good = kind.leaf, [], sharding.replicated(kind.leaf.sharding.mesh)
+    leaf, finite, mesh = kind.leaf, [], kind.leaf.sharding.mesh
+
+    def turned(part: jax.Array) -> tuple[jax.Array, jax.Array]:
+        # First the same on all replicas: both at once XLA does by a whole tensor on every device.
+        rows = NamedSharding(mesh, sharding.fit(P(ROWS[:2]), part.shape, mesh))
+        part = jax.lax.with_sharding_constraint(part, rows)
+        return part.T if kind.transposed() else part, jnp.isfinite(part).all()
+
     # Two programs: with the transposition inside the second, XLA on CPUs updates the large array element by element.
-    turn = jax.jit(
-        lambda part: (part.T if kind.transposed() else part, jnp.isfinite(part).all()),
-        out_shardings=(kind.one(), good),
-    )
+    turn = jax.jit(turned, out_shardings=(kind.one(), sharding.replicated(mesh)))
     put = jax.jit(
         lambda array, part, layer: jax.lax.dynamic_update_index_in_dim(array, part.astype(leaf.dtype), layer, 0),
         donate_argnums=0, out_shardings=leaf.sharding,
@@ -119,7 +155,7 @@ def read_ahead(tensors: list[hf.Tensor], mesh: jax.sharding.Mesh) -> Iterator[ja
 
 def read_tensor(tensor: hf.Tensor, mesh: jax.sharding.Mesh) -> jax.Array:
     """As it lies in the file, its rows over all devices: runs of bytes, none of which two hosts read."""
-    ways = (config.AXES, ("fsdp", "tensor"), ("fsdp",), ())  # the first that divides the rows
+    ways = (ROWS, ROWS[:2], ROWS[:1], ())  # the first that divides the rows
     counts = [math.prod(mesh.shape[axis] for axis in axes) for axes in ways]
     axes = next(axes for axes, count in zip(ways, counts, strict=True) if tensor.shape[0] % count == 0)
 
@@ -153,16 +189,17 @@ def to_hf(params: dict, cfg: Model, about: hf_write.About) -> None:
         path, layer, _ = places[tensor]
         return np.asarray(fetch(leaves[path], layer, path.endswith("kernel")))
 
-    hf_write.write({name: shape for name, (_, _, shape) in places.items()}, read, cfg, about)
+    hf_write.write(shapes_of(params, cfg), read, cfg, about)
 
 
 def folder_to_folder(source: str, about: hf_write.About) -> None:
     """The same weights in another dtype, or in other files; checked on the way."""
+    if Path(source).resolve() == Path(about.folder).resolve():
+        raise UserError(f"{source} would be replaced by its own conversion; name another folder to write")
     cfg = hf.read_config(source)
-    tensors = hf.open_tensors(source)
-    shapes = {name: shape for name, (_, _, shape) in tensor_places(model.abstract(cfg), cfg).items()}
-    hf.check_tensors(tensors, shapes, cfg, source)
-    hf_write.write(shapes, lambda name: tensors[name].read(), cfg, about)
+    abstract = model.abstract(cfg)
+    tensors = checked(source, cfg, abstract)
+    hf_write.write(shapes_of(abstract, cfg), lambda name: tensors[name].read(), cfg, about)
 
 
 def main() -> None:

@@ -2,12 +2,14 @@
 
 import json
 import logging
+import os
 from pathlib import Path
 
 import jax
 
 from mucpt_jax import checkpoint, convert, hf, hf_write, records
 from mucpt_jax.config import Config
+from mucpt_jax.early_stop import cell
 from mucpt_jax.records import UserError
 
 
@@ -47,14 +49,19 @@ def card(cfg: Config, workdir: Path, params_hash: str) -> str:
     """README.md: what was trained on what, how, and what came out; as Hugging Face's hub shows it."""
     step = checkpoint.newest_step(workdir)
     if step is None:
-        return front(cfg.init_from) + f"# {cfg.model.name}\n\nThe weights of {cfg.init_from}, unchanged.\n"
+        return (
+            front(cfg.init_from)
+            + f"# {cfg.model.name}\n\nThe weights of {name_of(cfg.init_from)}, unchanged.\n"
+        )
     run = records.read_json(workdir / "config.json")
     loss, data, optimizer = run["loss"], run["data"], run["optimizer"]
     tokens = step * data["batch_rows"] * data["sequence_length"]
-    start = Path(run["init_from"]).name if run["init_from"] else "random parameters"
+    start = name_of(run["init_from"]) if run["init_from"] else "random parameters"
+    told = {key: name_of(value) if value and key in FOLDERS else value for key, value in loss.items()}
     facts = {
         "parameters": params_hash,
-        "started from": start,
+        "started from": start + (", with its optimiser state" if run.get("init_state") == "all" else ""),
+        "trained": cell(optimizer.get("trainable") or "all parameters"),
         "steps": f"{step:,} of {optimizer['steps']:,}, {tokens:,} tokens",
         "batch": f"{data['batch_rows']} rows of {data['sequence_length']} tokens",
         "learning rate": f"{optimizer['peak_lr']:g} to {optimizer['final_lr']:g}, cosine",
@@ -65,11 +72,12 @@ def card(cfg: Config, workdir: Path, params_hash: str) -> str:
     return (
         f"{front(run['init_from'])}# {cfg.model.name}, {step:,} steps of {loss['kind']}\n\n"
         f"Continued pretraining with mucpt_jax.\n\n| | |\n|---|---|\n{rows}\n\n"
-        f"## Objective\n\n{OBJECTIVES[loss['kind']].format(**loss)}\n\n```json\n{json.dumps(loss, indent=1)}\n```\n\n"
+        f"## Objective\n\n{OBJECTIVES[loss['kind']].format(**loss)}\n\n```json\n{json.dumps(told, indent=1)}\n```\n\n"
         f"## Data\n\n{data_table(data)}\n{results(workdir, params_hash)}"
     )
 
 
+FOLDERS = ("reference", "smooth_names")  # of the loss's settings
 OBJECTIVES = {
     "ntp": "The plain loss, on domain and general text.",
     "rho1": "RHO-1: of the domain tokens the {keep:.0%} with the largest excess loss over a reference model.",
@@ -80,9 +88,14 @@ OBJECTIVES = {
 }
 
 
+def name_of(folder: str) -> str:
+    """A local path is told by its last part; it stands in a table's cell."""
+    return cell(os.path.basename(os.path.abspath(folder)))
+
+
 def front(start: str | None) -> str:
-    """The block that the hub reads; a local path is told by its last part."""
-    base = f"base_model: {Path(start).name}\n" if start else ""
+    """The block that the hub reads; JSON's strings are YAML's too."""
+    base = f"base_model: {json.dumps(name_of(start))}\n" if start else ""
     return f"---\nlibrary_name: transformers\n{base}tags:\n- continued-pretraining\n- mucpt\n---\n"
 
 
@@ -92,13 +105,13 @@ def data_table(data: dict) -> str:
     for role in ("domain", "general"):
         manifest = Path(data[role] or "") / "manifest.json"
         if not data[role] or not manifest.is_file():
-            lines += [f"| {role} | {Path(data[role]).name}, not here any more | | | |"] if data[role] else []
+            lines += [f"| {role} | {name_of(data[role])}, not here any more | | | |"] if data[role] else []
             continue
         found = records.read_json(manifest)
         for name, source in found["sources"].items():
             sums = [shard["sha256"] for shard in found["shards"] if shard["source"] == name]
             size = f"{source['documents']:,} | {source['targets']:,}"
-            lines.append(f"| {role} | {name} | {size} | {records.text_hash(''.join(sums))[:16]} |")
+            lines.append(f"| {role} | {cell(name)} | {size} | {records.text_hash(''.join(sums))[:16]} |")
     return "\n".join(lines) + "\n"
 
 
@@ -109,7 +122,8 @@ def results(workdir: Path, params_hash: str) -> str:
     if found.get("params_hash") != params_hash:
         return ""
     lines = [
-        f"| loss on {name}, nats a token | {of['nll']:.4f} |" for name, of in found.get("heldout", {}).items()
+        f"| loss on {cell(name)}, nats a token | {of['nll']:.4f} |"
+        for name, of in found.get("heldout", {}).items()
     ]
     if asked := found.get("questions"):
         lines.append(

@@ -9,12 +9,14 @@
 All is written beside, under another name, and renamed: a folder under its final name is whole.
 """
 
+import contextlib
 import errno
+import fcntl
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -48,23 +50,65 @@ Shapes = dict[str, tuple[int, ...]]  # of tensors by name
 
 def write(shapes: Shapes, read: Callable[[str], np.ndarray], cfg: Model, about: About) -> None:
     """read(name) gives a tensor, in any float dtype; it is asked for each once, in the order of `shapes`."""
-    folder = Path(about.folder)
-    if folder.exists() and not (folder / MARK).is_file():
+    folder = Path(about.folder).resolve()  # a link stays: what it points to is replaced
+    check_place(folder)
+    with alone_in(folder.with_name(folder.name + ".writing")) as beside:
+        try:
+            check_room(beside, shapes, about.dtype)
+            sums = write_weights(beside, shapes, read, about)
+            write_rest(beside, cfg, about)
+            write_sums(beside, sums)
+            for path in (*beside.iterdir(), beside):  # before the name that says that all is there
+                sync(path)
+        except BaseException as error:
+            shutil.rmtree(beside, ignore_errors=True)
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise UserError(f"the disk is full: nothing was written to {folder}; make room") from error
+            raise
+        replace_folder(beside, folder)
+
+
+def check_place(folder: Path) -> None:
+    if os.path.ismount(folder):
+        raise UserError(f"{folder} is a mount and cannot be replaced as a whole; name a folder in it")
+    empty = folder.is_dir() and not any(folder.iterdir())
+    if folder.exists() and not empty and not (folder / MARK).is_file():
         raise UserError(f"{folder} exists and is no export of ours; choose another folder")
-    beside = folder.with_name(folder.name + ".writing")
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
+
+
+@contextlib.contextmanager
+def alone_in(folder: Path) -> Iterator[Path]:
+    """Makes a folder, or empties what a killed export left; locked, for as long as this process lives at most."""
     try:
-        check_room(beside, shapes, about.dtype)
-        sums = write_weights(beside, shapes, read, about)
-        write_rest(beside, cfg, about)
-        write_sums(beside, sums)
-    except BaseException as error:
-        shutil.rmtree(beside, ignore_errors=True)
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            raise UserError(f"the disk is full: nothing was written to {folder}; make room") from error
-        raise
-    replace_folder(beside, folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise UserError(f"{folder} cannot be made ({error.strerror}); name another folder") from error
+    try:
+        if not locked(lock, folder):
+            raise UserError(f"another export is writing {folder}; wait for it, or name another folder")
+        for path in folder.iterdir():
+            path.unlink()
+        yield folder
+    finally:
+        os.close(lock)
+
+
+def locked(lock: int, folder: Path) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return os.path.samestat(os.fstat(lock), os.stat(folder))  # not renamed meanwhile
+    except OSError as error:
+        return error.errno not in (errno.EWOULDBLOCK, errno.ENOENT)  # else: a file system without locks
+
+
+def sync(path: Path) -> None:
+    """A file's bytes, or a folder's names, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def check_room(beside: Path, shapes: Shapes, dtype: str) -> None:
@@ -137,12 +181,13 @@ def write_file(path: Path, shapes: Shapes, read: Callable[[str], np.ndarray], ab
             tensor = np.ascontiguousarray(read(name), dtype)
             assert tensor.shape == shape, (name, tensor.shape, shape)
             if not np.isfinite(tensor).all():
-                raise UserError(f"{name} holds NaN or infinity; nothing was written to {about.folder}")
+                raise UserError(
+                    f"{name} holds NaN or infinity as {about.dtype}, so nothing was written to {about.folder}; take "
+                    "other weights"
+                )
             data = memoryview(tensor.view(np.uint8).reshape(-1))
             file.write(data)
             digest.update(data)
-        file.flush()
-        os.fsync(file.fileno())
     return digest.hexdigest()
 
 
@@ -181,10 +226,11 @@ def write_sums(folder: Path, known: dict[str, str]) -> None:
 
 
 def replace_folder(new: Path, final: Path) -> None:
-    """At every moment a whole folder stands under the final name or under its name + .old."""
-    old = final.with_name(final.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
+    """At every moment a whole folder stands under the final name or, with .replaced or .writing, beside it."""
+    old = final.with_name(final.name + ".replaced")
     if final.exists():
+        shutil.rmtree(old, ignore_errors=True)
         os.replace(final, old)
     os.replace(new, final)
+    sync(final.parent)
     shutil.rmtree(old, ignore_errors=True)

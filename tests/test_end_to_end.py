@@ -106,6 +106,8 @@ def test_the_export_is_the_trained_model(run):
         )
         evaluate.evaluate(settings, mesh, workdir)
         results_of[name] = json.loads((workdir / "evaluate.json").read_text())
+    steps = [results_of[name].pop("step") for name in ("checkpoint", "export")]
+    assert steps[0] > 0 and steps[1] is None  # an export knows no step
     assert results_of["checkpoint"] == results_of["export"]
 
 

@@ -69,6 +69,94 @@ def test_the_model_card_tells_the_recipe(trained):
     assert records.read_json(workdir / "hf" / "config.json")["eos_token_id"] == 5
 
 
+def test_the_card_holds_no_folders_and_no_markup_of_others(trained, tmp_path):
+    cfg, workdir = trained
+    shutil.copytree(workdir, tmp_path / "run")
+    run = records.read_json(workdir / "config.json")
+    shutil.copytree(cfg.data.domain, tmp_path / "domain")
+    manifest = records.read_json(tmp_path / "domain" / "manifest.json")
+    manifest["sources"] = {"a|b<i>": manifest["sources"]["songs"]}
+    records.write_json(tmp_path / "domain" / "manifest.json", manifest)
+    run["data"]["domain"], run["init_from"] = str(tmp_path / "domain"), str(tmp_path / "run: x")
+    run["loss"]["reference"], run["optimizer"]["trainable"] = str(tmp_path / "rm"), "self_attn|norm"
+    records.write_json(tmp_path / "run" / "config.json", run)
+    text = export.card(cfg, tmp_path / "run", "0" * 16)
+    assert str(tmp_path) not in text
+    for told in (
+        "| a\\|b&lt;i> |",
+        '"reference": "rm"',
+        'base_model: "run: x"',
+        "| trained | self_attn\\|norm |",
+    ):
+        assert told in text, told
+    start = dataclasses.replace(cfg, init_from=str(tmp_path / "domain"))
+    assert str(tmp_path) not in export.card(start, tmp_path / "none", "0" * 16)
+
+
+def written(path, **about):
+    """A small export, of nothing but a norm."""
+    shapes = {"model.norm.weight": (4,)}
+    hf_write.write(shapes, lambda _: np.ones(4), small_config().model, hf_write.About(str(path), **about))
+
+
+def test_folders_beside_an_export_are_not_its_own(tmp_path):
+    written(tmp_path / "out")
+    shutil.copytree(tmp_path / "out", tmp_path / "out.old")  # somebody's backup
+    written(tmp_path / "out")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "out.old"]
+
+
+def test_an_export_goes_where_a_link_a_dot_or_an_empty_folder_stands(tmp_path, monkeypatch):
+    written(tmp_path / "disk" / "real")
+    (tmp_path / "link").symlink_to(tmp_path / "disk" / "real")
+    written(tmp_path / "link", dtype="float32")
+    assert (tmp_path / "link").is_symlink()
+    assert records.read_json(tmp_path / "disk" / "real" / hf_write.MARK)["dtype"] == "float32"
+    monkeypatch.chdir(tmp_path / "disk" / "real")
+    written(".")
+    assert records.read_json(tmp_path / "disk" / "real" / hf_write.MARK)["dtype"] == "bfloat16"
+    (tmp_path / "empty").mkdir()
+    written(f"{tmp_path}/empty/")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["disk", "empty", "link"]
+    assert [path.name for path in (tmp_path / "disk").iterdir()] == ["real"]
+    (tmp_path / "file").write_text("")
+    with pytest.raises(
+        UserError, match=r"x\.writing cannot be made \(Not a directory\); name another folder"
+    ):
+        written(tmp_path / "file" / "x")
+
+
+def test_what_a_killed_export_left_is_cleared_and_a_whole_one_stays_until_the_next_is_there(tmp_path):
+    written(tmp_path / "out")
+    (tmp_path / "out").rename(tmp_path / "out.replaced")  # killed between the two renames
+    (tmp_path / "out.writing").mkdir()
+    (tmp_path / "out.writing" / "model-00009-of-00010.safetensors").write_text("half")
+
+    def fails(_):
+        assert (tmp_path / "out.replaced" / hf_write.SUMS).is_file()
+        raise KeyboardInterrupt
+
+    about = hf_write.About(str(tmp_path / "out"))
+    with pytest.raises(KeyboardInterrupt):
+        hf_write.write({"model.norm.weight": (4,)}, fails, small_config().model, about)
+    assert [path.name for path in tmp_path.iterdir()] == ["out.replaced"]
+    written(tmp_path / "out")
+    assert not list((tmp_path / "out").glob("model-*"))
+    written(tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_of_two_exports_to_one_folder_the_second_is_refused(tmp_path):
+    def read(_):
+        with pytest.raises(UserError, match=r"another export is writing .*out\.writing; wait for it"):
+            written(tmp_path / "out")
+        return np.ones(4)
+
+    about = hf_write.About(str(tmp_path / "out"))
+    hf_write.write({"model.norm.weight": (4,)}, read, small_config().model, about)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
 def test_an_export_replaces_only_an_export(trained, tmp_path):
     cfg, workdir = trained
     other = dataclasses.replace(cfg, export=dataclasses.replace(cfg.export, path=str(tmp_path / "out")))
@@ -97,7 +185,7 @@ def test_the_fields_of_the_model_it_comes_from_are_kept(trained, tmp_path):
     found = records.read_json(tmp_path / "run" / "hf" / "config.json")
     assert (found["bos_token_id"], found["eos_token_id"], found["vocab_size"]) == (3, 4, VOCAB)
     assert (tmp_path / "run" / "hf" / "generation_config.json").read_text() == '{"temperature": 0.5}'
-    assert "base_model: start" in (tmp_path / "run" / "hf" / "README.md").read_text()
+    assert 'base_model: "start"' in (tmp_path / "run" / "hf" / "README.md").read_text()
 
 
 # Where parameters come from
@@ -122,6 +210,9 @@ def test_a_branch_takes_up_step_and_moments_of_another_run(trained, tmp_path):
     shorter = dataclasses.replace(branch, optimizer=dataclasses.replace(cfg.optimizer, steps=2))
     with pytest.raises(UserError, match=r"has 2 steps already; .*--config\.optimizer\.steps"):
         train.train(shorter, one_device_mesh(), tmp_path / "shorter")
+    part = dataclasses.replace(branch, optimizer=dataclasses.replace(cfg.optimizer, trainable="norm"))
+    with pytest.raises(UserError, match=r"optimizer\.trainable=None, now it is norm: .*init_state=params"):
+        train.train(part, one_device_mesh(), tmp_path / "part")
     folder = tmp_path / "model"
     convert.to_hf(model.init(cfg.model, jax.random.key(0)), cfg.model, hf_write.About(str(folder)))
     with pytest.raises(UserError, match="has no checkpoint; use init_state=params"):

@@ -1,0 +1,95 @@
+"""What a folder's config.json may say, and what an export's says."""
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from mucpt_jax import hf
+from mucpt_jax.records import UserError
+
+GOLDEN = Path(__file__).parent / "data"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    shutil.copytree(GOLDEN / "qwen2_untied", tmp_path / "model")
+    return tmp_path / "model"
+
+
+def change_config(folder, **fields):
+    values = json.loads((folder / "config.json").read_text())
+    values.pop("rope_parameters", None)
+    (folder / "config.json").write_text(json.dumps(values | fields))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("model_type", "llama"), ("hidden_act", "gelu"), ("use_sliding_window", True),
+     ("rope_scaling", {"rope_type": "yarn", "factor": 4.0}), ("rope_scaling", {"type": "linear", "factor": 2.0}),
+     ("layer_types", ["full_attention", "sliding_attention"]), ("attention_bias", False), ("mlp_bias", True),
+     ("use_mrope", True), ("partial_rotary_factor", 0.5), ("attention_dropout", 0.1),
+     ("quantization_config", {"quant_method": "awq"}), ("is_causal", False), ("rope_scaling", "linear"),
+     ("architectures", ["Qwen2ForSequenceClassification"]), ("rope_parameters", {"rope_type": "yarn", "factor": 4.0}),
+     ("rope_parameters", {"full_attention": {"rope_type": "default"}}),
+     ("dual_chunk_attention_config", {"chunk_size": 8192, "local_size": 1024})],
+)  # fmt: skip
+def test_another_architecture_is_refused_naming_the_field(folder, field, value):
+    change_config(folder, **{field: value})
+    with pytest.raises(UserError, match=rf"config\.json: {field}="):
+        hf.read_config(folder)
+
+
+def test_fields_of_released_configs_are_taken_and_unknown_ones_are_named(folder, caplog):
+    change_config(
+        folder, bos_token_id=151643, eos_token_id=151643, initializer_range=0.02, max_window_layers=24, use_mrope=False,
+        sliding_window=32768, use_sliding_window=False, torch_dtype="bfloat16", transformers_version="4.40.1",
+        attention_dropout=0.0, use_cache=True,
+    )  # fmt: skip
+    with caplog.at_level("WARNING"):
+        hf.read_config(folder)
+    assert not caplog.records
+    change_config(folder, flux_capacitor=1)
+    with caplog.at_level("WARNING"):
+        hf.read_config(folder)
+    assert "flux_capacitor not known here" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"rope_parameters": {"rope_type": "default"}, "rope_scaling": {"type": "yarn"}}, "rope_scaling="),
+        ({"rope_theta": 1e6, "rope_parameters": {"rope_theta": 1e4}}, r"has rope_theta \[10000\.0, 1000000\.0\]"),
+        ({"hidden_size": "32", "head_dim": 8}, "hidden_size='32' is no int"),
+        ({"num_key_value_heads": None}, "has no num_key_value_heads"),
+    ],
+)  # fmt: skip
+def test_fields_that_contradict_each_other_or_are_no_numbers_are_refused(folder, fields, sentence):
+    change_config(folder, **fields)
+    with pytest.raises(UserError, match=sentence):
+        hf.read_config(folder)
+
+
+def test_null_is_no_value_and_long_context_folders_of_plain_attention_are_taken(folder, caplog):
+    chunks = {"chunk_size": 262144, "local_size": 8192, "original_max_position_embeddings": 262144}
+    change_config(
+        folder, head_dim=None, rope_scaling=None, rope_theta=1e7, dual_chunk_attention_config=chunks
+    )
+    cfg = hf.read_config(folder)
+    assert (cfg.head_dim, cfg.rope_theta, caplog.records) == (8, 1e7, [])
+
+
+def test_an_export_keeps_of_another_config_what_is_still_true(folder):
+    cfg = dataclasses.replace(hf.read_config(folder), max_position_embeddings=131_072)  # the base model's
+    change_config(
+        folder, dtype="float32", auto_map={"AutoModel": "code.py"}, _name_or_path="/home/me", pad_token_id=3
+    )
+    found = hf.config_json(cfg, "bfloat16", str(folder), None)
+    assert not found.keys() & {"dtype", "auto_map", "_name_or_path"}
+    assert (found["torch_dtype"], found["pad_token_id"], found["max_position_embeddings"]) == (
+        "bfloat16",
+        3,
+        512,
+    )
