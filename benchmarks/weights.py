@@ -37,9 +37,12 @@ from benchmarks import facts
 TIME, MEMORY = 1.5, 1.2  # bars
 SIDES = {
     "plain": 1,
+    "allocate": 1,
     "in": 1,
     "in, 8 devices": 8,
     "in, two processes": 1,
+    "save": 1,
+    "restore": 1,
     "out": 1,
     "convert": 1,
 }  # devices each

@@ -180,14 +180,17 @@ def to_hf(params: dict, cfg: Model, about: hf_write.About) -> None:
     leaves = {sharding.path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(params)}
     dtype = hf.DTYPES[hf_write.FILE_DTYPES[about.dtype]]
 
-    @functools.partial(jax.jit, static_argnames="transposed")
-    def fetch(leaf, layer, transposed):
+    @jax.jit
+    def take(leaf, layer):
         part = leaf if layer is None else jax.lax.dynamic_index_in_dim(leaf, layer, 0, keepdims=False)
-        return (part.T if transposed else part).astype(dtype)
+        return part.astype(dtype)
+
+    turn = jax.jit(jnp.transpose)  # a program of its own, as on the way in
 
     def read(tensor: str) -> np.ndarray:
         path, layer, _ = places[tensor]
-        return np.asarray(fetch(leaves[path], layer, path.endswith("kernel")))
+        part = take(leaves[path], layer)
+        return np.asarray(turn(part) if path.endswith("kernel") else part)
 
     hf_write.write(shapes_of(params, cfg), read, cfg, about)
 
