@@ -84,7 +84,8 @@ def run_job(
 ) -> dict:
     """Runs build(pipeline, files, folder), then finish(folder) -> documents kept, then moves folder to args.output.
 
-    Returns the counts {"read", "kept", "dropped": {reason: documents}} that it wrote; UserError if nothing is kept.
+    Returns the counts {"read", "kept", "dropped": {reason: documents}} that it wrote, and "masked" where it masks;
+    UserError if nothing is kept.
     """
     files, started = find_files(args.input), time.monotonic()
     with output_folder(args.output, files, own) as folder:
@@ -98,6 +99,8 @@ def run_job(
             )
         merge_rejects(folder)
         counts = {"read": read, "kept": (finish or kept_rows)(folder), "dropped": dropped}
+        if counters["masked"]:
+            counts["masked"] = dict(sorted(counters["masked"].items()))
         assert read == counts["kept"] + sum(dropped.values()), f"documents lost or doubled: {counts}"
         write_json(folder / "counts.json", counts)
     seconds = time.monotonic() - started
@@ -182,7 +185,7 @@ def make_pipeline(options: PipelineOptions) -> beam.Pipeline:
 
 
 def run_pipeline(build: Callable[[beam.Pipeline], object], beam_args: list[str]) -> dict[str, dict[str, int]]:
-    """Builds and runs a pipeline; returns its counters as {"documents": {name: n}, "dropped": {reason: n}}."""
+    """Builds and runs a pipeline; returns its counters as {"documents": {name: n}, "dropped": {reason: n}, ...}."""
     options = PipelineOptions(["--runner=FnApiRunner", *beam_args])  # the last --runner counts
     unknown = options.get_all_options(retain_unknown_options=True).keys() - options.get_all_options().keys()
     if unknown:
@@ -200,7 +203,7 @@ def run_pipeline(build: Callable[[beam.Pipeline], object], beam_args: list[str])
         if not told:
             raise
         raise UserError(re.sub(r" \[while running .*", "", told[0])) from None
-    counters = {"documents": {}, "dropped": {}}
+    counters = {"documents": {}, "dropped": {}, "masked": {}}
     for counter in result.metrics().query(MetricsFilter().with_namespaces(list(counters)))["counters"]:
         names, name = counters[counter.key.metric.namespace], counter.key.metric.name
         names[name] = names.get(name, 0) + counter.result
