@@ -2,7 +2,7 @@
 
     python -m data_prep.pipeline --input=raw/ --output=out/ --tokenizer=qwen2.5/ --sequence_length=4096
 
-Writes out/clean, out/dedup, out/rows (each with its counts.json), with --held_out=0.02 that share of the documents to
+Exact duplicates go, with --near near-duplicates too (dedup.py).  Writes out/clean, out/dedup, out/rows (each with its counts.json), with --held_out=0.02 that share of the documents to
 out/held_out in place of out/rows, and, last of all, out/counts.json: where it stands, all of out/ is of one finished
 run.  A stage that fails leaves the folders of the stages before it in place.
 """
@@ -29,11 +29,12 @@ def run(argv: list[str] | None = None) -> dict:
         (out / "counts.json").unlink(missing_ok=True)
         shutil.rmtree(out / "held_out", ignore_errors=True)  # of a run that held some out
 
+    near = [] if args.near else ["--no_near"]
     stages = {
         "clean": clean.run(
             [*between(args.input, out / "clean"), f"--min_chars={args.min_chars}", *beam_args]
         ),
-        "dedup": dedup.run([*between(out / "clean", out / "dedup"), *beam_args]),
+        "dedup": dedup.run([*between(out / "clean", out / "dedup"), *near, *beam_args]),
         "shard": shard.run([*between(out / "dedup", out / "rows"), *shard_flags(args), *beam_args]),
     }
 
@@ -82,6 +83,7 @@ def shard_flags(args: argparse.Namespace) -> list[str]:
 def arguments(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
     parser = job.parser(__doc__)
     clean.add_arguments(parser)
+    parser.add_argument("--near", action="store_true", help="drop near-duplicates too, not only exact ones")
     shard.add_arguments(parser)
     return parser.parse_known_args(argv)
 

@@ -1,0 +1,250 @@
+"""Near-duplicates of data_prep.dedup: what it finds, and how fast, beside datatrove.
+
+    python -m benchmarks.near_duplicates --data=../shared/data --datatrove=VENV/bin/python
+
+Finds: planted copies in real documents, and pages of Wikipedia beside their state of two years before; see planted.py.
+Speed: processor seconds of whole jobs on the same files, in turn, processes started anew; what a job on two documents
+takes (imports, word lists) is taken off.
+datatrove lives in a virtual environment of its own (`pip install datatrove[io] spacy`); without --datatrove its column
+is left out.  datatrove's code for Chinese is `cmn`.
+"""
+
+import argparse
+import gzip
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from benchmarks import facts, planted
+
+BINS = ((0.0, 0.6), (0.6, 0.7), (0.7, 0.75), (0.75, 0.8), (0.8, 0.85), (0.85, 0.9), (0.9, 1.01))
+
+
+# What it finds
+
+
+def quality(
+    data: Path, folder: Path, copies: int = 2000, seed: int = 0, flags: tuple[str, ...] = ()
+) -> list[dict]:
+    """Recall and precision on planted copies among all documents of a language, a row each for en and zh."""
+    return [planted_row(data, folder, language, copies, seed, flags) for language in planted.FILES]
+
+
+def planted_row(
+    data: Path, folder: Path, language: str, copies: int, seed: int, flags: tuple[str, ...]
+) -> dict:
+    docs = planted.documents(data, language, least=200)
+    made = planted.plant(docs, language, copies, seed)
+    source = folder / f"planted-{language}"
+    write(source / "a.jsonl.gz", docs)
+    write(source / "b.jsonl.gz", made)
+    kept = groups(dedup(source, folder / f"out-{language}", *flags))
+    texts = {doc["id"]: doc["text"] for doc in docs + made}
+    pairs = [(copy["id"], copy["of"]) for copy in made]
+    found = [kept.get(a, a) == kept.get(b, b) for a, b in pairs]
+    dropped = [pair for pair in kept.items() if pair[0] != pair[1]]
+    of_copies = [pair for pair in dropped if any(name.endswith("-copy") for name in pair)]
+    words, others = (
+        similarities(texts, pairs, s) for s in (planted.word_shingles, planted.character_shingles)
+    )
+    return {
+        "language": language,
+        "documents": len(docs),
+        "copies": len(made),
+        "copies_at_.8": sum(j >= 0.8 for j in words),
+        "recall_at_.8": recall(words, found, 0.8),
+        "recall_at_.8_of_13_characters": recall(others, found, 0.8),
+        "links_of_copies": len(of_copies),
+        **precisions(similarities(texts, of_copies, planted.word_shingles), ""),
+        "precision_.6_of_13_characters": precision(
+            similarities(texts, of_copies, planted.character_shingles), 0.6
+        ),
+        "links": len(dropped),
+        **precisions(similarities(texts, dropped, planted.word_shingles), "all_"),
+        "recall_by_jaccard": by_jaccard(words, found),
+    }
+
+
+def real_row(data: Path, folder: Path, flags: tuple[str, ...] = ()) -> dict:
+    """Pages of 2022 beside the same pages of older dumps, by true Jaccard."""
+    new = list(planted.read(data, "music/music_en_neardup_pairs_2022side"))
+    names = {doc["id"] for doc in new}
+    old = {doc["id"]: doc for doc in planted.read(data, "music/music_en_wiki") if doc["id"] in names}
+    everything = list(planted.read(data, "music/music_en_wiki"))
+    write(folder / "real/a.jsonl.gz", everything)
+    write(folder / "real/b.jsonl.gz", [{"id": f"{doc['id']}-2022", "text": doc["text"]} for doc in new])
+    kept = groups(dedup(folder / "real", folder / "out-real", *flags))
+    pairs = [(f"{doc['id']}-2022", doc["id"]) for doc in new if doc["id"] in old]
+    texts = {f"{doc['id']}-2022": doc["text"] for doc in new} | {
+        name: doc["text"] for name, doc in old.items()
+    }
+    found = [kept.get(a, a) == kept.get(b, b) for a, b in pairs]
+    true = similarities(texts, pairs, planted.word_shingles)
+    return {
+        "language": "en, two years apart",
+        "pairs": len(pairs),
+        "recall_at_.8": recall(true, found, 0.8),
+        "recall_by_jaccard": by_jaccard(true, found),
+    }
+
+
+def write(path: Path, docs: list[dict]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with gzip.open(path, "wt", encoding="utf-8", compresslevel=1) as f:
+        f.writelines(json.dumps({"id": d["id"], "text": d["text"]}, ensure_ascii=False) + "\n" for d in docs)
+
+
+def dedup(source: Path, output: Path, *flags: str) -> Path:
+    from data_prep import dedup as job  # brings Beam: not for --help
+
+    job.run([f"--input={source}", f"--output={output}", "--groups", *flags])
+    return output
+
+
+def groups(output: Path) -> dict[str, str]:
+    """Dropped id -> kept id."""
+    tables = [pq.read_table(path) for path in sorted((output / "groups").glob("*.parquet"))]
+    return {a: b for t in tables for a, b in zip(t["id"].to_pylist(), t["kept"].to_pylist(), strict=True)}
+
+
+def similarities(texts: dict[str, str], pairs: list[tuple[str, str]], shingles) -> list[float]:
+    return [planted.jaccard(shingles(texts[a]), shingles(texts[b])) for a, b in pairs]
+
+
+def recall(true: list[float], found: list[bool], least: float) -> float | None:
+    hits = [hit for jaccard, hit in zip(true, found, strict=True) if jaccard >= least]
+    return sum(hits) / len(hits) if hits else None
+
+
+def precision(true: list[float], least: float) -> float | None:
+    return sum(j >= least for j in true) / len(true) if true else None
+
+
+def precisions(true: list[float], prefix: str) -> dict:
+    return {f"{prefix}precision_{str(least)[1:]}": precision(true, least) for least in (0.8, 0.75, 0.7, 0.6)}
+
+
+def by_jaccard(true: list[float], found: list[bool]) -> dict:
+    made = {}
+    for low, high in BINS:
+        hits = [hit for jaccard, hit in zip(true, found, strict=True) if low <= jaccard < high]
+        made[f"{low:g}-{min(high, 1):g}"] = f"{sum(hits)}/{len(hits)}"
+    return made
+
+
+# How fast
+
+
+def speed(
+    data: Path, folder: Path, datatrove: str | None, megabytes: float = 10, rounds: int = 1
+) -> list[dict]:
+    """Rows of en and zh: MB/s per core of signatures and of whole jobs, and how many times datatrove's."""
+    return [speed_row(data, folder, language, datatrove, megabytes, rounds) for language in planted.FILES]
+
+
+def speed_row(
+    data, folder: Path, language: str, datatrove: str | None, megabytes: float, rounds: int
+) -> dict:
+    source, two = folder / f"speed-{language}", folder / f"two-{language}"
+    docs = sample(planted.documents(data, language, least=1), megabytes)
+    write(source / "a.jsonl.gz", docs)
+    write(two / "a.jsonl.gz", docs[:2])
+    size = sum(len(doc["text"].encode()) for doc in docs) / 1e6
+    contestants = {"ours": job_command}
+    if datatrove:
+        contestants["datatrove"] = lambda s, o: datatrove_command(datatrove, s, o, language)
+    start = {
+        name: facts.median([cpu_of(command(two, folder / "cpu")) for _ in range(3)])
+        for name, command in contestants.items()
+    }
+    seconds = facts.alternate(
+        {n: lambda c=c, n=n: cpu_of(c(source, folder / "cpu")) - start[n] for n, c in contestants.items()},
+        rounds,
+        0,
+    )
+    cpu = {name: facts.median(found) for name, found in seconds.items()}
+    signing = facts.median([signature_seconds(source / "a.jsonl.gz", folder / "sign") for _ in range(3)])
+    theirs = {f"{n}_MB/s": size / s for n, s in cpu.items() if n != "ours"}
+    theirs |= {f"times_{n}": s / cpu["ours"] for n, s in cpu.items() if n != "ours"}
+    return {
+        "language": language,
+        "documents": len(docs),
+        "MB": size,
+        "signatures_MB/s": size / signing,
+        "job_MB/s": size / cpu["ours"],
+        **theirs,
+    }
+
+
+def sample(docs: list[dict], megabytes: float) -> list[dict]:
+    size, made = 0, []
+    for doc in docs:
+        made.append(doc)
+        size += len(doc["text"].encode())
+        if size >= megabytes * 1e6:
+            break
+    return made
+
+
+def job_command(source: Path, output: Path) -> list[str]:
+    return [sys.executable, "-m", "data_prep.dedup", f"--input={source}", f"--output={output}/ours"]
+
+
+def datatrove_command(python: str, source: Path, output: Path, language: str) -> list[str]:
+    script = Path(__file__).with_name("datatrove_minhash.py")
+    code = {"en": "eng", "zh": "cmn"}[language]
+    return [python, str(script), str(source), f"{output}/datatrove-{time.monotonic_ns()}", code]
+
+
+def cpu_of(command: list[str]) -> float:
+    """Processor seconds of a command and its children."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"error: {' '.join(command)} failed: {done.stderr[-500:]}")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def signature_seconds(path: Path, folder: Path) -> float:
+    """Processor seconds of the first reading: decompress, parse, sign, write work files."""
+    from data_prep import dedup as job
+    from data_prep import tables
+
+    folder.mkdir(parents=True, exist_ok=True)
+    options = job.Options(folder, tables.Work(folder, 1, 0.8), (), 0, False, False)
+    start = time.process_time()
+    job.sign((0, str(path)), options)
+    return time.process_time() - start
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True, help="folder of real data, see planted.FILES")
+    parser.add_argument("--datatrove", help="the python of a virtual environment with datatrove")
+    parser.add_argument("--copies", type=int, default=2000, help="planted copies of each language")
+    parser.add_argument(
+        "--megabytes", type=float, default=10, help="text of each language in the measure of speed"
+    )
+    parser.add_argument("--rounds", type=int, default=1, help="measured calls of each contestant")
+    parser.add_argument("--output", default="near_duplicates", help="name of the file in benchmarks/results")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        rows = [
+            *quality(args.data, Path(name), args.copies),
+            real_row(args.data, Path(name)),
+            *speed(args.data, Path(name), args.datatrove, args.megabytes, args.rounds),
+        ]
+    facts.write(args.output, "Near-duplicates: planted copies, pages two years apart, speed", rows)
+
+
+if __name__ == "__main__":
+    main()

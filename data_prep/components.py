@@ -1,0 +1,131 @@
+"""Connected components of links over Beam: large-star and small-star (Kiveris et al. 2014, Connected Components in
+MapReduce and Beyond).
+
+No command of its own; data_prep.dedup calls it.
+
+A link is a row (a, b) of an array u8[n, 2].  Links travel as arrays, split by the hash of the vertex that looks at
+them; each vertex hands its neighbours on to the smallest, so a path of n vertices is a star after some log2(n) rounds.
+No step needs all links of a vertex at once: the first pass over the arrays of a part takes minima, the second rewrites.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+
+import apache_beam as beam
+import numpy as np
+
+PARTS = 64  # that links are split into
+ROUNDS = 6  # components of a longest way of up to some 60 links between their stars end whole
+
+
+class Components(beam.PTransform):
+    """Arrays u8[links, 2] -> arrays u8[vertices, 2] of (root, vertex), each vertex once, each root's in one array.
+
+    Vertices without a link do not occur; the root of a component is its smallest vertex.  A component whose ways are
+    longer than the rounds reach ends as several, with each vertex still in one.
+    """
+
+    def __init__(self, rounds: int = ROUNDS):
+        super().__init__()
+        self.rounds = rounds
+
+    def expand(self, links):
+        links = links | "Contract" >> beam.Map(stars)
+        for number in range(self.rounds):
+            links = _step(links, f"LargeStar{number}", both_ways, large_star)
+            links = _step(links, f"SmallStar{number}", downwards, small_star)
+        labels = _step(links, "Root", with_roots, least_label)
+        return _step(labels, "Component", rooted, joined)
+
+
+def _step(arrays, name: str, prepare: Callable, rewrite: Callable):
+    return (
+        arrays
+        | f"{name}Split" >> beam.FlatMap(split, prepare)
+        | f"{name}Group" >> beam.GroupByKey()
+        | name >> beam.FlatMap(lambda group: rewrite(group[1]))
+    )
+
+
+def split(links: np.ndarray, prepare: Callable[[np.ndarray], np.ndarray]) -> Iterator[tuple[int, np.ndarray]]:
+    """Prepared links -> (part, links) by the hash of the first column."""
+    links = prepare(links)
+    part = (links[:, 0] * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(40)) % np.uint64(PARTS)
+    for number in np.unique(part):
+        yield int(number), links[part == number]
+
+
+def both_ways(links: np.ndarray) -> np.ndarray:
+    return unique(np.concatenate([links, links[:, ::-1]]))
+
+
+def downwards(links: np.ndarray) -> np.ndarray:
+    """(larger, smaller)"""
+    return unique(np.stack([links.max(1), links.min(1)], axis=1))
+
+
+def with_roots(links: np.ndarray) -> np.ndarray:
+    links = downwards(links)
+    return unique(np.concatenate([links, links[:, [1, 1]]]))
+
+
+def rooted(labels: np.ndarray) -> np.ndarray:
+    return labels[:, ::-1]
+
+
+def unique(links: np.ndarray) -> np.ndarray:
+    """Sorted by rows, each once."""
+    order = np.lexsort((links[:, 1], links[:, 0]))
+    links = links[order]
+    new = np.append(True, (links[1:] != links[:-1]).any(1))
+    return links[new[: len(links)]]
+
+
+def least(arrays: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Arrays of (u, v) -> the sorted u, each once, and the smallest of u and all its v."""
+    held = np.zeros((0, 2), np.uint64)
+    for links in arrays:
+        held = unique(np.concatenate([held, links]))
+        held = held[np.append(True, held[1:, 0] != held[:-1, 0])[: len(held)]]
+    return held[:, 0], held.min(1) if len(held) else held[:, 1]
+
+
+def large_star(arrays: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """Links both ways -> every larger neighbour of u, linked to the smallest of u and its neighbours."""
+    vertex, smallest = least(arrays)
+    for links in arrays:
+        links = links[links[:, 1] > links[:, 0]]
+        yield np.stack([links[:, 1], smallest[np.searchsorted(vertex, links[:, 0])]], axis=1)
+
+
+def small_star(arrays: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """Links (larger, smaller) -> u and its smaller neighbours, linked to the smallest of them."""
+    vertex, smallest = least(arrays)
+    yield np.stack([vertex, smallest], axis=1)
+    for links in arrays:
+        target = smallest[np.searchsorted(vertex, links[:, 0])]
+        yield np.stack([links[:, 1], target], axis=1)[links[:, 1] != target]
+
+
+def least_label(arrays: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    yield np.stack(least(arrays), axis=1)
+
+
+def joined(arrays: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    yield unique(np.concatenate(list(arrays)))
+
+
+def stars(links: np.ndarray) -> np.ndarray:
+    """The links of one array -> (vertex, smallest vertex of its component in this array), without the smallest ones."""
+    vertices, ends = np.unique(links, return_inverse=True)
+    ends, label = ends.reshape(-1, 2), np.arange(len(vertices))
+    while True:
+        low = label[ends].min(1)
+        new = label.copy()
+        np.minimum.at(new, label[ends[:, 0]], low)  # of the roots: whole stars move
+        np.minimum.at(new, label[ends[:, 1]], low)
+        new = new[new]
+        if (new == label).all():
+            break
+        label = new
+    inner = label != np.arange(len(vertices))
+    return np.stack([vertices, vertices[label]], axis=1)[inner]

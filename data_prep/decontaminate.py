@@ -1,0 +1,181 @@
+"""Decontaminate: documents that hold an evaluation question go as `contaminated`.
+
+    python -m data_prep.decontaminate --input=docs/ --output=kept/ --questions=eval/*.jsonl [--questions=...]
+
+A document holds a question where it has
+
+    whole   all its words in a row, six at least
+    near    13 words of it in a row (all, where it has fewer), and an answer at most 100 words before or behind them
+
+Words are those of signatures.py (a Chinese character is one), so case, width, blanks and punctuation do not count.  A
+fact that is stated is no leak, nor is an answer alone.  rejects.jsonl names document, question and kind of each hit,
+without their texts.
+
+Questions are JSONL or CSV: `question` (or `problem`), `answer`, `aliases`, `id`; of a multiple choice the answer may be
+the column that holds it (C-Eval, CMMLU).
+"""
+
+import csv
+import functools
+import glob
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+
+from data_prep import documents, job, signatures
+from mucpt_jax.records import UserError
+
+GRAM, WHOLE, NEAR = 13, 6, 100  # words
+PLACES = signatures.BASE ** np.arange(1, GRAM + 1, dtype=np.uint64)  # of a word in its gram
+
+
+class Question(NamedTuple):
+    name: str
+    words: np.ndarray  # u8 hashes
+    answers: tuple[np.ndarray, ...]
+
+
+class Table(NamedTuple):
+    questions: list[Question]
+    grams: dict[
+        int, tuple[np.ndarray, np.ndarray]
+    ]  # words of a gram -> its hashes, sorted; (question, place) of each
+
+
+# Questions
+
+
+@functools.cache
+def load(patterns: tuple[str, ...]) -> Table:
+    """Files, or globs of them -> the table that documents are looked up in; UserError where there is no question."""
+    files = sorted({file for pattern in patterns for file in glob.glob(pattern, recursive=True)})
+    missing = [pattern for pattern in patterns if not glob.glob(pattern, recursive=True)]
+    if missing:
+        raise UserError(f"--questions={missing[0]} names no file; name a JSONL or CSV file or a glob")
+    found = [question for file in files for question in read_questions(file)]
+    if not found:
+        raise UserError(
+            f"--questions={patterns[0]} holds no question; each line needs `question` and `answer`"
+        )
+    grams = {}
+    for number, question in enumerate(found):
+        size = min(GRAM, len(question.words))
+        for place, value in enumerate(gram_hashes(question.words, size).tolist()):
+            grams.setdefault(size, {}).setdefault(value, []).append((number, place))
+    return Table(found, {size: by_hash(of) for size, of in grams.items()})
+
+
+def by_hash(places: dict[int, list]) -> tuple[np.ndarray, np.ndarray]:
+    """{hash: [(question, place)]} -> hashes u8[n], sorted, one for each pair, and the pairs i8[n, 2]."""
+    flat = sorted((value, *place) for value, found in places.items() for place in found)
+    return np.array([one[0] for one in flat], np.uint64), np.array([one[1:] for one in flat], np.int64)
+
+
+def read_questions(file: str) -> Iterator[Question]:
+    try:
+        with open(file, encoding="utf-8-sig", newline="") as lines:
+            rows = (
+                csv.DictReader(lines) if file.endswith(".csv") else map(json.loads, filter(str.strip, lines))
+            )
+            for number, row in enumerate(rows, 1):
+                yield question_of({str(key).lower(): value for key, value in row.items()}, f"{file} {number}")
+    except (OSError, ValueError, AttributeError, csv.Error) as error:
+        raise UserError(
+            f"{file} cannot be read as questions ({error}); use JSONL or CSV with a header"
+        ) from error
+
+
+def question_of(row: dict, where: str) -> Question:
+    text, answer = row.get("question") or row.get("problem"), row.get("answer")
+    if not isinstance(text, str) or not text.strip():
+        raise UserError(f"{where} has no `question` (or `problem`); add it or leave the line out")
+    answer = row.get(str(answer).lower(), answer) if len(str(answer)) == 1 else answer  # the text of a choice
+    answers = [answer, *(row.get("aliases") or [])]
+    hashed = [words_of([one])[0] for one in answers if isinstance(one, str) and one.strip()]
+    return Question(str(row.get("id") or where), words_of([text])[0], tuple(a for a in hashed if len(a)))
+
+
+def words_of(texts: Sequence[str]) -> list[np.ndarray]:
+    """Hashes of the words of each text, u8."""
+    codes, begins = signatures.folded(texts)
+    words, starts = signatures.word_hashes(codes, signatures.characters()[0][codes], begins)
+    return np.split(words, np.searchsorted(starts, begins[1:-1]))
+
+
+def gram_hashes(words: np.ndarray, size: int) -> np.ndarray:
+    """u8[n] -> u8[n - size + 1], one for each run of `size` words; none of a text without words."""
+    count = len(words) - size + 1
+    if not size or count < 1:
+        return np.zeros(0, np.uint64)
+    return sum(words[place : place + count] * PLACES[place] for place in range(size))
+
+
+# Documents
+
+
+def find(words: np.ndarray, table: Table) -> tuple[str, str] | None:
+    """(question's id, whole | near) of the first question that stands among the words; None of a clean document."""
+    for size, (hashes, pairs) in table.grams.items():
+        grams = gram_hashes(words, size)
+        first = np.searchsorted(hashes, grams)
+        for at in np.flatnonzero(hashes[np.minimum(first, len(hashes) - 1)] == grams).tolist():
+            last = np.searchsorted(hashes, grams[at], "right")
+            for number, place in pairs[first[at] : last].tolist():
+                kind = kind_of(words, at, size, table.questions[number], place)
+                if kind:
+                    return table.questions[number].name, kind
+    return None
+
+
+def kind_of(words: np.ndarray, at: int, size: int, question: Question, place: int) -> str | None:
+    """Is the question held at words[at], where `size` words of it, from its word `place` on, stand?"""
+    begin, length = at - place, len(question.words)
+    if length >= WHOLE and begin >= 0 and np.array_equal(words[begin : begin + length], question.words):
+        return "whole"
+    sides = words[max(0, at - NEAR) : at], words[at + size : at + size + NEAR]
+    return "near" if any(holds(side, answer) for side in sides for answer in question.answers) else None
+
+
+def holds(words: np.ndarray, run: np.ndarray) -> bool:
+    starts = np.flatnonzero(words[: max(0, len(words) - len(run) + 1)] == run[0])
+    return any(np.array_equal(words[start : start + len(run)], run) for start in starts)
+
+
+def decontaminate_batch(batch: pa.RecordBatch, patterns: tuple[str, ...], folder: Path) -> pa.RecordBatch:
+    table, reasons, told = load(patterns), [], []
+    for name, words in zip(batch["id"].to_pylist(), words_of(batch["text"].to_pylist()), strict=True):
+        found = find(words, table)
+        reasons.append("contaminated" if found else None)
+        if found:
+            told.append({"id": name, "reason": "contaminated", "question": found[0], "kind": found[1]})
+    if told:
+        part = batch.schema.metadata[b"part"].decode()
+        with open(Path(folder) / f"rejects-{part}.jsonl", "a", encoding="utf-8") as rejects:
+            rejects.writelines(json.dumps(one, ensure_ascii=False) + "\n" for one in told)
+    return documents.keep(batch, reasons)
+
+
+def run(argv: list[str] | None = None) -> dict:
+    parser = job.parser(__doc__)
+    parser.add_argument(
+        "--questions", required=True, action="append", help="JSONL or CSV file, or a glob; may be repeated"
+    )
+    args, beam_args = parser.parse_known_args(argv)
+    patterns = tuple(args.questions)
+    load(patterns)  # what cannot be read is told before anything runs
+
+    def build(pipeline: beam.Pipeline, files: list[str], folder: Path):
+        batches = pipeline | "Read" >> documents.Read(files, folder)
+        kept = batches | "Decontaminate" >> beam.Map(decontaminate_batch, patterns, folder)
+        return kept | "Write" >> beam.ParDo(documents.WriteParts(folder))
+
+    return job.run_job(args, beam_args, build)
+
+
+if __name__ == "__main__":
+    job.main(run)
