@@ -2,9 +2,10 @@
 
     python -m data_prep.pipeline --input=raw/ --output=out/ --tokenizer=qwen2.5/ --sequence_length=4096
 
-Exact duplicates go, with --near near-duplicates too (dedup.py).  Writes out/clean, out/dedup, out/rows (each with its counts.json), with --held_out=0.02 that share of the documents to
-out/held_out in place of out/rows, and, last of all, out/counts.json: where it stands, all of out/ is of one finished
-run.  A stage that fails leaves the folders of the stages before it in place.
+Exact duplicates go, with --near near-duplicates too (dedup.py).  Writes out/clean, out/dedup, out/rows (each with its
+counts.json), with --held_out=0.02 that share of the documents to out/held_out in place of out/rows, and, last of all,
+out/counts.json: where it stands, all of out/ is of one finished run.  A stage that fails leaves the folders of the
+stages before it in place.
 """
 
 import argparse

@@ -123,3 +123,13 @@ def test_importing_the_jobs_loads_no_framework_and_says_nothing():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"jax", "flax", "torch", "tensorflow", "transformers"} & set(done.stdout.split())
     assert done.stderr == ""
+
+
+def test_near_duplicates_stay_unless_asked_for(tmp_path, tokenizer):
+    words = [f"word{i}" for i in range(60)]
+    texts = [" ".join(words), " ".join([*words[:-1], "other"])]
+    (tmp_path / "raw.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    for more, kept in (([], 2), (["--near"], 1)):
+        counts = pipeline.run([*flags(tmp_path / "raw.jsonl", tmp_path / "out", tokenizer), *more])
+        assert counts["kept"] == kept
+    assert counts["dropped"] == {"near_duplicate": 1}
