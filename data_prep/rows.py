@@ -15,7 +15,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mucpt_jax import records
-from mucpt_jax.records import UserError
 
 SCORED = np.dtype([("tokens", "<i4"), ("rm_nll", "<f2")])
 # Run of tokens i4[n], or with its scores SCORED[n]; document id; offset in the document (tokens).
@@ -97,19 +96,7 @@ def write_shard(path: Path, rows: list[list[Segment]], sequence_length: int) -> 
 
 def read_index(folder: str, shard: dict) -> dict:
     """Index of one shard by (row, segment): {"row", "offset", "length" i4[n], "document" [n]}."""
-    path = Path(folder) / "index.parquet"
-    try:
-        table = pq.read_table(path, filters=[("shard", "==", shard["name"])])
-    except (OSError, pa.ArrowException) as error:
-        raise UserError(
-            f"{path} cannot be read ({' '.join(str(error).split())[:200]}); copy it again"
-        ) from error
-    if len(table) != shard["segments"]:
-        raise UserError(
-            f"{path} has {len(table)} segments of {shard['name']}, the manifest {shard['segments']}; "
-            "copy index and manifest from one place"
-        )
-    table = table.sort_by([("row", "ascending"), ("segment", "ascending")])
+    table = records.read_index(folder, shard)
     numbers = {name: table[name].to_numpy() for name in ("row", "offset", "length")}
     return numbers | {"document": table["document"].to_pylist()}
 

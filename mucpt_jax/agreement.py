@@ -30,8 +30,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from mucpt_jax import calibration, records, words
 from mucpt_jax.records import UserError
@@ -174,18 +172,7 @@ def count_claims(job: Job, shard: dict) -> tuple[np.ndarray, np.ndarray, np.ndar
 def documents_of(folder: str, shard: dict) -> dict[tuple[int, int], int]:
     """(row, segment) -> a number of the document.  Where the pieces of a document lie in several shards, only those
     beside its first one count, so that it is one document; the others are not here."""
-    path, columns = Path(folder) / "index.parquet", ["row", "segment", "document", "offset"]
-    try:
-        table = pq.read_table(path, columns=columns, filters=[("shard", "=", shard["name"])])
-    except (OSError, pa.ArrowException) as error:
-        raise UserError(
-            f"{path} cannot be read ({' '.join(str(error).split())[:200]}); copy it again"
-        ) from error
-    if len(table) != shard["segments"]:
-        raise UserError(
-            f"{path} has {len(table)} segments of {shard['name']}, the manifest {shard['segments']}; "
-            "copy index and manifest from one place"
-        )
+    table = records.read_index(folder, shard)
     numbers = table["document"].combine_chunks().dictionary_encode().indices.to_numpy()
     here = np.isin(numbers, numbers[table["offset"].to_numpy() == 0])
     places = zip(

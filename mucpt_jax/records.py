@@ -231,6 +231,23 @@ def write_index(folder: str, tables: Iterable[pa.Table]) -> None:
     os.replace(beside, Path(folder) / "index.parquet")
 
 
+def read_index(folder: str, shard: dict) -> pa.Table:
+    """Segments of one shard (its entry in the manifest) by row and segment, in INDEX_SCHEMA."""
+    path = Path(folder) / "index.parquet"
+    try:
+        table = pq.read_table(path, filters=[("shard", "==", shard["name"])])
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(
+            f"{path} cannot be read ({' '.join(str(error).split())[:200]}); copy it again"
+        ) from error
+    if len(table) != shard["segments"]:
+        raise UserError(
+            f"{path} has {len(table)} segments of {shard['name']}, the manifest {shard['segments']}; "
+            "copy index and manifest from one place"
+        )
+    return table.sort_by([("row", "ascending"), ("segment", "ascending")])
+
+
 def documents_of(folder: str, rows: list[tuple[str, int]]) -> list[list[str]]:
     """Document ids of each (shard, row), in the row's order."""
     wanted = [("shard", "in", {shard for shard, _ in rows}), ("row", "in", {row for _, row in rows})]
