@@ -1,116 +1,272 @@
-"""Clean text: one form per character, no invisible characters, tidy lines, no navigation lines.
+"""Clean text: its language, one form per character, no invisible characters, tidy lines, no lines that are no text.
 
-    python -m data_prep.clean --input=raw/ --output=clean/ [--min_chars=20]
+    python -m data_prep.clean --input=raw/ --output=clean/ [--min_chars=20] [--languages=en,zh-Hans] [--simplify]
 
-Drops documents as `empty` (nothing is left) or `too_short` (fewer than --min_chars characters are left).  Ids stay
-those of the raw text.  A line that survives reads the same cleaned alone or within its document, so spans that are
-known in the raw text can be found again.
+Repairs text that was read in a wrong encoding (mojibake.py), sets `lang` (language.py; what the source gave stays in
+meta as lang_given), and removes lines that are no text (footers.py).  A document in two languages, each with a real
+share, says so in meta: {"lang_shares": {"zh-Hans": 0.7, "en": 0.3}}.
+
+Drops documents as `empty` (nothing is left), `mojibake` (much of it is lost), `language` (not one of --languages) or
+`too_short` (fewer than --min_chars characters are left).  Ids stay those of the raw text.  A line that survives reads
+the same cleaned alone or within its document, so spans that are known in the raw text can be found again.
 """
 
 import argparse
+import functools
+import json
 import re
 import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-import apache_beam as beam
+import opencc
 import pyarrow as pa
 
-from data_prep import documents, job
+from data_prep import documents, footers, job, language, mojibake
 from mucpt_jax.records import UserError
 
-# NFKC would turn these into ASCII.  It leaves 。、“”《》— alone and never makes one of these, so pieces between them
-# can be normalised one by one, again and again, with the same result.
-_KEPT = "，！？：；（）…"
+
+def _meaning() -> Iterator[str]:
+    """Whose meaning NFKC would change: 10², 3½, ①, ™, m²; accents that stand alone; letters of Korean and Thai."""
+    yield from "ำຳ"
+    yield from map(chr, range(0x3131, 0x318F))
+    for code in [
+        *range(0x80, 0x3130),
+        *range(0x3190, 0x3400),
+        *range(0xA640, 0xABFF),
+        *range(0x1D400, 0x1F300),
+    ]:
+        if re.match(
+            "<(super|sub|fraction|circle|compat> 0020|square>.*00B[23])", unicodedata.decomposition(chr(code))
+        ):
+            yield chr(code)
+
+
+def _forms() -> Iterator[str]:
+    """Characters up to U+FFFF that NFKC may change or join with others, but those that are kept."""
+    kept = set(_KEPT)
+    for character in map(chr, [*range(0x80, 0x3400), *range(0xA000, 0xAC00), *range(0xF900, 0x10000)]):
+        joins = unicodedata.category(character)[0] == "M" or "\u1100" <= character <= "\u11ff"
+        if (joins or unicodedata.normalize("NFKC", character) != character) and character not in kept:
+            yield character
+
+
+# NFKC would turn these into ASCII.  It leaves 。、“”《》— alone and never makes one of these or of _meaning(), so the
+# pieces between them can be normalised one by one, again and again, with the same result.
+_KEPT = "，！？：；（）…～" + "".join(_meaning())
 _PIECE = re.compile(f"[^{_KEPT}\n]+")
+# Without one of these a line is in its normal form.  One range above U+FFFF: `re` is slow with single ones there.
+_FORMS = re.compile(f"[{''.join(_forms())}\U00010000-\U0010ffff]")
 _LINE_END = re.compile("\r\n|[\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
+# Joiners shape words of Arabic and Indic scripts, and join emoji (without forms that NFKC opens with a blank).
+_JOINED = "\u0600-\u08ff\u0900-\u0dff\u1000-\u109f\u1780-\u18af\ufb50-\ufc5d\ufc64-\ufdf9\ufe80-\ufefc"
+_EMOJI = "\u2600-\u27bf\ufe0f\U0001f300-\U0001faff"
+_JOINER = re.compile(f"(?<![{_JOINED}{_EMOJI}])[\u200c\u200d]|[\u200c\u200d](?![{_JOINED}{_EMOJI}])")
 _INVISIBLE = re.compile(  # controls but tab and newline; zero-width, direction and byte-order marks, soft hyphen
-    "[\x00-\x08\x0e-\x1b\x1f\x7f-\x9f\u00ad\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]"
+    "[\x00-\x08\x0e-\x1b\x1f\x7f-\x9f\u00ad\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]"
 )
-_BLANKS = re.compile(r"[^\S\n]+")
-
-# Lines that go: only addresses, only symbols, only the words of menus and share bars (one, or several set apart).
-# A sentence that merely mentions a QR code or a subscription stays; judging it is not a matter of its form.
-# None of the patterns has a repeat within a repeat: such a one takes for ever on a line made for it.
-_URL = re.compile(r"(https?://|www\.)\S+", re.IGNORECASE)
-_SYMBOLS = re.compile(r"([^\w()\[\]{}`]|_)+")  # lines of brackets or ``` are code
-_APART = re.compile(r"\s*[|/>»·•,、]+\s*")
-_NAVIGATION = frozenset(
-    word.strip()
-    for words in (
-        "home, menu, log in, login, sign in, sign up, register, search, share, share this, tweet, follow, follow us",
-        "subscribe, print, previous, next, back to top, read more, skip to content, contact us, about us, sitemap",
-        "privacy policy, terms of use, terms of service, cookie policy, cookie settings",
-        "accept cookies, accept all cookies, we use cookies",
-        "首页, 登录, 注册, 搜索, 菜单, 分享, 分享到, 转发, 收藏, 点赞, 关注, 关注我们, 订阅, 打印, 上一页, 下一页",
-        "上一篇, 下一篇, 返回顶部, 阅读全文, 查看更多, 展开全文, 联系我们, 关于我们, 网站地图, 隐私政策",
-        "接受所有cookie, cookie设置",
-    )
-    for word in words.split(",")
-)
+_BLANK, _SPACES = re.compile(r"[^\S\n ]"), re.compile("  +")
 
 
-def is_boilerplate(line: str) -> bool:
-    """Of a cleaned, non-empty line."""
-    if _SYMBOLS.fullmatch(line) or all(_URL.fullmatch(word) for word in line.split()):
-        return True
-    words = _APART.split(line.casefold().strip(" |/>»·•,、.。:：!！"))
-    return all(word.strip(" .。:：!！") in _NAVIGATION for word in words)
+class Cleaned(NamedTuple):
+    text: str
+    lines: Counter  # lines removed, by reason
+    repaired: bool
+
+
+# Characters and lines
 
 
 def clean_text(text: str) -> str:
     """Each step but the last works within lines; clean_text(clean_text(text)) == clean_text(text)."""
-    text = _LINE_END.sub("\n", text)
-    text = _INVISIBLE.sub("", text)  # before NFKC: what they kept apart may combine
-    if not text.isascii():
-        text = _PIECE.sub(lambda piece: unicodedata.normalize("NFKC", piece[0]), text)
-    lines = [line.strip() for line in _BLANKS.sub(" ", text).split("\n")]
-    lines = [line for line in lines if not line or not is_boilerplate(line)]
-    return re.sub("\n{3,}", "\n\n", "\n".join(lines)).strip("\n")
+    return clean(text).text
 
 
-def drop_reason(text: str, min_chars: int) -> str | None:
+def clean(text: str) -> Cleaned:
+    fixed = mojibake.repair(text)  # first of all: controls and blanks are part of it
+    made, removed = _tidy(fixed)
+    while made != text and (again := mojibake.repair(made)) != made:  # what invisible characters kept apart
+        made, more = _tidy(again)
+        removed += more
+    return Cleaned(made, removed, fixed != text)
+
+
+def _tidy(text: str) -> tuple[str, Counter]:
+    if not text.replace("\n", "").isprintable():  # other line ends and blanks, controls and the like
+        text = _INVISIBLE.sub("", _LINE_END.sub("\n", text))  # before NFKC: what they kept apart may combine
+        text = _JOINER.sub("", text) if "\u200c" in text or "\u200d" in text else text
+        text = _BLANK.sub(" ", text)
+    if not text.isascii() and _FORMS.search(text):
+        text = "\n".join(_normal(line) for line in text.split("\n"))
+    lines = [_SPACES.sub(" ", line).strip() if "  " in line else line.strip() for line in text.split("\n")]
+    rules = footers.rules_for(lines)
+    reasons = [footers.reason(line, rules) if line else None for line in lines]
+    kept = [line for line, reason in zip(lines, reasons, strict=True) if not reason]
+    return _joined(kept), Counter(filter(None, reasons))
+
+
+def _normal(line: str) -> str:
+    if not _FORMS.search(line):
+        return line
+    return _PIECE.sub(lambda piece: unicodedata.normalize("NFKC", piece[0]), line)
+
+
+def _joined(lines: Sequence[str]) -> str:
+    text = "\n".join(lines)
+    return (re.sub("\n{3,}", "\n\n", text) if "\n\n\n" in text else text).strip("\n")
+
+
+# Languages
+
+
+def simplify(text: str, found: language.Found) -> tuple[str, language.Found]:
+    """Chinese lines in simplified characters; zh-Hant becomes zh-Hans."""
+    if not any(lang.startswith("zh") for lang in found.shares):
+        return text, found
+    lines = text.split("\n")
+    chinese = [place for place, lang in enumerate(found.lines) if lang.startswith("zh")]
+    made = _converter().convert("\n".join(lines[place] for place in chinese)).split("\n")
+    for place, line in zip(chinese, made, strict=True):
+        lines[place] = line
+    return "\n".join(lines), language.renamed(found, "zh-Hant", "zh-Hans")
+
+
+@functools.cache
+def _converter() -> opencc.OpenCC:
+    return opencc.OpenCC("t2s")
+
+
+def without_others(
+    text: str, found: language.Found, languages: Sequence[str]
+) -> tuple[str, language.Found, int]:
+    """A mixed document without its lines in languages that were not asked for, and their number."""
+    foreign = sum(share for lang, share in found.shares.items() if lang not in languages)
+    if foreign < language.MIXED:
+        return text, found, 0
+    lines = list(zip(text.split("\n"), found.lines, strict=True))
+    kept = [line for line, lang in lines if not line or lang in languages]
+    return _joined(kept), language.only(found, languages), len(lines) - len(kept)
+
+
+def meta_with(meta: str, lang_given: str, shares: dict[str, float] | None) -> str:
+    """The JSON object with what is known of the language; what an earlier run noted as given stays."""
+    new = {"lang_given": lang_given} if lang_given else {}
+    new |= {"lang_shares": shares} if shares else {}
+    if not new:
+        return meta
+    try:
+        fields = json.loads(meta)
+    except ValueError:
+        fields = meta
+    fields = fields if isinstance(fields, dict) else {"meta": fields}
+    return json.dumps(new | fields | ({"lang_shares": shares} if shares else {}), ensure_ascii=False)
+
+
+# The job
+
+
+def drop_reason(text: str, lang: str, min_chars: int, languages: Sequence[str]) -> str | None:
     """Of a cleaned text."""
-    return "empty" if not text else "too_short" if len(text) < min_chars else None
+    if not text:
+        return "empty"
+    if mojibake.is_broken(text):
+        return "mojibake"
+    if languages and lang not in languages:
+        return "language"
+    return "too_short" if len(text) < min_chars else None
 
 
-def clean_batch(batch: pa.RecordBatch, min_chars: int) -> pa.RecordBatch:
-    texts = [clean_text(text) for text in batch["text"].to_pylist()]
-    return documents.keep(
-        documents.replace(batch, "text", texts), [drop_reason(text, min_chars) for text in texts]
-    )
+def clean_batch(
+    batch: pa.RecordBatch,
+    folder: Path,
+    min_chars: int = 20,
+    languages: Sequence[str] = (),
+    simplified: bool = False,
+) -> pa.RecordBatch:
+    cleaned = [clean(text) for text in batch["text"].to_pylist()]
+    texts = [one.text for one in cleaned]
+    removed, changed = sum((one.lines for one in cleaned), Counter()), Counter()
+    changed["mojibake"] = sum(one.repaired for one in cleaned)
+    found = language.detect(texts)
+    if simplified:
+        before = texts
+        texts, found = _columns(map(simplify, texts, found))
+        changed["simplified"] = sum(map(str.__ne__, before, texts))
+    if languages:
+        asked = [
+            without_others(*one, languages) if one[1].lang in languages else (*one, 0)
+            for one in zip(texts, found, strict=True)
+        ]
+        texts, found, lines = _columns(asked)
+        removed["other_language"] = sum(lines)
+    _count(removed, "lines")
+    _count(changed, "changed")
+    reasons = [
+        drop_reason(text, one.lang, min_chars, languages) for text, one in zip(texts, found, strict=True)
+    ]
+    return documents.keep(described(batch, texts, found), reasons, folder)
 
 
-class Clean(beam.PTransform):
-    """Batches -> batches with cleaned text, without empty and short documents."""
-
-    def __init__(self, min_chars: int = 20):
-        super().__init__()
-        self.min_chars = min_chars
-
-    def expand(self, batches):
-        return batches | "CleanBatch" >> beam.Map(clean_batch, self.min_chars)
+def _columns(rows: Iterable[tuple]) -> list[tuple]:
+    return list(zip(*rows, strict=True))
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def _count(numbers: Counter, namespace: str) -> None:
+    for name, number in numbers.items():
+        documents.count(name, number, namespace)
+
+
+def described(batch: pa.RecordBatch, texts: Sequence[str], found: Sequence[language.Found]) -> pa.RecordBatch:
+    """The batch with new texts, their languages, and what meta says of them."""
+    rows = zip(batch["meta"].to_pylist(), batch["lang"].to_pylist(), found, strict=True)
+    meta = [
+        meta_with(meta, given if given != one.lang else "", language.mixed(one)) for meta, given, one in rows
+    ]
+    columns = {"text": texts, "lang": [one.lang for one in found], "meta": meta}
+    for name, values in columns.items():
+        batch = documents.replace(batch, name, values)
+    return batch
+
+
+def parse(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
+    """(our flags, Beam's); UserError for what would fail only after hours of other stages."""
+    parser = job.parser(__doc__)
     parser.add_argument(
         "--min_chars", type=int, default=20, help="shorter documents go as too_short (default 20)"
     )
-
-
-def run(argv: list[str] | None = None) -> dict:
-    parser = job.parser(__doc__)
-    add_arguments(parser)
+    parser.add_argument(
+        "--languages",
+        default="",
+        help=f"of {','.join(language.LANGUAGES)}; others go, of mixed documents by line (default: all stay)",
+    )
+    parser.add_argument(
+        "--simplify", action="store_true", help="write traditional Chinese in simplified characters"
+    )
     args, beam_args = parser.parse_known_args(argv)
     if args.min_chars < 0:
         raise UserError(f"--min_chars={args.min_chars} is negative; 0 keeps short documents")
+    args.languages = asked_languages(args.languages)
+    return args, beam_args
 
-    def build(pipeline: beam.Pipeline, files: list[str], folder: Path):
-        batches = pipeline | "Read" >> documents.Read(files, folder)
-        return (
-            batches | "Clean" >> Clean(args.min_chars) | "Write" >> beam.ParDo(documents.WriteParts(folder))
+
+def asked_languages(given: str) -> tuple[str, ...]:
+    asked = tuple(filter(None, map(str.strip, given.split(","))))
+    unknown = set(asked) - set(language.LANGUAGES)
+    if unknown:
+        raise UserError(
+            f"--languages={given} names {min(unknown)}; name some of {', '.join(language.LANGUAGES)}, or none for all"
         )
+    return asked
 
-    return job.run_job(args, beam_args, build)
+
+def run(argv: list[str] | None = None) -> dict:
+    args, beam_args = parse(argv)
+    change = functools.partial(
+        clean_batch, min_chars=args.min_chars, languages=args.languages, simplified=args.simplify
+    )
+    return job.run_map(args, beam_args, change)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ Questions are JSONL or CSV: `question` (or `problem`), `answer`, `aliases`, `id`
 the column that holds it (C-Eval, CMMLU).
 """
 
+import argparse
 import csv
 import functools
 import glob
@@ -23,14 +24,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 
-from data_prep import documents, job, signatures
+from data_prep import documents, job, notes, signatures
 from mucpt_jax.records import UserError
 
 GRAM, WHOLE, NEAR = 13, 6, 100  # words
+MAYBE_BITS = 24  # of a hash: 16 MB that tell most grams apart from those of questions, before any search
 PLACES = signatures.BASE ** np.arange(1, GRAM + 1, dtype=np.uint64)  # of a word in its gram
 
 
@@ -42,9 +43,9 @@ class Question(NamedTuple):
 
 class Table(NamedTuple):
     questions: list[Question]
-    grams: dict[
-        int, tuple[np.ndarray, np.ndarray]
-    ]  # words of a gram -> its hashes, sorted; (question, place) of each
+    # Words of a gram -> its hashes, sorted; (question, place) of each.
+    grams: dict[int, tuple[np.ndarray, np.ndarray]]
+    maybe: np.ndarray  # bool: does a gram's hash begin with these bits?
 
 
 # Questions
@@ -67,7 +68,11 @@ def load(patterns: tuple[str, ...]) -> Table:
         size = min(GRAM, len(question.words))
         for place, value in enumerate(gram_hashes(question.words, size).tolist()):
             grams.setdefault(size, {}).setdefault(value, []).append((number, place))
-    return Table(found, {size: by_hash(of) for size, of in grams.items()})
+    table = {size: by_hash(of) for size, of in grams.items()}
+    maybe = np.zeros(1 << MAYBE_BITS, bool)
+    for hashes, _ in table.values():
+        maybe[hashes >> np.uint64(64 - MAYBE_BITS)] = True
+    return Table(found, table, maybe)
 
 
 def by_hash(places: dict[int, list]) -> tuple[np.ndarray, np.ndarray]:
@@ -112,7 +117,10 @@ def gram_hashes(words: np.ndarray, size: int) -> np.ndarray:
     count = len(words) - size + 1
     if not size or count < 1:
         return np.zeros(0, np.uint64)
-    return sum(words[place : place + count] * PLACES[place] for place in range(size))
+    made = words[:count] * PLACES[0]
+    for place in range(1, size):
+        made += words[place : place + count] * PLACES[place]
+    return made
 
 
 # Documents
@@ -122,10 +130,11 @@ def find(words: np.ndarray, table: Table) -> tuple[str, str] | None:
     """(question's id, whole | near) of the first question that stands among the words; None of a clean document."""
     for size, (hashes, pairs) in table.grams.items():
         grams = gram_hashes(words, size)
-        first = np.searchsorted(hashes, grams)
-        for at in np.flatnonzero(hashes[np.minimum(first, len(hashes) - 1)] == grams).tolist():
-            last = np.searchsorted(hashes, grams[at], "right")
-            for number, place in pairs[first[at] : last].tolist():
+        some = np.flatnonzero(table.maybe[grams >> np.uint64(64 - MAYBE_BITS)])
+        first, last = (np.searchsorted(hashes, grams[some], side) for side in ("left", "right"))
+        for n in np.flatnonzero(last > first).tolist():
+            at = int(some[n])
+            for number, place in pairs[first[n] : last[n]].tolist():
                 kind = kind_of(words, at, size, table.questions[number], place)
                 if kind:
                     return table.questions[number].name, kind
@@ -146,7 +155,7 @@ def holds(words: np.ndarray, run: np.ndarray) -> bool:
     return any(np.array_equal(words[start : start + len(run)], run) for start in starts)
 
 
-def decontaminate_batch(batch: pa.RecordBatch, patterns: tuple[str, ...], folder: Path) -> pa.RecordBatch:
+def decontaminate_batch(batch: pa.RecordBatch, folder: Path, patterns: tuple[str, ...]) -> pa.RecordBatch:
     table, reasons, told = load(patterns), [], []
     for name, words in zip(batch["id"].to_pylist(), words_of(batch["text"].to_pylist()), strict=True):
         found = find(words, table)
@@ -155,26 +164,28 @@ def decontaminate_batch(batch: pa.RecordBatch, patterns: tuple[str, ...], folder
             told.append({"id": name, "reason": "contaminated", "question": found[0], "kind": found[1]})
     if told:
         part = batch.schema.metadata[b"part"].decode()
-        with open(Path(folder) / f"rejects-{part}.jsonl", "a", encoding="utf-8") as rejects:
-            rejects.writelines(json.dumps(one, ensure_ascii=False) + "\n" for one in told)
-    return documents.keep(batch, reasons)
+        notes.add_lines(Path(folder) / f"rejects-{part}.jsonl", told)
+    return documents.keep(batch, reasons, folder)
+
+
+def parse(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
+    """(our flags, Beam's); UserError for what would fail only after hours of other stages."""
+    parser = job.parser(__doc__)
+    parser.add_argument(
+        "--questions",
+        required=True,
+        action="append",
+        help="JSONL or CSV files or globs, set apart by commas; may be repeated",
+    )
+    args, beam_args = parser.parse_known_args(argv)
+    args.questions = tuple(pattern for given in args.questions for pattern in given.split(",") if pattern)
+    load(args.questions)
+    return args, beam_args
 
 
 def run(argv: list[str] | None = None) -> dict:
-    parser = job.parser(__doc__)
-    parser.add_argument(
-        "--questions", required=True, action="append", help="JSONL or CSV file, or a glob; may be repeated"
-    )
-    args, beam_args = parser.parse_known_args(argv)
-    patterns = tuple(args.questions)
-    load(patterns)  # what cannot be read is told before anything runs
-
-    def build(pipeline: beam.Pipeline, files: list[str], folder: Path):
-        batches = pipeline | "Read" >> documents.Read(files, folder)
-        kept = batches | "Decontaminate" >> beam.Map(decontaminate_batch, patterns, folder)
-        return kept | "Write" >> beam.ParDo(documents.WriteParts(folder))
-
-    return job.run_job(args, beam_args, build)
+    args, beam_args = parse(argv)
+    return job.run_map(args, beam_args, functools.partial(decontaminate_batch, patterns=args.questions))
 
 
 if __name__ == "__main__":

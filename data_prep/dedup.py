@@ -6,7 +6,7 @@
 Same: but for case, width, blanks and punctuation (`exact_duplicate`).  Near: a Jaccard similarity of their 5-word
 shingles of --similarity or more, also over others in between (`near_duplicate`); see signatures.py, buckets.py and
 components.py.  It is estimated so that some .995 of such pairs are found, and of pairs up to .05 below about half.
---no_near leaves all of them in.
+--similarity=0 leaves all of them in.
 
 Of each group stays the document of the highest `quality` (a column of numbers, if there is one), then the longest,
 then of the source that --sources names first, then of the smallest id; of equal ids the first as read.  Its column
@@ -51,7 +51,9 @@ def sign(file: tuple[int, str], options: Options) -> tuple[int, int]:
 
 def signed_batches(number: int, path: str, options: Options) -> Iterator:
     with paragraphs.Writer(options.work, number, options.paragraphs) as writer:
-        for batch, _ in documents.read_batches(path):
+        for batch, _ in documents.read_batches(
+            path, options.columns, options.folder / f"sign-{number:05d}.progress"
+        ):
             if batch.num_rows:
                 texts = batch["text"].to_pylist()
                 writer.add(texts)
@@ -110,14 +112,14 @@ def read_without(joined: tuple[int, dict], options: Options) -> Iterator[pa.Reco
     fates = tables.settled(options.work, number, changes)
     lines, start = paragraphs.by_row(groups.get("lines", ())), 0
     with stored.Sidecars(options, number, [*changes, *groups.get("forwarded", ())]) as sidecars:
-        for batch in documents.read_counted((number, path), options.folder):
+        for batch in documents.read_counted((number, path), options.folder, options.columns):
             fate = fates[start : start + batch.num_rows]
             reasons = [REASONS.get(f) for f in fate.tolist()]
             if lines:
                 batch, reasons = without_lines(batch, reasons, start, lines)
             sidecars.add(batch["id"], reasons, start)
             start += batch.num_rows
-            yield documents.keep(with_copies(batch, fate), reasons)
+            yield documents.keep(with_copies(batch, fate), reasons, options.folder)
 
 
 def without_lines(batch: pa.RecordBatch, reasons: list, start: int, lines: dict[int, set[int]]):
@@ -217,10 +219,15 @@ def tasks(pipeline, name: str, counts, bands: int):
     )
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    near = parser.add_mutually_exclusive_group()
-    near.add_argument("--similarity", type=float, default=0.8, help="least Jaccard of near-duplicates (0.8)")
-    near.add_argument("--no_near", action="store_true", help="drop exact duplicates only")
+def parse(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
+    """(our flags, Beam's); UserError for what would fail only after hours of other stages."""
+    parser = job.parser(__doc__)
+    parser.add_argument(
+        "--similarity",
+        type=float,
+        default=0.8,
+        help="least Jaccard of near-duplicates; 0: exact ones only (0.8)",
+    )
     parser.add_argument(
         "--sources", default="", help="sources, comma-separated: the first are kept before others"
     )
@@ -235,34 +242,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--paragraphs", type=int, nargs="?", const=64, default=0,
         help="drop paragraphs of so many characters (64) that stood elsewhere",
     )  # fmt: skip
+    args, beam_args = parser.parse_known_args(argv)
+    check_arguments(args)
+    return args, beam_args
 
 
 def options_of(args: argparse.Namespace, folder: Path, files: int) -> Options:
-    similarity = 0.0 if args.no_near else args.similarity
     sources = tuple(documents.safe_name(name) for name in args.sources.split(",") if name)
     # A name of its own: arrays of a run before in this process may still be open.
-    work = Work(folder / f"work-{uuid.uuid4().hex}", files, similarity)
-    return Options(folder, work, sources, args.paragraphs, args.signatures, args.groups)
+    work = Work(folder / f"work-{uuid.uuid4().hex}", files, args.similarity)
+    return Options(folder, args.columns, work, sources, args.paragraphs, args.signatures, args.groups)
 
 
 def check_arguments(args: argparse.Namespace) -> None:
-    if not 0.5 <= args.similarity <= 1:
+    if args.similarity and not 0.5 <= args.similarity <= 1:
         raise UserError(
-            f"--similarity={args.similarity} is not from 0.5 to 1; below, documents share but a topic"
+            f"--similarity={args.similarity} is neither 0 nor from 0.5 to 1; below, documents share but a topic"
         )
     if args.paragraphs < 0:
         raise UserError(
             f"--paragraphs={args.paragraphs} is no number of characters; use 1 or more, 0 for none"
         )
-    if args.no_near and (args.signatures or args.against):
-        raise UserError("--no_near makes no signatures, which --signatures and --against need; leave it out")
+    if not args.similarity and (args.signatures or args.against):
+        raise UserError("--similarity=0 makes no signatures, which --signatures and --against need; give 0.8")
 
 
 def run(argv: list[str] | None = None) -> dict:
-    parser = job.parser(__doc__)
-    add_arguments(parser)
-    args, beam_args = parser.parse_known_args(argv)
-    check_arguments(args)
+    args, beam_args = parse(argv)
     earlier = stored.find_earlier(args.against)
 
     def build(pipeline: beam.Pipeline, files: list[str], folder: Path):
@@ -271,7 +277,7 @@ def run(argv: list[str] | None = None) -> dict:
         batches = pipeline | "Dedup" >> ReadWithoutDuplicates(files, earlier, options)
         return batches | "Write" >> beam.ParDo(documents.WriteParts(folder))
 
-    return job.run_job(args, beam_args, build, finish, OWN)
+    return job.run_job(args, beam_args, build, finish, OWN, readings=2)
 
 
 def finish(folder: Path) -> int:

@@ -70,7 +70,7 @@ def check_rows(row: dict, start: dict, lengths: np.ndarray, where: str, scored: 
         )
     told = np.repeat(np.arange(1, len(lengths) + 1), lengths)
     ids = row["segment_ids"]
-    if len(told) != (ids > 0).sum() or (ids[: len(told)] != told).any():
+    if len(told) != (ids > 0).sum() or (records.segments(ids[: len(told)]) != told).any():
         raise UserError(
             f"{where}: its segments are not those in {scored}/index.parquet; copy index and shards from one place"
         )

@@ -2,15 +2,17 @@
 
     python -m data_prep.mask --input=docs/ --output=masked/ [--placeholder='<|{type}|>']
 
-Drops no document.  counts.json gains {"masked": {"documents": n, type: hits}}; what was masked is in no log, counter or
-file.  private.py says what counts as private.
+Drops no document; masks texts and the values in `meta`, never ids.  counts.json gains
+{"masked": {"documents": n, type: hits}}; what was masked is in no log, counter or file.  private.py says what counts as
+private.
 """
 
 import argparse
+import functools
+import json
 from collections import Counter
 from pathlib import Path
 
-import apache_beam as beam
 import pyarrow as pa
 
 from data_prep import documents, job, private
@@ -31,6 +33,24 @@ def mask_text(text: str, placeholder: str = PLACEHOLDER) -> tuple[str, dict[str,
     return "".join([*pieces, text[last:]]), dict(hits)
 
 
+def mask_meta(meta: str, placeholder: str = PLACEHOLDER) -> tuple[str, dict[str, int]]:
+    """A JSON object -> (the same with its strings and numbers masked, {type: hits}); its keys stay."""
+    if not find(meta):  # nearly always
+        return meta, {}
+    hits = Counter()
+
+    def masked(value):
+        if isinstance(value, dict):
+            return {key: masked(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [masked(item) for item in value]
+        text, found = mask_text(value if isinstance(value, str) else json.dumps(value), placeholder)
+        hits.update(found)
+        return text if found else value
+
+    return json.dumps(masked(json.loads(meta)), ensure_ascii=False), dict(hits)
+
+
 def check_placeholder(placeholder: str) -> None:
     """UserError where a placeholder could be taken for private data, or for part of it, in the next run."""
     made = [placeholder.replace("{type}", kind) for kind in private.TYPES]
@@ -42,47 +62,34 @@ def check_placeholder(placeholder: str) -> None:
         )
 
 
-def mask_batch(batch: pa.RecordBatch, placeholder: str = PLACEHOLDER) -> pa.RecordBatch:
-    masked = [mask_text(text, placeholder) for text in batch["text"].to_pylist()]
-    documents.count("documents", sum(bool(hits) for _, hits in masked), namespace="masked")
-    for kind in private.TYPES:
-        documents.count(kind, sum(hits.get(kind, 0) for _, hits in masked), namespace="masked")
-    return documents.replace(batch, "text", [text for text, _ in masked])
+def mask_batch(batch: pa.RecordBatch, folder: Path, placeholder: str = PLACEHOLDER) -> pa.RecordBatch:
+    """Text and meta with placeholders for private data; ids and other columns stay."""
+    texts = [mask_text(text, placeholder) for text in batch["text"].to_pylist()]
+    metas = [mask_meta(meta, placeholder) for meta in batch["meta"].to_pylist()]
+    found = [Counter(a) + Counter(b) for (_, a), (_, b) in zip(texts, metas, strict=True)]
+    documents.count("documents", sum(map(bool, found)), namespace="masked")
+    for kind, hits in sum(found, Counter()).items():
+        documents.count(kind, hits, namespace="masked")
+    batch = documents.replace(batch, "meta", [meta for meta, _ in metas])
+    return documents.replace(batch, "text", [text for text, _ in texts])
 
 
-class Mask(beam.PTransform):
-    """Batches -> batches whose text has placeholders for private data; ids and other columns stay."""
-
-    def __init__(self, placeholder: str = PLACEHOLDER):
-        super().__init__()
-        check_placeholder(placeholder)
-        self.placeholder = placeholder
-
-    def expand(self, batches):
-        return batches | "MaskBatch" >> beam.Map(mask_batch, self.placeholder)
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def parse(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
+    """(our flags, Beam's); UserError for what would fail only after hours of other stages."""
+    parser = job.parser(__doc__)
     parser.add_argument(
         "--placeholder",
         default=PLACEHOLDER,
         help=f"stands for what was masked; {{type}} is one of {', '.join(private.TYPES)} (default {PLACEHOLDER})",
     )
+    args, beam_args = parser.parse_known_args(argv)
+    check_placeholder(args.placeholder)
+    return args, beam_args
 
 
 def run(argv: list[str] | None = None) -> dict:
-    parser = job.parser(__doc__)
-    add_arguments(parser)
-    args, beam_args = parser.parse_known_args(argv)
-    check_placeholder(args.placeholder)
-
-    def build(pipeline: beam.Pipeline, files: list[str], folder: Path):
-        batches = pipeline | "Read" >> documents.Read(files, folder)
-        return (
-            batches | "Mask" >> Mask(args.placeholder) | "Write" >> beam.ParDo(documents.WriteParts(folder))
-        )
-
-    return job.run_job(args, beam_args, build)
+    args, beam_args = parse(argv)
+    return job.run_map(args, beam_args, functools.partial(mask_batch, placeholder=args.placeholder))
 
 
 if __name__ == "__main__":

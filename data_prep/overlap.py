@@ -152,6 +152,7 @@ def blocks(folder: Folder, number: int) -> Iterator[tuple[np.ndarray, np.ndarray
     read = records.read_shard(path, folder.length)
     while block := list(itertools.islice(read, BLOCK)):
         tokens, ids = (np.stack([row[name] for row in block]) for name in ("tokens", "segment_ids"))
+        ids = records.segments(ids)
         count = ids.max(1).astype(np.int64)
         before, first = first, first + int(count.sum())
         if first > end:

@@ -7,7 +7,7 @@ rows of documents, select.py of scored rows.
 import hashlib
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +16,18 @@ import pyarrow.parquet as pq
 
 from mucpt_jax import records
 
-SCORED = np.dtype([("tokens", "<i4"), ("rm_nll", "<f2")])
-# Run of tokens i4[n], or with its scores SCORED[n]; document id; offset in the document (tokens).
+TOKENS = np.dtype([("tokens", "<i4"), ("no_loss", "?")])
+SCORED = np.dtype([*TOKENS.descr, ("rm_nll", "<f2")])
+# Run of tokens TOKENS[n], or with its scores SCORED[n]; document id; offset in the document (tokens).
 Segment = tuple[np.ndarray, str, int]
 log = logging.getLogger(__name__)
+
+
+def run_of(tokens: Sequence[int]) -> np.ndarray:
+    """Token ids -> TOKENS[n], all of them targets."""
+    made = np.zeros(len(tokens), TOKENS)
+    made["tokens"] = tokens
+    return made
 
 
 def cut(tokens: np.ndarray, length: int) -> Iterator[tuple[int, np.ndarray]]:
@@ -57,12 +65,13 @@ def build_row(runs: list[np.ndarray], slots: int) -> dict[str, np.ndarray]:
     """Runs, one after the other, then padding; rm_nll is NaN where a run brings no scores."""
     row = {name: np.zeros(slots, dtype) for name, dtype in records.COLUMNS}
     row["rm_nll"][:] = np.nan
+    assert len(runs) < records.NO_LOSS, f"{len(runs)} segments in a row of {slots} slots"
     end = 0
     for number, run in enumerate(runs, 1):
-        row["tokens"][end : end + len(run)] = run["tokens"] if run.dtype == SCORED else run
+        row["tokens"][end : end + len(run)] = run["tokens"]
         if run.dtype == SCORED:
             row["rm_nll"][end : end + len(run)] = run["rm_nll"]
-        row["segment_ids"][end : end + len(run)] = number
+        row["segment_ids"][end : end + len(run)] = np.where(run["no_loss"], number + records.NO_LOSS, number)
         end += len(run)
     return row
 

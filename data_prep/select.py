@@ -178,13 +178,14 @@ def kept_runs(row: dict, index: dict, place: slice, mine: np.ndarray) -> Iterato
         if mine[segment]:
             run = np.empty(end - begin, rows.SCORED)
             run["tokens"], run["rm_nll"] = row["tokens"][begin:end], row["rm_nll"][begin:end]
+            run["no_loss"] = row["segment_ids"][begin:end] >= records.NO_LOSS
             yield run, index["document"][segment], int(index["offset"][segment])
 
 
 def count_scores(counted: np.ndarray, row: dict, start: dict, kept: np.ndarray) -> None:
     """Adds a row's kept targets to counted f8[2, CODES]: how many have a score, and the start model's nats of these."""
     ids = row["segment_ids"]
-    chosen_T = records.target_mask(ids) & np.concatenate([[False], kept])[ids[1:]]
+    chosen_T = records.target_mask(ids) & np.concatenate([[False], kept])[records.segments(ids[1:])]
     code = np.abs(row["rm_nll"][1:][chosen_T]).view(np.uint16)  # -0.0 is 0
     np.add.at(counted[0], code, 1)
     np.add.at(counted[1], code, start["rm_nll"][1:][chosen_T].astype(np.float64))

@@ -16,6 +16,7 @@ import functools
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,13 +25,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_prep import documents, job
-from data_prep.rows import Segment, cut, pack, write_shard
+from data_prep import documents, job, notes, private
+from data_prep.rows import Segment, cut, pack, run_of, write_shard
 from mucpt_jax import records
 from mucpt_jax.records import UserError
 
 MAX_SOURCES = 1000  # each makes shards of its own
-ROW_FILES = ("*.array_record", "manifest.json", "index.parquet", "counts.json", "rejects.jsonl")
+ROW_FILES = ("*.array_record", "manifest.json", "index.parquet", *notes.FILES)
 
 
 # Tokens
@@ -59,10 +60,26 @@ def load_tokenizer(folder: str):
     return tokenizer
 
 
-def tokenize(texts: list[str], tokenizer, eod: int) -> list[np.ndarray]:
-    """i4[n] with the end-of-document token for each text; i4[0] for a text of no tokens."""
-    encodings = tokenizer.backend_tokenizer.encode_batch_fast(texts, add_special_tokens=False)
-    return [np.array([*e.ids, eod] if e.ids else [], "<i4") for e in encodings]
+def tokenize(texts: list[str], tokenizer, eod: int, no_loss: str = "") -> list[np.ndarray]:
+    """TOKENS[n] with the end-of-document token for each text; TOKENS[0] for a text of no tokens.
+
+    Tokens that share a character with a match of the pattern `no_loss` are marked so.
+    """
+    encode = tokenizer.backend_tokenizer.encode_batch_fast  # it knows nothing of characters
+    encodings = encode(texts, add_special_tokens=False)
+    made = [run_of([*encoding.ids, eod] if encoding.ids else []) for encoding in encodings]
+    for number, text in enumerate(texts if no_loss else []):
+        if spans := [match.span() for match in re.finditer(no_loss, text)]:
+            encoding = tokenizer.backend_tokenizer.encode(text, add_special_tokens=False)
+            starts, ends = np.array(encoding.offsets).T
+            for start, end in spans:
+                made[number]["no_loss"][:-1] |= (starts < end) & (ends > start)
+    return made
+
+
+def placeholders(pattern: str) -> str:
+    """ "<|{type}|>" -> the regular expression of all placeholders that data_prep.mask writes by it."""
+    return "|".join(re.escape(pattern.replace("{type}", kind)) for kind in private.TYPES) if pattern else ""
 
 
 # Files
@@ -96,12 +113,18 @@ def on_side(batch: pa.RecordBatch, held_out: float, only: bool) -> pa.RecordBatc
     return batch.filter(pa.array(chosen, pa.bool_()))
 
 
-def tokenized(batch: pa.RecordBatch, tokenizer, eod: int) -> Iterator[tuple[str, str, np.ndarray]]:
-    """(source, document id, tokens) of the documents that have tokens."""
-    tokens = tokenize(batch["text"].to_pylist(), tokenizer, eod)
-    for source, name, run in zip(batch["source"].to_pylist(), batch["id"].to_pylist(), tokens, strict=True):
+def tokenized(
+    batch: pa.RecordBatch, tokenizer, eod: int, no_loss: str, composition: notes.Composition
+) -> Iterator[tuple[str, str, np.ndarray]]:
+    """(source, document id, tokens) of the documents that have tokens, which `composition` counts."""
+    texts, names = batch["text"].to_pylist(), batch["id"].to_pylist()
+    kinds = zip(map(documents.safe_name, batch["source"].to_pylist()), batch["lang"].to_pylist(), strict=True)
+    for kind, name, text, run in zip(
+        kinds, names, texts, tokenize(texts, tokenizer, eod, no_loss), strict=True
+    ):
         if len(run):
-            yield documents.safe_name(source), name, run
+            composition.add_numbers(kind, [1, len(text), len(text.encode()), len(run)])
+            yield kind[0], name, run
         else:
             documents.count("no_tokens")
 
@@ -114,25 +137,27 @@ def check_sources(where: str, sources: dict) -> None:
         )
 
 
-def shard_file(file: tuple[int, str], folder: Path, tokenizer_folder: str, size: tuple[int, int],
-               held_out: tuple[float, bool]) -> None:  # fmt: skip
+def shard_file(file: tuple[int, str], folder: Path, args: argparse.Namespace) -> None:
     """(number, path) -> its shards under provisional names in `folder`, and what they hold in <number>.facts."""
-    tokenizer = load_tokenizer(tokenizer_folder)
-    eod, waiting, facts = records.end_of_document(tokenizer), {}, {}
+    tokenizer, size = load_tokenizer(args.tokenizer), (args.sequence_length, args.rows_per_shard)
+    no_loss, eod = placeholders(args.no_loss), records.end_of_document(tokenizer)
+    waiting, facts, composition = {}, {}, notes.Composition()
 
     def flush(last: bool) -> None:
         for source, segments in waiting.items():
             stem = folder / f"{file[0]:05d}-{source}"
             waiting[source] = write_full(segments, facts[source]["shards"], stem, size, last)
 
-    for batch in documents.read_counted(file, folder):
-        for source, name, tokens in tokenized(on_side(batch, *held_out), tokenizer, eod):
+    for batch in documents.read_counted(file, folder, args.columns):
+        batch = on_side(batch, args.held_out, args.only_held_out)
+        for source, name, tokens in tokenized(batch, tokenizer, eod, no_loss, composition):
             facts.setdefault(source, {"documents": 0, "shards": []})["documents"] += 1
             segments = waiting.setdefault(source, [])
             segments += [(run, name, offset) for offset, run in cut(tokens, size[0])]
         check_sources(file[1], facts)
         flush(last=False)
     flush(last=True)
+    composition.write(folder, "kept", f"{file[0]:05d}")
     records.write_json(folder / f"{file[0]:05d}.facts", facts)
 
 
@@ -202,31 +227,9 @@ def print_table(sources: dict[str, dict], sequence_length: int) -> None:
         print(f"{source:<32}{facts['documents']:>12}{facts['records']:>10}{facts['tokens']:>14}{fill:>9.4f}")
 
 
-def run(argv: list[str] | None = None) -> dict:
+def parse(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
+    """(our flags, Beam's); UserError for what would fail only after hours of other stages."""
     parser = job.parser(__doc__)
-    add_arguments(parser)
-    add_side(parser)
-    args, beam_args = parser.parse_known_args(argv)
-    size, held_out = check_arguments(args), (args.held_out, args.only_held_out)
-    if args.only_held_out and not args.held_out:
-        raise UserError("--only_held_out takes what --held_out leaves out; give --held_out=0.02 or the like")
-
-    def build(pipeline: beam.Pipeline, files: list[str], folder: Path):
-        numbered = (
-            pipeline | "Files" >> beam.Create(list(enumerate(files))) | "SpreadFiles" >> beam.Reshuffle()
-        )
-        return numbered | "ShardFile" >> beam.Map(shard_file, folder, args.tokenizer, size, held_out)
-
-    return job.run_job(
-        args,
-        beam_args,
-        build,
-        lambda folder: write_manifest(folder, args.tokenizer, size[0]),
-        ROW_FILES,
-    )
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tokenizer", required=True, help="Hugging Face tokenizer folder")
     parser.add_argument(
         "--sequence_length", type=int, required=True, help="T: tokens that a model sees at once"
@@ -243,24 +246,47 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=0.0,
         help="share of the documents that is left out, to stop or evaluate a model by (0)",
     )
-
-
-def add_side(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--no_loss",
+        default="",
+        help="placeholders of data_prep.mask that get loss weight 0, such as '<|{type}|>' (none)",
+    )
     parser.add_argument(
         "--only_held_out", action="store_true", help="with --held_out: take these and no others"
     )
+    args, beam_args = parser.parse_known_args(argv)
+    check_arguments(args)
+    return args, beam_args
 
 
-def check_arguments(args: argparse.Namespace) -> tuple[int, int]:
-    """(T, rows per shard); UserError for what would fail only after hours of other stages."""
+def check_arguments(args: argparse.Namespace) -> None:
     if args.sequence_length < 2:
         raise UserError(f"--sequence_length={args.sequence_length} leaves nothing to predict; use 2 or more")
     if args.rows_per_shard < 1:
         raise UserError(f"--rows_per_shard={args.rows_per_shard} holds no row; use 1 or more")
     if not 0 <= args.held_out < 1:
         raise UserError(f"--held_out={args.held_out} is no share of the documents; use 0 to below 1")
+    if args.only_held_out and not args.held_out:
+        raise UserError("--only_held_out takes what --held_out leaves out; give --held_out=0.02 or the like")
     records.end_of_document(load_tokenizer(args.tokenizer))
-    return args.sequence_length, args.rows_per_shard
+
+
+def run(argv: list[str] | None = None) -> dict:
+    args, beam_args = parse(argv)
+
+    def build(pipeline: beam.Pipeline, files: list[str], folder: Path):
+        numbered = (
+            pipeline | "Files" >> beam.Create(list(enumerate(files))) | "SpreadFiles" >> beam.Reshuffle()
+        )
+        return numbered | "ShardFile" >> beam.Map(shard_file, folder, args)
+
+    return job.run_job(
+        args,
+        beam_args,
+        build,
+        lambda folder: write_manifest(folder, args.tokenizer, args.sequence_length),
+        ROW_FILES,
+    )
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ GROUPS = pa.schema({"id": pa.string(), "kept": pa.string(), "reason": pa.string(
 
 class Options(NamedTuple):
     folder: Path  # that becomes the output
+    columns: dict[str, str]  # as in documents.document
     work: Work
     sources: tuple[str, ...]  # the best first
     paragraphs: int  # least characters of a paragraph that goes where it repeats; 0: none

@@ -143,15 +143,13 @@ def read_slice(
     work: Work, files: Iterable[int], name: str, bands: int, task: tuple[int, int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
     """(band, part, parts) -> that part's hashes u8[n], sorted, and keys u8[n], over the tables of all these files."""
-    band, part, parts = task
-    low, high = (np.uint64(min((p << 64) // parts, (1 << 64) - 1)) for p in (part, part + 1))
+    band = task[0]
     hashes, keys = [np.zeros(0, np.uint64)], [np.zeros(0, np.uint64)]
     for number in files:
         table = mapped(work.path(number, f"{name}.hash"), np.uint64)
         size = len(table) // bands
         column = table[band * size : (band + 1) * size]
-        first = np.searchsorted(column, low)
-        last = size if part + 1 == parts else np.searchsorted(column, high)
+        first, last = bounds(column, task)
         if last > first:
             rows = mapped(work.path(number, f"{name}.row"), np.uint32)[
                 band * size + first : band * size + last
@@ -161,6 +159,14 @@ def read_slice(
     hashes, keys = np.concatenate(hashes), np.concatenate(keys)
     order = np.argsort(hashes, kind="stable")
     return hashes[order], keys[order]
+
+
+def bounds(hashes: np.ndarray, task: tuple[int, int, int]) -> tuple[int, int]:
+    """Where the part of (band, part, parts) begins and ends in sorted u8[n]."""
+    _, part, parts = task
+    low, high = (np.uint64(min((p << 64) // parts, (1 << 64) - 1)) for p in (part, part + 1))
+    last = len(hashes) if part + 1 == parts else int(np.searchsorted(hashes, high))
+    return int(np.searchsorted(hashes, low)), last
 
 
 def tasks(counts: Iterable[tuple[int, int]], bands: int) -> list[tuple[int, int, int]]:

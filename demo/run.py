@@ -50,7 +50,8 @@ def prepare(run: Path, data: str) -> dict:
         if not (run / "data" / role / "counts.json").is_file():
             command(
                 "data_prep.pipeline", f"--input={raw / role}", f"--output={run / 'data' / role}",
-                f"--tokenizer={corpus['tokenizer']}", f"--sequence_length={length}",
+                "--config=configs/curation.py:plain", f"--config.shard.tokenizer={corpus['tokenizer']}",
+                f"--config.shard.sequence_length={length}",
             )  # fmt: skip
     return corpus
 

@@ -197,7 +197,8 @@ def length_of(job: Job) -> int:
 
 def by_segment(row: dict, spans: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     """(segment, its names' spans); a name that ends in another segment than it starts in is none."""
-    first, last = row["segment_ids"][spans[:, 0]], row["segment_ids"][spans[:, 1] - 1]
+    ids = records.segments(row["segment_ids"])
+    first, last = ids[spans[:, 0]], ids[spans[:, 1] - 1]
     for segment in np.unique(first[(first == last) & (first > 0)]).tolist():
         yield segment, spans[(first == segment) & (last == segment)]
 

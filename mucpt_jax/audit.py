@@ -130,7 +130,7 @@ def read_documents(scored: Scored, chosen: dict[tuple[str, str], str], tokenizer
         for line in lines:
             if read < TOKENS_SHOWN:
                 row = survey.read_rows(scored, line["shard"], [line["row"]])
-                mine = row.pop("segment_ids")[0] == line["segment"]
+                mine = records.segments(row.pop("segment_ids")[0]) == line["segment"]
                 parts.append({key: values[0][mine] for key, values in row.items()})
                 read += line["length"]
         joined = {key: np.concatenate([part[key] for part in parts])[:TOKENS_SHOWN] for key in parts[0]}

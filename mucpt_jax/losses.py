@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.sharding import PartitionSpec as P
 
-from mucpt_jax import model
+from mucpt_jax import model, records
 from mucpt_jax.config import Config
 from mucpt_jax.sharding import fit
 
@@ -153,9 +153,8 @@ def pad_vocab(unembed_DV: Array, parts: int) -> Array:
 
 
 def target_mask(batch: dict) -> Array:
-    """bool [B, T]: is token t + 1 a target?  Not the first of a segment, not padding."""
-    segment_ids = batch["segment_ids"]
-    return (segment_ids[:, 1:] == segment_ids[:, :-1]) & (segment_ids[:, 1:] > 0)
+    """bool [B, T]: is token t + 1 a target?"""
+    return records.target_mask(batch["segment_ids"])
 
 
 def batch_nll(params: dict, batch: dict, cfg: Config, head_dtype: str | None = None) -> Array:

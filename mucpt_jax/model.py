@@ -15,7 +15,7 @@ from flax import nnx
 from jax import Array, lax
 from jax.ad_checkpoint import checkpoint_name
 
-from mucpt_jax import attention, sharding
+from mucpt_jax import attention, records, sharding
 from mucpt_jax.config import Model, Train
 
 # What the backward pass finds in memory, in growing order.  By name: q, k, v and the output of attention, so that only
@@ -180,6 +180,8 @@ def cast(params: dict, dtype: str) -> dict:
 
 def hidden(params: dict, tokens_BT: Array, segment_ids_BT: Array, cfg: Model, run: Train) -> Array:
     """Packed rows -> hidden [B, T, D]; no token sees another segment."""
+
+    segment_ids_BT = records.segments(segment_ids_BT)
 
     def attend(q, k, v, cache):
         return attention.packed(q, k, v, segment_ids_BT, run.attention), cache

@@ -26,6 +26,7 @@ B rows, T tokens; u units of a row, W neighbours.
 import jax.numpy as jnp
 from jax import Array, lax
 
+from mucpt_jax import records
 from mucpt_jax.config import Loss
 from mucpt_jax.losses import target_mask
 
@@ -103,10 +104,10 @@ def smoothed(r_BT: Array, batch: dict, domain_BT: Array, kind: str, window: int)
     Units are tokens, or words where the batch has `word_starts` (bool [B, T+1]); a word's r is its tokens' mean.
     At the ends of a segment fewer neighbours count.
     """
-    segments_BT = batch["segment_ids"][:, 1:].astype(jnp.int32)
+    ids = records.segments(batch["segment_ids"]).astype(jnp.int32)
+    before_BT, segments_BT = ids[:, :-1], ids[:, 1:]
     if "word_starts" not in batch:
         return over_neighbours(jnp.where(domain_BT, r_BT, jnp.nan), segments_BT, kind, window)
-    before_BT = batch["segment_ids"][:, :-1].astype(jnp.int32)
     starts_BT = jnp.asarray(batch["word_starts"][:, 1:]) | (segments_BT != before_BT)
     unit_BT = (
         jnp.cumsum(starts_BT.at[:, 0].set(True), axis=1) - 1

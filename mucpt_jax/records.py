@@ -7,7 +7,8 @@ A row folder holds
 
 A record is three arrays of T + 1 numbers, little-endian, one after the other:
     tokens       int32     token ids; 0 in the padding
-    segment_ids  uint16    1, 2, ... for the segments of the row; 0 is padding
+    segment_ids  uint16    1, 2, ... for the segments of the row; 0 is padding; + NO_LOSS where a token is read but is
+                           no target (a placeholder that data_prep.mask left)
     rm_nll       float16   -log p_RM(tokens[t] | tokens of the same segment before t), nats; NaN until scored
 With the encoding uint8_log, rm_nll is a byte: 0 is NaN, 1..255 are 0.001..32 nats in equal steps of the logarithm, so
 that a weight 1 / max(r, floor) is off by at most 2.1% (float16: 0.05%).  A record's length tells which one it is.
@@ -33,6 +34,7 @@ COLUMNS = (
     ("segment_ids", np.dtype("<u2")),
     ("rm_nll", np.dtype("<f2")),
 )
+NO_LOSS = 1 << 15
 BYTES_PER_TOKEN = sum(dtype.itemsize for _, dtype in COLUMNS)
 LOG_CODES = np.concatenate([[np.nan], np.geomspace(1e-3, 32, 255)]).astype(np.float16)  # nats
 MANIFEST_KEYS = {"schema", "sequence_length", "tokenizer_hash", "vocab_size", "shards", "sources", "scores"}
@@ -86,9 +88,15 @@ def decode(record: bytes, sequence_length: int, where: str = "record") -> dict[s
     return row | {"rm_nll": LOG_CODES[found] if coded else found}
 
 
+def segments(segment_ids: np.ndarray) -> np.ndarray:
+    """u2[...] -> u2[...] without NO_LOSS; of numpy or jax arrays."""
+    return segment_ids & np.uint16(NO_LOSS - 1)
+
+
 def target_mask(segment_ids: np.ndarray) -> np.ndarray:
-    """u2[..., T+1] -> bool[..., T]: is position t+1 a target?  Not the first token of a segment, not padding."""
-    return (segment_ids[..., 1:] == segment_ids[..., :-1]) & (segment_ids[..., 1:] > 0)
+    """u2[..., T+1] -> bool[..., T]: is position t+1 a target?  Not the first token of a segment, padding or NO_LOSS."""
+    found, here = segments(segment_ids), segment_ids[..., 1:]
+    return (found[..., 1:] == found[..., :-1]) & (here > 0) & (here < NO_LOSS)
 
 
 def shard_name(source: str, shard: int, shards: int) -> str:

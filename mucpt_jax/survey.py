@@ -169,7 +169,7 @@ def add_documents(
 ) -> None:
     """Adds weight and targets of each segment to documents[source, id] = [weight, targets]."""
     rows, slots = np.nonzero(block["is_target"])
-    segments = block["segment_ids"][rows, slots]
+    segments = block["segment_ids"][rows, slots]  # of targets, so without NO_LOSS
     places, inverse = np.unique(rows.astype(np.int64) << 16 | segments, return_inverse=True)
     sums, counts = np.bincount(inverse, weight[rows, slots]), np.bincount(inverse)
     for place, total, count in zip(places.tolist(), sums.tolist(), counts.tolist(), strict=True):

@@ -240,7 +240,7 @@ def token_metrics(nll_BT: Array, weight_BT: Array, batch: dict, cfg: Loss, num_s
         "weight_squared": (weight_BT**2).sum(1),
         **{name: at_BT.sum(1) for name, at_BT in objective.limits(weight_BT, batch, cfg).items()},
     }
-    ids_BT = batch["segment_ids"][:, :-1]
+    ids_BT = records.segments(batch["segment_ids"][:, :-1])
     real_BT = ids_BT > 0
     # Pairs of tokens that attend: token n of a document sees n.  Float32: 2^31 is 1024 rows of 4096 already.
     pairs_BT = jnp.where(real_BT, model.segment_positions(ids_BT) + 1, 0).astype(jnp.float32)

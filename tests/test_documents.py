@@ -1,4 +1,4 @@
-"""Documents and the running of jobs; a clean with --min_chars=0 stands for any job."""
+"""Documents and the running of jobs; mask, which drops nothing, stands for any job."""
 
 import gzip
 import json
@@ -12,20 +12,22 @@ import apache_beam as beam
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import zstandard
 from apache_beam.testing.util import assert_that, equal_to
 
-from data_prep import clean, documents, job
+from data_prep import clean, documents, job, mask, notes, progress
 from mucpt_jax.records import UserError
 
 
 def write_lines(path: Path, *lines: bytes) -> Path:
     data = b"".join(line + b"\n" for line in lines)
-    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+    packed = {".gz": gzip.compress, ".zst": zstandard.compress}.get(path.suffix, bytes)
+    path.write_bytes(packed(data))
     return path
 
 
 def run(source: Path, output: Path, *more: str) -> dict:
-    return clean.run([f"--input={source}", f"--output={output}", "--min_chars=0", *more])
+    return mask.run([f"--input={source}", f"--output={output}", *more])
 
 
 def rows(folder: Path) -> list[dict]:
@@ -104,7 +106,7 @@ def test_bad_lines_are_counted_and_listed_without_their_text(tmp_path):
     assert [(r["line"], r["reason"]) for r in rejects] == [(3, "not_json"), (5, "no_text")]
     assert {r["file"] for r in rejects} == {str(source)}
     assert "SECRET" not in (tmp_path / "out/rejects.jsonl").read_text()
-    assert [row["text"] for row in rows(tmp_path / "out")] == ["first", "second\nline"]
+    assert [row["text"] for row in rows(tmp_path / "out")] == ["first", "second \u2028 line"]
 
 
 def test_a_folder_of_documents_reads_its_parts_only(tmp_path):
@@ -142,7 +144,9 @@ def test_foreign_parquet_becomes_documents(tmp_path):
 def test_parquet_without_strings_of_text_names_its_columns(tmp_path, column):
     pq.write_table(pa.table(column), tmp_path / "songs.parquet")
     (name,) = column
-    with pytest.raises(UserError, match=rf"songs\.parquet has no column `text`.*columns: {name}: .*rename"):
+    with pytest.raises(
+        UserError, match=rf"songs\.parquet has no column `text`.*columns: {name}: .*--columns=text="
+    ):
         run(tmp_path / "songs.parquet", tmp_path / "out")
 
 
@@ -183,11 +187,84 @@ def test_a_part_ends_at_its_size(tmp_path, monkeypatch):
     assert [pq.read_metadata(p).num_rows for p in parts] == [3, 3, 1]
 
 
-def test_keep_drops_rows_with_a_reason():
-    batch = pa.RecordBatch.from_pylist([{"id": "a"}, {"id": "b"}], pa.schema([("id", pa.string())]))
+def document(name: str, text: str = "x") -> dict[str, str]:
+    return {"id": name, "text": text, "source": "s", "lang": "en", "meta": "{}"}
+
+
+def test_keep_drops_rows_with_a_reason(tmp_path):
+    batch = pa.RecordBatch.from_pylist([document("a"), document("b")], documents.SCHEMA)
     with beam.Pipeline(runner="FnApiRunner") as pipeline:
-        kept = pipeline | beam.Create([batch]) | beam.Map(documents.keep, [None, "rude"])
+        batches = pipeline | beam.Create([batch.replace_schema_metadata({"part": "00000"})])
+        kept = batches | beam.Map(documents.keep, [None, "rude"], tmp_path)
         assert_that(kept | beam.FlatMap(lambda b: b["id"].to_pylist()), equal_to(["a"]))
+
+
+def test_fields_of_other_names_stand_for_ours(tmp_path):
+    lines = [
+        {"content": "A song.", "url": "https://a.example/1", "site": "a", "id": 7, "text": "not this"}
+    ] * 2
+    write_lines(tmp_path / "a.jsonl.zst", *(json.dumps(line).encode() for line in lines))
+    pq.write_table(pa.Table.from_pylist(lines), tmp_path / "b.parquet")
+    run(tmp_path, tmp_path / "out", "--columns=text=content,id=url,source=site")
+    for row in rows(tmp_path / "out"):
+        assert (row["id"], row["text"], row["source"]) == ("https://a.example/1", "A song.", "a")
+    assert len(rows(tmp_path / "out")) == 4
+
+
+def test_columns_that_say_nothing_are_refused(tmp_path, capsys):
+    write_lines(tmp_path / "a.jsonl", b'{"text": "x"}')
+    with pytest.raises(SystemExit):
+        run(tmp_path / "a.jsonl", tmp_path / "out", "--columns=content")
+    assert "write text=THEIR_NAME" in capsys.readouterr().err
+
+
+def test_a_few_dropped_documents_of_each_reason_are_shown_without_private_data(tmp_path):
+    texts = [f"mail {i}.b@example.org <script>" for i in range(100)] + ["", "ä" * 400]
+    batch = pa.RecordBatch.from_pylist(
+        [document(f"d{i}", text) for i, text in enumerate(texts)], documents.SCHEMA
+    )
+    batch = batch.replace_schema_metadata({"part": "00003"})
+    kept = documents.keep(batch, ["rude"] * 100 + ["empty", "long"], tmp_path)
+    notes.merge(tmp_path)
+    samples = [json.loads(line) for line in (tmp_path / "samples.jsonl").read_text().splitlines()]
+    assert kept.num_rows == 0 and [s["reason"] for s in samples].count("rude") == notes.SAMPLES
+    assert {s["text"] for s in samples if s["reason"] == "rude"} == {"mail <email> <script>"}
+    assert {(s["id"], s["source"], s["lang"], len(s["text"])) for s in samples if s["reason"] != "rude"} == {
+        ("d100", "s", "en", 0), ("d101", "s", "en", 300),
+    }  # fmt: skip
+
+
+def test_the_composition_counts_documents_and_characters_by_source_and_language(tmp_path):
+    write_lines(
+        tmp_path / "a.jsonl",
+        *[json.dumps({"text": f"晴天 {i}", "lang": "zh", "source": "s"}).encode() for i in range(3)],
+    )
+    write_lines(tmp_path / "b.jsonl", b'{"text": "A song."}', b'{"text": ""}', b"no json")
+    clean.run([f"--input={tmp_path}", f"--output={tmp_path / 'out'}", "--min_chars=0"])
+    found = json.loads((tmp_path / "out/composition.json").read_text())
+    zh = {"source": "s", "documents": 3, "characters": 12, "bytes": 24}
+    assert found["read"] == [
+        {"source": "b", "lang": "", "documents": 2, "characters": 7, "bytes": 7},
+        {"source": "s", "lang": "zh"} | zh,
+    ]
+    assert [row | {"lang": ""} for row in found["kept"]] == [
+        {"source": "b", "lang": "", "documents": 1, "characters": 7, "bytes": 7},
+        {"source": "s", "lang": ""} | zh,
+    ]
+
+
+def test_progress_is_told_while_a_job_runs(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(progress, "SECONDS", 0.01)
+    write_lines(tmp_path / "a.jsonl", *[b'{"text": "one more song"}'] * 20_000)
+    with caplog.at_level("INFO"):
+        run(tmp_path / "a.jsonl", tmp_path / "out")
+    told = [
+        r.getMessage()
+        for r in caplog.records
+        if "documents/s" in r.getMessage() and "% read" in r.getMessage()
+    ]
+    assert any(re.search(r"out: 100% read, 20000 documents, \d+ documents/s", line) for line in told)
+    assert not list((tmp_path / "out").glob("*.progress"))
 
 
 # Bad input
@@ -231,7 +308,7 @@ def test_missing_input_is_found_before_anything_starts(tmp_path):
         run(tmp_path, tmp_path / "out")
 
 
-@pytest.mark.parametrize("lines", [[], [b"not json"], [b'{"text": " "}']])
+@pytest.mark.parametrize("lines", [[], [b"not json"], [b"{}"]])
 def test_an_output_without_documents_is_an_error(tmp_path, lines):
     write_lines(tmp_path / "a.jsonl", *lines)
     with pytest.raises(UserError, match="gives no documents"):
@@ -280,10 +357,10 @@ def test_a_document_lost_without_a_reason_stops_the_job(tmp_path):
     write_lines(tmp_path / "a.jsonl", b'{"text": "x"}', b'{"text": "y"}')
 
     def build(pipeline, files, folder):
-        batches = pipeline | documents.Read(files, folder) | beam.Map(lambda batch: batch.slice(1))
+        batches = pipeline | documents.Read(files, folder, {}) | beam.Map(lambda batch: batch.slice(1))
         return batches | beam.ParDo(documents.WriteParts(folder))
 
-    args = Namespace(input=str(tmp_path / "a.jsonl"), output=str(tmp_path / "out"))
+    args = Namespace(input=str(tmp_path / "a.jsonl"), output=str(tmp_path / "out"), columns={})
     with pytest.raises(AssertionError, match="lost or doubled"):
         job.run_job(args, [], build)
 

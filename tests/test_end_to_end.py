@@ -27,7 +27,8 @@ def run(tmp_path_factory) -> Path:
             file.write_text("".join(lines[::10]), encoding="utf-8")
         pipeline.run(
             [f"--input={folder / 'raw' / role}", f"--output={folder / 'data' / role}",
-             f"--tokenizer={folder / 'raw' / 'tokenizer'}", f"--sequence_length={T}"]
+             f"--config={pipeline.RECIPE}:plain", f"--config.shard.tokenizer={folder / 'raw' / 'tokenizer'}",
+             f"--config.shard.sequence_length={T}"]
         )  # fmt: skip
     return folder
 

@@ -4,11 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import VOCAB, small_config
+from conftest import VOCAB, random_row, small_config
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from mucpt_jax import losses, sharding
+from mucpt_jax import losses, model, objective, records, sharding
+from mucpt_jax.config import Loss
 
 
 def assert_close(a, b, tolerance):
@@ -66,3 +67,29 @@ def test_a_certain_token_has_zero_loss_and_zero_gradient():
     unembed = jnp.eye(4) * 200
     nll = losses.token_nll(jnp.eye(4)[None], unembed, jnp.arange(4)[None], 4)
     np.testing.assert_array_equal(nll, np.zeros((1, 4)))
+
+
+def test_a_token_without_loss_is_read_but_weighs_nothing():
+    cfg, rng = small_config(), np.random.default_rng(0)
+    made = [random_row(rng, scored=True) for _ in range(2)]
+    batch = {name: np.stack([row[name] for row in made]) for name in made[0]} | {
+        "is_domain": np.array([True, False])
+    }
+    marked = batch | {"segment_ids": batch["segment_ids"].copy()}
+    marked["segment_ids"][:, 5:9] |= np.uint16(records.NO_LOSS)
+    before, after = losses.target_mask(batch), losses.target_mask(marked)
+    assert (
+        before[:, 4:8].any() and (after == before & ~np.isin(np.arange(before.shape[1]), range(4, 8))).all()
+    )
+    params = model.init(cfg.model, jax.random.key(0))
+    nll_of = jax.jit(lambda segment_ids: losses.batch_nll(params, batch | {"segment_ids": segment_ids}, cfg))
+    nll = nll_of(batch["segment_ids"])
+    np.testing.assert_array_equal(nll, nll_of(marked["segment_ids"]))
+    for loss in (
+        Loss(kind="ntp"),
+        Loss(kind="rho1"),
+        Loss(kind="mucpt"),
+        Loss(kind="mucpt", smooth="mean", smooth_window=3),
+    ):
+        weight = objective.token_weights(nll, marked, loss)
+        assert not weight[:, 4:8].any() and weight[0].any() and weight[1].any()

@@ -82,8 +82,8 @@ def test_of_originals_copies_near_and_far_ones_two_of_four_stay(crawl, tmp_path)
         assert kept[:2] == name[:2] and copies[kept] == 3 and name not in copies, reason
 
 
-def test_no_near_leaves_all_but_exact_ones(crawl, tmp_path):
-    assert run(crawl, tmp_path / "out", "--no_near")["dropped"] == {"exact_duplicate": 40}
+def test_a_similarity_of_zero_leaves_all_but_exact_ones(crawl, tmp_path):
+    assert run(crawl, tmp_path / "out", "--similarity=0")["dropped"] == {"exact_duplicate": 40}
 
 
 def test_a_lower_similarity_takes_the_far_ones_too(crawl, tmp_path):
@@ -103,7 +103,7 @@ def test_a_killed_run_leaves_no_output_and_the_next_one_gives_the_same(crawl, tm
     command = [sys.executable, "-m", "data_prep.dedup", f"--input={crawl}", f"--output={tmp_path / 'again'}"]
     job = subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd=Path(__file__).parents[1])
     writing = tmp_path / ".again.writing"
-    while not list(writing.glob("work-*/*.signature")) and job.poll() is None:
+    while not list(writing.glob("run-*/work-*/*.signature")) and job.poll() is None:
         time.sleep(0.002)
     job.kill()
     job.wait()
@@ -201,7 +201,9 @@ def test_signatures_that_cannot_be_compared_are_refused(tmp_path, monkeypatch):
         run(tmp_path / "a.jsonl", tmp_path / "new", f"--against={tmp_path / 'out'}")
 
 
-@pytest.mark.parametrize("flags", [["--similarity=0.3"], ["--no_near", "--signatures"], ["--paragraphs=-1"]])
+@pytest.mark.parametrize(
+    "flags", [["--similarity=0.3"], ["--similarity=0", "--signatures"], ["--paragraphs=-1"]]
+)
 def test_flags_that_make_no_sense_are_refused_before_anything_is_read(tmp_path, flags):
     with pytest.raises(UserError):
         run(tmp_path / "nowhere", tmp_path / "out", *flags)
@@ -251,13 +253,13 @@ def test_paragraphs_that_repeat_go_but_short_lines_stay(tmp_path):
         {"id": "4", "text": own[3]},
     ]
     source = write(tmp_path / "a.jsonl", docs)
-    counts = run(source, tmp_path / "out", "--paragraphs", "--no_near")
+    counts = run(source, tmp_path / "out", "--paragraphs", "--similarity=0")
     assert counts["dropped"] == {"repeated_paragraphs": 1}
     found = table(tmp_path / "out")
     assert found["id"] == ["1", "2", "4"]
     assert found["text"] == [docs[0]["text"], f"歌词\n{own[1]}\n{own[2]}", own[3]]
     assert "".join(table(tmp_path / "out")["text"]).count(footer) == 1
-    assert run(source, tmp_path / "all", "--no_near")["dropped"] == {}
+    assert run(source, tmp_path / "all", "--similarity=0")["dropped"] == {}
 
 
 def test_what_its_repeated_paragraphs_cost_is_not_stored_as_kept(tmp_path):

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from data_prep import pipeline
+from data_prep import dedup, pipeline
 from mucpt_jax import records
 from mucpt_jax.records import UserError
 
@@ -27,7 +27,8 @@ def tokenizer(tmp_path) -> Path:
 
 
 def flags(raw: Path, out: Path, tokenizer: Path) -> list[str]:
-    return [f"--input={raw}", f"--output={out}", f"--tokenizer={tokenizer}", "--sequence_length=16"]
+    shard = [f"--config.shard.tokenizer={tokenizer}", "--config.shard.sequence_length=16"]
+    return [f"--input={raw}", f"--output={out}", f"--config={pipeline.RECIPE}:plain", *shard]
 
 
 def write_raw(path: Path) -> None:
@@ -44,17 +45,26 @@ def write_raw(path: Path) -> None:
 
 def test_counts_add_up_over_the_whole_road(tmp_path, tokenizer, capsys):
     write_raw(tmp_path / "raw.jsonl")
-    counts = pipeline.run([*flags(tmp_path / "raw.jsonl", tmp_path / "out", tokenizer), "--min_chars=10"])
+    counts = pipeline.run(
+        [*flags(tmp_path / "raw.jsonl", tmp_path / "out", tokenizer), "--config.clean.min_chars=10"]
+    )
     assert json.loads((tmp_path / "out/counts.json").read_text()) == counts
     assert counts["read"] == 7 and counts["kept"] == 3
     assert counts["dropped"] == {"empty": 1, "exact_duplicate": 1, "not_json": 1, "too_short": 1}
     assert counts["stages"] == {
-        "clean": {"read": 7, "kept": 4, "dropped": {"empty": 1, "not_json": 1, "too_short": 1}},
+        "clean": {
+            "read": 7,
+            "kept": 4,
+            "dropped": {"empty": 1, "not_json": 1, "too_short": 1},
+            "lines": {"navigation": 1},
+        },
         "dedup": {"read": 4, "kept": 3, "dropped": {"exact_duplicate": 1}},
-        "shard": {"read": 3, "kept": 3, "dropped": {}},
+        "rows": {"read": 3, "kept": 3, "dropped": {}},
     }
     assert records.read_manifest(str(tmp_path / "out/rows"))["sources"]["raw"]["documents"] == 3
     assert "exact_duplicate" in capsys.readouterr().out
+    assert json.loads((tmp_path / "out/config.json").read_text())["clean"]["min_chars"] == 10
+    assert (tmp_path / "out/report.html").is_file() and (tmp_path / "out/report.json").is_file()
 
 
 def test_held_out_documents_stand_apart_and_every_document_on_one_side(tmp_path, tokenizer):
@@ -63,7 +73,9 @@ def test_held_out_documents_stand_apart_and_every_document_on_one_side(tmp_path,
         for i in range(200)
     ]
     (tmp_path / "raw.jsonl").write_text("\n".join(lines) + "\n")
-    counts = pipeline.run([*flags(tmp_path / "raw.jsonl", tmp_path / "out", tokenizer), "--held_out=0.1"])
+    counts = pipeline.run(
+        [*flags(tmp_path / "raw.jsonl", tmp_path / "out", tokenizer), "--config.shard.held_out=0.1"]
+    )
     sides = [
         set(pq.read_table(tmp_path / f"out/{side}/index.parquet")["document"].to_pylist())
         for side in ("rows", "held_out")
@@ -73,7 +85,7 @@ def test_held_out_documents_stand_apart_and_every_document_on_one_side(tmp_path,
     assert counts["dropped"] == {"held_out": len(sides[1])} and counts["kept"] == len(sides[0])
     aside = json.loads((tmp_path / "out/held_out/counts.json").read_text())
     assert aside == {"read": 200, "kept": len(sides[1]), "dropped": {"not_held_out": len(sides[0])}}
-    pipeline.run([*flags(tmp_path / "raw.jsonl", tmp_path / "out", tokenizer)])
+    pipeline.run(flags(tmp_path / "raw.jsonl", tmp_path / "out", tokenizer))
     assert not (tmp_path / "out/held_out").exists()
 
 
@@ -129,7 +141,107 @@ def test_near_duplicates_stay_unless_asked_for(tmp_path, tokenizer):
     words = [f"word{i}" for i in range(60)]
     texts = [" ".join(words), " ".join([*words[:-1], "other"])]
     (tmp_path / "raw.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
-    for more, kept in (([], 2), (["--near"], 1)):
+    for more, kept in (([], 2), (["--config.dedup.similarity=0.8"], 1)):
         counts = pipeline.run([*flags(tmp_path / "raw.jsonl", tmp_path / "out", tokenizer), *more])
         assert counts["kept"] == kept
     assert counts["dropped"] == {"near_duplicate": 1}
+
+
+def stages_run(monkeypatch) -> list[str]:
+    """Names of the stages that run from now on, as they do."""
+    told = []
+    for name, module in pipeline.JOBS.items():
+        run = module.run
+        monkeypatch.setattr(module, "run", lambda argv, name=name, run=run: (told.append(name), run(argv))[1])
+    return told
+
+
+def test_a_stopped_pipeline_goes_on_behind_the_last_whole_stage(tmp_path, tokenizer, monkeypatch):
+    write_raw(tmp_path / "raw.jsonl")
+    asked = flags(tmp_path / "raw.jsonl", tmp_path / "out", tokenizer)
+    with monkeypatch.context() as patch:
+        patch.setattr(dedup, "run", lambda argv: sys.exit("killed"))
+        with pytest.raises(SystemExit):
+            pipeline.run(asked)
+    told = stages_run(monkeypatch)
+    counts = pipeline.run(asked)
+    assert told == ["dedup", "shard"]
+    alone = pipeline.run(flags(tmp_path / "raw.jsonl", tmp_path / "alone", tokenizer))
+    assert counts["stages"] == alone["stages"]
+    rows = [path.read_bytes() for path in sorted(tmp_path.glob("*/rows/*.array_record"))]
+    assert len(rows) == 2 and rows[0] == rows[1]
+
+
+def test_another_config_or_input_begins_again_where_it_differs(tmp_path, tokenizer, monkeypatch):
+    write_raw(tmp_path / "raw.jsonl")
+    asked = flags(tmp_path / "raw.jsonl", tmp_path / "out", tokenizer)
+    pipeline.run(asked)
+    told = stages_run(monkeypatch)
+    pipeline.run([*asked, "--config.shard.rows_per_shard=1"])
+    assert told == ["shard"]
+    pipeline.run([*asked, "--config.shard.rows_per_shard=1", "--config.clean.min_chars=10"])
+    assert told[1:] == ["clean", "dedup", "shard"]
+    with open(tmp_path / "raw.jsonl", "a") as f:
+        f.write(json.dumps({"text": "Another song by nobody."}) + "\n")
+    pipeline.run([*asked, "--config.shard.rows_per_shard=1", "--config.clean.min_chars=10"])
+    assert told[4:] == ["clean", "dedup", "shard"]
+
+
+@pytest.mark.parametrize(
+    ("flag", "told"),
+    [
+        ("--config.clean.min_char=3", "min_char"),
+        ("--config.stages=clean,cook", "cook"),
+        ("--config.stages=dedup,clean", "in this order"),
+        ("--config.clean.min_chars=-1", "negative"),
+        ("--config=configs/absent.py", "absent"),
+        ("--runer=Flink", "runer"),
+    ],
+)
+def test_a_wrong_recipe_is_refused_before_anything_is_read(tmp_path, tokenizer, flag, told):
+    write_raw(tmp_path / "raw.jsonl")
+    with pytest.raises(UserError, match=told):
+        pipeline.run([*flags(tmp_path / "raw.jsonl", tmp_path / "out", tokenizer), flag])
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_whole_recipe_from_a_crawl_to_rows(tmp_path, tokenizer):
+    pages = [
+        f"The band played song number {i} in a small hall, and the people who had come for it stayed until the end. "
+        f"Its singer wrote the words in the year {1900 + i} and the tune came later.\nShare on Facebook\n"
+        for i in range(30)
+    ]
+    pages += [
+        pages[0],
+        "买 " * 200,
+        "Der Sänger schrieb das Lied, und die Leute sangen es auf allen Straßen der alten Stadt.",
+    ]
+    pages += [
+        "He wrote to a.b@example.org that the song which was sung by the choir of his town had been his own work."
+    ]
+    questions = tmp_path / "questions.jsonl"
+    questions.write_text(json.dumps({"question": pages[3][:100], "answer": "stayed"}) + "\n")
+    lines = [json.dumps({"content": page, "site": "crawl"}) for page in pages]
+    (tmp_path / "raw.jsonl").write_text("\n".join(lines) + "\n")
+    counts = pipeline.run(
+        [
+            f"--input={tmp_path / 'raw.jsonl'}", f"--output={tmp_path / 'out'}", "--columns=text=content,source=site",
+            f"--config.shard.tokenizer={tokenizer}", "--config.shard.sequence_length=64",
+            f"--config.decontaminate.questions={questions}", "--config.dedup.similarity=0",
+            "--config.dedup.signatures=False",
+        ]
+    )  # fmt: skip
+    assert list(counts["stages"]) == [*list(pipeline.JOBS)[:-1], "rows"]
+    assert counts["read"] == 34 and counts["masked"] == {"documents": 1, "email": 1}
+    assert (
+        counts["dropped"]["language"]
+        == counts["dropped"]["exact_duplicate"]
+        == counts["dropped"]["contaminated"]
+        == 1
+    )
+    assert counts["read"] == counts["kept"] + sum(counts["dropped"].values())
+    manifest = records.read_manifest(str(tmp_path / "out/rows"))
+    facts = manifest["sources"]["crawl"]
+    assert facts["targets"] == facts["tokens"] - facts["segments"] - len("<|email|>")
+    report = json.loads((tmp_path / "out/report.json").read_text())
+    assert report["kept"] == counts["kept"]

@@ -346,3 +346,15 @@ def test_rows_of_another_job_are_not_replaced(folders, tmp_path):
     assert len(kept(rows_folder)) == 6
     run(folders, "--keep=1")
     assert run(folders, "--threshold=1.2")[0]["threshold"] == 1.2  # its own are
+
+
+def test_tokens_without_loss_stay_so(folders):
+    for folder in folders:
+        facts = next(f for f in records.read_manifest(folder)["shards"] if f["source"] == "songs")
+        (row,) = records.read_shard(folder / facts["name"], 8)
+        ids = row["segment_ids"].copy()
+        ids[1] |= records.NO_LOSS
+        records.write_shard(folder / facts["name"], [row | {"segment_ids": ids}])
+    _, output = run(folders, "--threshold=0.1")
+    (row,) = records.read_shard(output / "songs-00000-of-00001.array_record", 8)
+    assert row["segment_ids"].tolist()[:3] == [1, 1 + records.NO_LOSS, 1]

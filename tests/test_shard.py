@@ -67,7 +67,7 @@ def texts(folder: Path, manifest: dict, tokenizer: Path) -> dict[str, str]:
     found = {}
     for entry in pq.read_table(folder / "index.parquet").sort_by("offset").to_pylist():
         row = shards[entry["shard"]][entry["row"]]
-        tokens = row["tokens"][row["segment_ids"] == entry["segment"]].tolist()
+        tokens = row["tokens"][records.segments(row["segment_ids"]) == entry["segment"]].tolist()
         assert len(tokens) == entry["length"]
         found[entry["document"]] = found.get(entry["document"], []) + tokens
     assert all(tokens[-1] == manifest["eod"] for tokens in found.values())
@@ -191,12 +191,37 @@ def test_shards_are_numbered_over_all_files_and_hold_one_source(tmp_path, tokeni
         "manifest.json",
         "index.parquet",
         "counts.json",
+        "composition.json",
     }
+
+
+def test_placeholders_are_read_but_are_no_targets(tmp_path, tokenizer):
+    text = "打电话<|phone|>，或写信给<|email|>。 <|title|>"  # the last one is no type of private data
+    source = write(tmp_path / "a.jsonl", {"id": "d", "text": text})
+    _, manifest = run(source, tmp_path / "rows", tokenizer, 100, "--no_loss=<|{type}|>")
+    (row,) = all_rows(tmp_path / "rows", manifest)
+    letters = {
+        number: letter
+        for letter, number in zip(sorted(pre_tokenizers.ByteLevel.alphabet()), range(256), strict=True)
+    }
+    marked = "".join(letters[t] for t in row["tokens"][row["segment_ids"] >= records.NO_LOSS].tolist())
+    assert marked == "<|phone|><|email|>"
+    length = len(text.encode()) + 1
+    assert manifest["sources"]["a"] == {
+        "documents": 1,
+        "segments": 1,
+        "tokens": length,
+        "targets": length - 1 - 18,
+        "records": 1,
+    }
+    assert texts(tmp_path / "rows", manifest, tokenizer) == {"d": text}
+    _, manifest = run(source, tmp_path / "all", tokenizer, 100)
+    assert manifest["sources"]["a"]["targets"] == length - 1
 
 
 def test_full_shards_are_written_while_more_is_read(tmp_path):
     """T=4, two rows a shard: 10 tokens fill a shard, the third row's segment waits for more."""
-    shards, run = [], np.arange(5, dtype="<i4")
+    shards, run = [], rows.run_of(range(5))
     segments = [(run, str(i), 0) for i in range(3)]
     assert shard.write_full(segments[:1], shards, tmp_path / "a", (4, 2), last=False) == segments[:1]
     assert shards == []

@@ -1,0 +1,196 @@
+"""Quality: texts that are not prose, verse or honest lists go, each under the name of the rule that it broke.
+
+    python -m data_prep.quality --input=clean/ --output=quality/ [--min_words=10 --max_digits=0.4 ...]
+
+The rules are those of Gopher (Rae et al. 2021, A1.1), C4 (Raffel et al. 2020) and FineWeb (Penedo et al. 2024), made
+right for Chinese: a character is a word, 。 ends a line, 的 is a stop word.  RULES has them all.  A name is a flag, and
+the drop reason of the documents that it is the first rule to break; 0 switches a min_ off, 1 the max_ of a share.
+The defaults keep stubs, captions, lyrics, poems, dialogues and track listings.
+
+Adds the column `quality`, 0..1: a product over the rules.  A rule costs nothing where the value is as good as `good`, a
+factor of 0.32 where its default is reached or broken, and one between on the way there.  The flags do not change it, so
+scores of two runs compare; min_ended is no part of it, for verse has none.
+"""
+
+import argparse
+import functools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from data_prep import documents, job, text_counts
+from mucpt_jax.records import UserError
+
+Counts = Mapping[str, np.ndarray]
+WORST, ROOT = 0.01, 4  # of a margin, and of the product of margins: 0.01 ** (1 / 4) is 0.32
+
+
+class Rule(NamedTuple):
+    name: str  # min_... or max_...; the default itself does not break it
+    default: float
+    good: float  # NaN: no part of the score
+    comment: str
+    measure: Callable[[Counts], np.ndarray]  # f8[n]; NaN where the rule says nothing of a text
+
+
+# What the rules measure
+
+
+def share(part: str, whole: str) -> Callable[[Counts], np.ndarray]:
+    return lambda counts: counts[part] / np.maximum(1, counts[whole])
+
+
+def words(counts: Counts) -> np.ndarray:
+    return counts["words"].astype(np.float64)
+
+
+def is_chinese(counts: Counts) -> np.ndarray:
+    """bool[n]: more than half of the words are characters of a script that sets no blanks between words."""
+    return 2 * counts["lone_words"] > counts["words"]
+
+
+def word_length(counts: Counts) -> np.ndarray:
+    """Mean letters of a word; says nothing of Chinese, nor of numbers."""
+    found = counts["letter_words"] - counts["lone_words"]
+    length = (counts["letters"] - counts["lone_words"]) / np.maximum(1, found)
+    return np.where(is_chinese(counts) | (found == 0), np.nan, length)
+
+
+ENDED = share("ended_words", "words")
+
+
+def stop_share(chinese: bool) -> Callable[[Counts], np.ndarray]:
+    """Stop words and one more to a word; they count half in lines that end in no punctuation: few of both are a list.
+
+    The one more is for stubs, captions and verse, which may do without.  Says nothing of other scripts than Latin and
+    Han.
+    """
+
+    def measure(counts: Counts) -> np.ndarray:
+        told = (is_chinese(counts) == chinese) & (2 * counts["known_letters"] >= counts["letters"])
+        weight = (1 + ENDED(counts)) / 2
+        return np.where(told, (counts["stop_words"] * weight + 1) / np.maximum(1, counts["words"]), np.nan)
+
+    return measure
+
+
+def spam_share(counts: Counts) -> np.ndarray:
+    """Words in pairs of adverts to a word, without one pair: any text may hold one."""
+    return 2 * np.maximum(0, counts["spam_pairs"] - 1) / np.maximum(1, counts["words"])
+
+
+def symbol_share(counts: Counts) -> np.ndarray:
+    signs = counts["characters"] - counts["letters"] - counts["digits"]
+    return signs / np.maximum(1, counts["characters"])
+
+
+def truncated_share(counts: Counts) -> np.ndarray:
+    """Lines that end in an ellipsis, without one: that may close a story."""
+    return np.maximum(0, counts["ellipsis_lines"] - 1) / np.maximum(1, counts["lines"])
+
+
+RULES = (
+    Rule("min_words", 10, 100, "words; a Chinese character is one", words),
+    Rule("max_words", 1_000_000, 500_000, "words", words),
+    Rule("min_word_length", 2.5, 3.5, "mean letters of a word; not of Chinese", word_length),
+    Rule("max_word_length", 10, 7, "mean letters of a word; not of Chinese", word_length),
+    Rule("min_stop_words", 0.06, 0.25, "words such as the, of, und, que to a word; not of Chinese", stop_share(False)),
+    Rule("min_stop_words_zh", 0.026, 0.08, "characters such as 的, 是, 與, 年, の to a word", stop_share(True)),
+    Rule("max_spam_words", 0.06, 0.01, "share of words in pairs that adverts are made of", spam_share),
+    Rule("min_alphabetic", 0.35, 0.8, "share of words that begin with a letter", share("letter_words", "words")),
+    Rule("max_digits", 0.4, 0.15, "share of characters", share("digits", "characters")),
+    Rule("max_symbols", 0.4, 0.15, "share of characters that are no letters or digits", symbol_share),
+    Rule("max_braces", 0.026, 0.005, "share of characters that are {, } or <", share("braces", "characters")),
+    Rule("max_urls", 0.65, 0.1, "share of characters", share("url_characters", "characters")),
+    Rule("max_bullet_lines", 0.9, 0.3, "share of lines that begin with a bullet", share("bullet_lines", "lines")),
+    Rule("max_ellipsis_lines", 0.3, 0.05, "share of lines that end in an ellipsis, but for one", truncated_share),
+    Rule("max_hashes", 0.1, 0.02, "# and ellipses to a word; not the #1 of charts", share("hashes", "words")),
+    Rule("max_lines", 0.4, 0.15, "lines to a word", share("lines", "words")),
+    Rule("min_ended", 0.0, math.nan, "share of words in lines that end in . or 。; 0.1 drops verse", ENDED),
+    Rule("max_dup_lines", 0.55, 0.1, "share of lines that stood before", share("dup_lines", "lines")),
+    Rule("max_dup_5gram", 0.7, 0.25, "share of words in runs of 5 that stood before", share("dup_5gram", "words")),
+    Rule("max_dup_10gram", 0.55, 0.15, "share of words in runs of 10 that stood before", share("dup_10gram", "words")),
+    Rule("max_top_2gram", 0.3, 0.15, "share of words in repeats of the commonest two", share("top_2gram", "words")),
+    Rule("max_top_4gram", 0.3, 0.15, "share of words in repeats of the commonest four", share("top_4gram", "words")),
+)  # fmt: skip
+
+
+# Judging
+
+
+def judge(texts: Sequence[str], limits: Mapping[str, float]) -> tuple[list[str | None], np.ndarray]:
+    """Texts, a threshold for each rule and min_quality -> the first rule that each breaks (or None), f8[n] quality."""
+    counts = text_counts.count(texts)
+    values = {rule.name: rule.measure(counts) for rule in RULES}
+    quality = np.prod([margin(values[rule.name], rule) for rule in RULES], axis=0) ** (1 / ROOT)
+    reasons: list[str | None] = [None] * len(texts)
+    for name, value in (values | {"min_quality": quality}).items():
+        broken = value < limits[name] if name.startswith("min_") else value > limits[name]
+        for row in np.flatnonzero(broken).tolist():
+            reasons[row] = reasons[row] or name
+    return reasons, quality
+
+
+def margin(value: np.ndarray, rule: Rule) -> np.ndarray:
+    """f8[n] from WORST where the rule's default is reached or broken to 1 where `good` is, or the rule says nothing."""
+    way = (value - rule.default) / (rule.good - rule.default)
+    return np.clip(np.nan_to_num(way, nan=1.0), WORST, 1.0)
+
+
+def judge_batch(batch: pa.RecordBatch, folder: Path, limits: Mapping[str, float]) -> pa.RecordBatch:
+    reasons, quality = judge(batch["text"].to_pylist(), limits)
+    at = batch.schema.get_field_index("quality")
+    batch = batch.remove_column(at) if at >= 0 else batch  # of a run before
+    batch = batch.append_column("quality", pa.array(quality, pa.float64()))
+    return documents.keep(batch, reasons, folder)
+
+
+# The job
+
+
+def parse(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
+    """(our flags, Beam's); UserError for what would fail only after hours of other stages."""
+    parser = job.parser(__doc__)
+    for rule in RULES:
+        parser.add_argument(
+            f"--{rule.name}",
+            type=float,
+            default=rule.default,
+            help=f"{rule.comment} (default {rule.default:g})",
+        )
+    parser.add_argument("--min_quality", type=float, default=0.0, help="of the score (default 0)")
+    args, beam_args = parser.parse_known_args(argv)
+    check_limits(limits_of(args))
+    return args, beam_args
+
+
+def limits_of(args: argparse.Namespace) -> dict[str, float]:
+    return {name: getattr(args, name) for name in (*(rule.name for rule in RULES), "min_quality")}
+
+
+def check_limits(limits: Mapping[str, float]) -> None:
+    shares = {rule.name for rule in RULES if rule.default <= 1} | {"min_quality"}
+    for name, value in limits.items():
+        if not math.isfinite(value) or value < 0:
+            raise UserError(f"--{name}={value:g} is no threshold; give a number, 0 or more")
+        if name in shares and value > 1:
+            raise UserError(f"--{name}={value:g} is no share; give a number from 0 to 1")
+        least = limits.get(name.replace("max_", "min_"), 0)
+        if least > value:
+            low = name.replace("max_", "min_")
+            raise UserError(
+                f"--{low}={least:g} and --{name}={value:g} leave nothing between them; change one"
+            )
+
+
+def run(argv: list[str] | None = None) -> dict:
+    args, beam_args = parse(argv)
+    return job.run_map(args, beam_args, functools.partial(judge_batch, limits=limits_of(args)))
+
+
+if __name__ == "__main__":
+    job.main(run)

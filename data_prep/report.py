@@ -1,0 +1,344 @@
+"""The curation report: what a run read, dropped, changed and kept; report.html for people, report.json for programs.
+
+    python -m data_prep.report OUT [--tokenizer=FOLDER]
+
+OUT is what data_prep.pipeline wrote, or any folder with a stage's output under the stage's name (OUT/clean, ...).  The
+page is one file of less than 2 MB that opens from disk.  report.json has these keys; what is not known is null:
+
+    finished      when the newest counts.json was written, UTC
+    input, recipe what was read (a path), and the settings: OUT/config.json
+    read, kept, dropped   documents of the whole road; dropped by reason
+    adds_up       read == kept + dropped, and each stage read what the one before it kept
+    tokens        how tokens were counted: "rows" (exact in rows, before that estimated from the tokens per
+                  character of each source and language), "sample" (estimated by --tokenizer) or null
+    stages        [{stage, read, kept, dropped, masked, lines, changed, seconds}]: the counters of each
+    funnel        [{stage, documents, characters, bytes, tokens, exact, by_source, by_language}]: `input` first, then
+                  what each stage kept; by_source and by_language are {name: {documents, characters, bytes, tokens}}
+    composition   [{source, lang, documents, characters, bytes, tokens}] of the final corpus, largest first
+    copies        {groups: [{size, groups, documents}], largest}: for how many documents those that dedup kept stand
+    quality       {edges, counts, mean, outside}: a histogram of the scores of the documents that quality kept
+    largest       sources and languages with a name of their own; the others go together as "(other)"
+"""
+
+import argparse
+import datetime
+import json
+import os
+import sys
+from collections.abc import Iterator
+from itertools import islice, pairwise
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from data_prep import report_page
+from mucpt_jax import records
+from mucpt_jax.records import UserError
+
+STAGES = ("clean", "boilerplate", "quality", "dedup", "decontaminate", "mask", "rows")  # as their folders
+SIZES = ("documents", "characters", "bytes", "tokens")
+OTHER = "(other)"
+MAX_SOURCES, MAX_LANGS = 200, 20
+SAMPLES = 5  # of a reason, on the page
+BINS = 20  # of quality
+FILES_SAMPLED, DOCUMENTS_SAMPLED, CHARACTERS_SAMPLED = 40, 50, 20_000  # of a file; of a document
+
+
+def write(out: Path, tokenizer: str | None = None) -> None:
+    """report.json and report.html of a run; UserError where `out` holds no stage, or a file that is damaged."""
+    out = Path(out)
+    made = json.dumps(facts(out, tokenizer), ensure_ascii=False)
+    found = json.loads(made.encode("utf-8", "replace"))  # a name may hold half a character, which no file can
+    records.write_json(out / "report.json", found)
+    names = [stage["stage"] for stage in found["stages"]]
+    examples = {stage: samples(out, stage) for stage in names}
+    lines = list(islice(json_lines(out / "boilerplate/lines.jsonl"), 30)) if "boilerplate" in names else []
+    beside = out / "report.html.writing"
+    beside.write_text(report_page.page(found, examples, lines), encoding="utf-8")
+    os.replace(beside, out / "report.html")
+
+
+def facts(out: Path, tokenizer: str | None = None) -> dict:
+    """All of report.json."""
+    run = by_folder(read_if_there(out / "counts.json"))
+    stages = read_stages(out, run)
+    compositions = {s["stage"]: read_if_there(out / s["stage"] / "composition.json") for s in stages}
+    how, ratios = token_ratios(out, compositions, tokenizer)
+    recipe = read_if_there(out / "config.json") or None
+    return {
+        "finished": finished(out, stages),
+        "input": run.get("input") or (recipe or {}).get("input"),
+        "recipe": recipe,
+        **total(stages),
+        "tokens": how,
+        "stages": stages,
+        "funnel": funnel(stages, compositions, ratios),
+        "composition": last_composition(compositions, ratios),
+        "copies": copies(out / "dedup") if "dedup" in compositions else None,
+        "quality": quality(out / "quality") if "quality" in compositions else None,
+        "largest": {"sources": MAX_SOURCES, "languages": MAX_LANGS},
+    }
+
+
+# Files
+
+
+def read_if_there(path: Path) -> dict:
+    found = records.read_json(path) if path.is_file() else {}
+    if not isinstance(found, dict):
+        raise UserError(f"{path} holds no JSON object; write it again, or move it away")
+    return found
+
+
+def by_folder(run: dict) -> dict:
+    """The shard job's folder is called rows."""
+    names = {"shard": "rows"}
+    renamed = {key: run.get(key, {}).items() for key in ("stages", "seconds")}
+    return run | {key: {names.get(name, name): v for name, v in items} for key, items in renamed.items()}
+
+
+def read_stages(out: Path, run: dict) -> list[dict]:
+    """The counters of each stage in order; a run's own list of stages goes before what else lies in the folder."""
+    names = run["stages"] or {s for s in STAGES if (out / s / "counts.json").is_file()}
+    if not any(stage in names for stage in STAGES):
+        raise UserError(
+            f"{out} holds no stage's output; name the folder that data_prep.pipeline wrote, "
+            f"or one with {', '.join(STAGES)} in it"
+        )
+    return [read_stage(out, stage, run) for stage in STAGES if stage in names]
+
+
+def read_stage(out: Path, stage: str, run: dict) -> dict:
+    counts = run["stages"].get(stage) or read_if_there(out / stage / "counts.json")
+    made = {"stage": stage, "read": counts.get("read", 0), "kept": counts.get("kept", 0)}
+    made |= {name: counts.get(name, {}) for name in ("dropped", "masked", "lines", "changed")}
+    return made | {"seconds": run["seconds"].get(stage) or counts.get("seconds")}
+
+
+def finished(out: Path, stages: list[dict]) -> str | None:
+    paths = [out / "counts.json", *(out / s["stage"] / "counts.json" for s in stages)]
+    times = [path.stat().st_mtime for path in paths if path.is_file()]
+    return (
+        datetime.datetime.fromtimestamp(max(times), datetime.UTC).isoformat("T", "seconds") if times else None
+    )
+
+
+def json_lines(path: Path) -> Iterator[dict]:
+    """Objects of a JSONL file; a damaged line is left out: these are examples, not numbers."""
+    if path.is_file():
+        with open(path, encoding="utf-8", errors="replace") as f:
+            for line in f:
+                try:
+                    found = json.loads(line)
+                except (ValueError, RecursionError):
+                    continue
+                if isinstance(found, dict):
+                    yield found
+
+
+def samples(out: Path, stage: str) -> dict[str, list[dict]]:
+    """{reason: its first dropped documents}"""
+    found = {}
+    for sample in json_lines(out / stage / "samples.jsonl"):
+        some = found.setdefault(str(sample.get("reason")), [])
+        if len(some) < SAMPLES:
+            some.append(sample)
+    return found
+
+
+def total(stages: list[dict]) -> dict:
+    dropped: dict[str, int] = {}
+    for stage in stages:
+        for reason, documents in stage["dropped"].items():
+            dropped[reason] = dropped.get(reason, 0) + documents
+    read, kept = stages[0]["read"], stages[-1]["kept"]
+    chained = all(before["kept"] == after["read"] for before, after in pairwise(stages))
+    return {
+        "read": read,
+        "kept": kept,
+        "dropped": dropped,
+        "adds_up": chained and read == kept + sum(dropped.values()),
+    }
+
+
+# Tokens
+
+
+def token_ratios(out: Path, compositions: dict, tokenizer: str | None) -> tuple[str | None, dict]:
+    """How tokens were counted, and tokens per character of each of kinds_of(row)."""
+    rows = compositions.get("rows", {}).get("kept", [])
+    if rows and all("tokens" in row for row in rows):
+        return "rows", ratios_of(rows)
+    if tokenizer:
+        return "sample", ratios_of(sampled(out, list(compositions), tokenizer))
+    return None, {}
+
+
+def kinds_of(row: dict) -> tuple:
+    """What the row is like, the closest first; a source comes before a language, which only clean tells."""
+    return (row["source"], row["lang"]), (row["source"], None), (None, row["lang"]), (None, None)
+
+
+def ratios_of(rows: list[dict]) -> dict:
+    sums: dict[tuple, list[int]] = {}
+    for row in rows:
+        for kind in kinds_of(row):
+            mine = sums.setdefault(kind, [0, 0])
+            mine[0] += row["tokens"]
+            mine[1] += row["characters"]
+    return {kind: tokens / characters for kind, (tokens, characters) in sums.items() if characters}
+
+
+def sampled(out: Path, stages: list[str], tokenizer: str) -> list[dict]:
+    """Rows of a composition, with tokens, of the beginnings of a few documents of the last stage that has documents."""
+    from data_prep import shard  # brings Beam and transformers, which a report of counts does not need
+
+    parts = next(filter(None, (sorted((out / s).glob("part-*.parquet")) for s in stages[::-1])), [])
+    loaded, made = shard.load_tokenizer(tokenizer), []
+    for path in parts[:: -(-len(parts) // FILES_SAMPLED) or 1]:
+        with opened(path) as parquet:
+            wanted = ["text", "source", "lang"]
+            for batch in islice(parquet.iter_batches(DOCUMENTS_SAMPLED, columns=wanted), 1):
+                texts = [text[:CHARACTERS_SAMPLED] for text in batch["text"].to_pylist()]
+                runs = shard.tokenize(texts, loaded, records.end_of_document(loaded))
+                names = zip(batch["source"].to_pylist(), batch["lang"].to_pylist(), strict=True)
+                made += [
+                    {"source": source, "lang": lang, "characters": len(text), "tokens": len(run)}
+                    for (source, lang), text, run in zip(names, texts, runs, strict=True)
+                ]
+    return made
+
+
+def with_tokens(row: dict, ratios: dict) -> dict:
+    """The row with exact tokens if it has them, else estimated ones, else none."""
+    ratio = next((ratios[kind] for kind in kinds_of(row) if kind in ratios), None)
+    estimated = None if ratio is None else round(row["characters"] * ratio)
+    return {"tokens": estimated, **row}
+
+
+# Funnel and composition
+
+
+def funnel(stages: list[dict], compositions: dict, ratios: dict) -> list[dict]:
+    """Sizes of the input and of what each stage kept; documents are the counters', for some are no documents at all."""
+    sides = [("input", stages[0]["read"], compositions[stages[0]["stage"]].get("read"))]
+    sides += [(s["stage"], s["kept"], compositions[s["stage"]].get("kept")) for s in stages]
+    tables = [None if rows is None else [with_tokens(row, ratios) for row in rows] for _, _, rows in sides]
+    exact = [bool(rows) and all("tokens" in row for row in rows) for _, _, rows in sides]
+    sources, langs = largest(tables, "source", MAX_SOURCES), largest(tables, "lang", MAX_LANGS)
+    return [
+        {"stage": name, **sizes(table or []), "documents": documents, "exact": is_exact}
+        | {"by_source": grouped(table, "source", sources), "by_language": grouped(table, "lang", langs)}
+        for (name, documents, _), table, is_exact in zip(sides, tables, exact, strict=True)
+    ]
+
+
+def largest(tables: list[list[dict] | None], key: str, most: int) -> set[str]:
+    sizes: dict[str, int] = {}
+    for row in (row for table in tables for row in table or []):
+        sizes[row[key]] = max(sizes.get(row[key], 0), row["characters"])
+    return set(sorted(sizes, key=lambda name: (-sizes[name], name))[:most])
+
+
+def sizes(rows: list[dict]) -> dict[str, int | None]:
+    """Sums; None where nothing is known."""
+    known = {name: [row[name] for row in rows if row.get(name) is not None] for name in SIZES}
+    return {name: sum(values) if values else None for name, values in known.items()}
+
+
+def grouped(table: list[dict] | None, key: str, names: set[str]) -> dict[str, dict] | None:
+    if table is None:
+        return None
+    groups: dict[str, list[dict]] = {}
+    for row in table:
+        groups.setdefault(row[key] if row[key] in names else OTHER, []).append(row)
+    return {name: sizes(groups[name]) for name in sorted(groups)}
+
+
+def last_composition(compositions: dict, ratios: dict) -> list[dict]:
+    """Largest first, by tokens where they are known."""
+    kept = [found["kept"] for found in compositions.values() if found.get("kept")]
+    rows = [with_tokens(row, ratios) for row in kept[-1]] if kept else []
+    sources, langs = largest([rows], "source", MAX_SOURCES), largest([rows], "lang", MAX_LANGS)
+    groups: dict[tuple[str, str], list[dict]] = {}
+    for row in rows:
+        source = row["source"] if row["source"] in sources else OTHER
+        lang = row["lang"] if row["lang"] in langs else OTHER
+        groups.setdefault((source, lang), []).append(row)
+    made = [{"source": source, "lang": lang, **sizes(group)} for (source, lang), group in groups.items()]
+    return sorted(made, key=lambda r: (-(r["tokens"] or 0), -(r["characters"] or 0), r["source"], r["lang"]))
+
+
+# Columns of documents, read alone and in batches
+
+
+def opened(path: Path) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(path)
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"{path} is damaged or unreadable; run its stage again") from error
+
+
+def column(where: Path, name: str) -> Iterator[np.ndarray]:
+    """f8[n] of each batch; what is null or no number is left out."""
+    for path in sorted(where.glob("part-*.parquet")):
+        with opened(path) as parquet:
+            schema = parquet.schema_arrow
+            kind = schema.field(name).type if name in schema.names else None
+            if kind and (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+                for batch in parquet.iter_batches(65536, columns=[name]):
+                    values = batch[0].cast(pa.float64()).to_numpy(zero_copy_only=False)
+                    yield values[~np.isnan(values)]
+
+
+def copies(where: Path) -> dict | None:
+    starts = np.array([1, 2, 3, *(2**n for n in range(2, 41))])
+    groups, documents, most = np.zeros(len(starts), np.int64), np.zeros(len(starts)), 0
+    for values in column(where, "copies"):
+        values = values[values >= 1]
+        place = np.searchsorted(starts, values, "right") - 1
+        groups += np.bincount(place, minlength=len(starts))
+        documents += np.bincount(place, values, len(starts))
+        most = max(most, int(values.max(initial=0)))
+    if not most:
+        return None
+    shown = np.flatnonzero(groups)[-1] + 1
+    ends = [str(a) if b == a + 1 else f"{a}-{b - 1}" for a, b in pairwise(starts[: shown + 1].tolist())]
+    rows = zip(ends, groups.tolist(), documents.astype(int).tolist(), strict=False)
+    return {
+        "groups": [dict(zip(("size", "groups", "documents"), r, strict=True)) for r in rows],
+        "largest": most,
+    }
+
+
+def quality(where: Path) -> dict | None:
+    edges, counts, outside, mass = np.linspace(0, 1, BINS + 1), np.zeros(BINS, np.int64), 0, 0.0
+    for values in column(where, "quality"):
+        inside = values[(values >= 0) & (values <= 1)]
+        counts += np.histogram(inside, edges)[0]
+        outside, mass = outside + len(values) - len(inside), mass + inside.sum()
+    if not counts.sum() and not outside:
+        return None
+    mean = round(mass / counts.sum(), 4) if counts.sum() else None
+    return {"edges": edges.round(4).tolist(), "counts": counts.tolist(), "mean": mean, "outside": outside}
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m data_prep.report", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
+    )  # fmt: skip
+    parser.add_argument("out", metavar="OUT", help="folder of a run, or of stages that were run alone")
+    parser.add_argument("--tokenizer", help="folder; estimates tokens where no rows tell them")
+    args = parser.parse_args(argv)
+    try:
+        write(Path(args.out), args.tokenizer)
+    except (UserError, OSError) as error:
+        sys.exit(f"error: {error}")
+    print(Path(args.out) / "report.html")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""Languages of documents and lines.  The sentences say that a song came out in 1998 and was a success in Europe."""
+
+import socket
+
+import numpy as np
+import pytest
+
+from data_prep import language
+from data_prep.language import detect
+
+ENGLISH = "The song was released in 1998 and was a great success all over Europe."
+HANS = "这首歌于1998年发行，在整个欧洲大获成功，销量超过一百万张。"
+HANT = "這首歌於1998年發行，在整個歐洲大獲成功，銷量超過一百萬張。"
+OTHERS = {
+    "fr": "La chanson est sortie en 1998 et elle a connu un grand succès dans toute l'Europe.",
+    "de": "Das Lied wurde im Jahr 1998 veröffentlicht und war in ganz Europa ein großer Erfolg.",
+    "es": "La canción fue lanzada en 1998 y tuvo un gran éxito en toda América Latina.",
+    "nl": "Het nummer werd in 1998 uitgebracht en was een groot succes in heel Europa.",
+    "pl": "Piosenka została wydana w 1998 roku i odniosła wielki sukces w całej Europie.",
+    "tr": "Şarkı 1998 yılında yayımlandı ve bütün Avrupa'da büyük bir başarı kazandı.",
+    "vi": "Bài hát được phát hành năm 1998 và rất thành công trên khắp châu Âu.",
+    "id": "Lagu ini dirilis pada tahun 1998 dan sangat sukses di seluruh Eropa.",
+    "ja": "この曲は1998年に発売され、ヨーロッパ全土で大ヒットとなった。",
+    "ko": "이 노래는 1998년에 발표되어 유럽 전역에서 큰 성공을 거두었다.",
+    "ru": "Песня вышла в 1998 году и имела большой успех во всей Европе.",
+    "ar": "صدرت الأغنية عام 1998 وحققت نجاحا كبيرا في جميع أنحاء أوروبا.",
+    "hi": "यह गीत 1998 में जारी हुआ और पूरे यूरोप में बहुत सफल रहा।",
+}
+
+
+def langs(*texts: str) -> list[str]:
+    return [found.lang for found in detect(texts)]
+
+
+def test_english_and_both_scripts_of_chinese():
+    assert langs(ENGLISH, HANS, HANT, ENGLISH.upper()) == ["en", "zh-Hans", "zh-Hant", "en"]
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_all_else_is_other(name):
+    assert langs(OTHERS[name]) == ["other"]
+
+
+@pytest.mark.parametrize(
+    ("title", "lang"),
+    [
+        ("OK", "en"), ("Beyoncé", "en"), ("Björk", "en"), ("Let It Be", "en"), ("U2", "en"), ("晴天", "zh-Hans"),
+        ("周杰倫", "zh-Hant"), ("周杰伦", "zh-Hans"), ("皇后", "zh-Hans"), ("さくら", "other"), ("봄날", "other"),
+        ("Катюша", "other"), ("Con te partirò", "other"), ("", "other"), ("4/4", "other"),
+    ],
+)  # fmt: skip
+def test_titles(title, lang):
+    assert langs(title) == [lang]
+
+
+def test_characters_that_both_scripts_use_tell_nothing():
+    kinds = language.characters()
+    assert [kinds[ord(c)] for c in "中后里台云"] == [language.HAN] * 5
+    assert [kinds[ord(c)] for c in "说与这"] == [language.HANS] * 3
+    assert [kinds[ord(c)] for c in "說於這"] == [language.HANT] * 3
+
+
+def test_names_of_another_script_do_not_change_the_language():
+    text = "He Jie (simplified Chinese: 何洁; traditional Chinese: 何潔) is a singer, and she was born in Guizhou."
+    assert langs(
+        text, "《いつも何度でも》是電影《神隱少女》的主題曲，由木村弓作曲並演唱，收錄於同名專輯。"
+    ) == ["en", "zh-Hant"]
+
+
+def test_names_of_villages_do_not_make_english_another_language():
+    assert langs(
+        "Məşədi Həsən is a village and municipality in the Khizi Rayon. It has a population of 313, and two schools."
+    ) == ["en"]
+
+
+def test_each_paragraph_of_a_mixed_page_has_its_language():
+    (found,) = detect([f"{HANS * 2}\n\n{ENGLISH}\nNotes\n{OTHERS['ja']}"])
+    assert found.lines == ["zh-Hans", "zh-Hans", "en", "en", "other"]  # a short line goes with the one before
+    assert found.lang == "zh-Hans" and list(language.mixed(found)) == ["zh-Hans", "other"]
+    assert sum(found.shares.values()) == pytest.approx(1)
+
+
+def test_a_page_of_one_language_is_not_mixed():
+    (found,) = detect([f"{ENGLISH}\n" * 9 + "周杰伦"])
+    assert language.mixed(found) is None and set(found.lines) == {"en"}
+
+
+def test_code_in_a_chinese_page_stays_chinese():
+    (found,) = detect([f"{HANS}\n    sudo apt-get install python3-numpy\n{HANS}"])
+    assert set(found.lines) == {"zh-Hans"}
+
+
+def test_long_lines_count_in_full():
+    (found,) = detect([HANS * 200 + "\n" + ENGLISH * 2])
+    assert found.lang == "zh-Hans" and found.shares["zh-Hans"] > 0.95
+
+
+def test_counts_of_kinds_add_up():
+    counts = language.count_kinds(["ab 中文", "", "かな"])
+    assert counts.sum(1).tolist() == [5, 0, 2]
+    np.testing.assert_array_equal(counts[:, language.LATIN], [2, 0, 0])
+
+
+def test_no_network_is_asked(monkeypatch):
+    def refuse(*_):
+        raise OSError("no network")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    language._model.cache_clear()
+    assert langs(OTHERS["fr"]) == ["other"]
