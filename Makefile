@@ -2,14 +2,16 @@
 # make ablation [RUN=folder]             every objective with three reference models, three seeds; a table and a plot
 # make test                              ruff, then pytest
 # make parity                            against torch and `transformers serve` (python 3.11: installs a CPU torch)
-# make clean                             removes .venv and runs/demo
+# make seqio                             rows as seqio Tasks (installs TensorFlow into .venv-seqio, 3.2 GB)
+# make clean                             removes .venv, .venv-seqio and runs/demo
 PYTHON ?= python3
 RUN ?= runs/demo
 DATA ?=
 
 VENV = .venv/bin/python
+SEQIO = .venv-seqio/bin/python
 
-.PHONY: demo ablation test parity clean
+.PHONY: demo ablation test parity seqio clean
 demo: .venv/installed
 	$(VENV) -m demo.run --run="$(RUN)" $(if $(DATA),--data="$(DATA)")
 
@@ -38,5 +40,13 @@ parity: .venv/installed-parity
 	$(VENV) -m pip install --quiet --disable-pip-version-check -r requirements-parity.txt
 	touch $@
 
+seqio: .venv/installed-dev .venv-seqio/installed
+	MUCPT_SEQIO_PYTHON=$(SEQIO) $(VENV) -m pytest tests/test_seqio.py
+
+.venv-seqio/installed: requirements-seqio.txt
+	$(PYTHON) -m venv --clear .venv-seqio
+	$(SEQIO) -m pip install --quiet --disable-pip-version-check -r requirements-seqio.txt
+	touch $@
+
 clean:
-	rm -rf .venv runs/demo
+	rm -rf .venv .venv-seqio runs/demo
