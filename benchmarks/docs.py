@@ -13,6 +13,8 @@ from benchmarks import facts
 from mucpt_jax import records
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "benchmarks.md"
+CURATION = "python -m benchmarks.curation --data=../shared/data --datatrove=PY --presidio=PY --scrubadub=PY"
+NEAR = "python -m benchmarks.near_duplicates --data=../shared/data --datatrove=PY"
 EXPECTED = {  # name of the file -> title, command
     "train_step": ("Train step against PyTorch, CPU", "python -m benchmarks.train_step"),
     "train_step_gpu": ("Train step, one GPU", "python -m benchmarks.train_step --device=gpu"),
@@ -23,12 +25,24 @@ EXPECTED = {  # name of the file -> title, command
     "loader": ("Loading rows", "python -m benchmarks.loader"),
     "weights": ("Hugging Face weights in and out", "python -m benchmarks.weights"),
     "scaling": ("Large models on meshes of devices", "python -m benchmarks.scaling"),
+    "curation": ("Curation jobs", CURATION),
+    "curation_scale": (
+        "Curation jobs on 1, 4 and 16 times the text",
+        "python -m benchmarks.curation_scale --data=../shared/data",
+    ),
+    "curation_masking": (
+        "Curation: what masking finds",
+        CURATION,
+    ),
+    "near_duplicates": ("Near-duplicates", NEAR),
+    "near_duplicates_by_jaccard": ("Near-duplicates by similarity", NEAR),
+    "near_duplicates_speed": ("Near-duplicates beside datatrove", NEAR),
 }
 SHAPE = {"what", "machine", "versions", "date", "rows"}
 HEAD = """# Benchmarks
 
 Made by `python -m benchmarks.docs` from `benchmarks/results/`; each table's command measures it anew.
-Seconds are medians.  Sides that are compared take turns in one process.
+Seconds are medians.  Sides that are compared take turns in one run.
 """
 
 

@@ -1,6 +1,6 @@
 """datatrove's near-duplicate pipeline as its examples set it up; benchmarks.near_duplicates runs it in its own venv.
 
-VENV/bin/python benchmarks/datatrove_minhash.py FOLDER_OF_JSONL_GZ OUTPUT cmn
+VENV/bin/python benchmarks/peers/datatrove_minhash.py FOLDER_OF_JSONL_GZ OUTPUT cmn
 """
 
 import sys
