@@ -55,7 +55,8 @@ def get_config(argument: str = "") -> ConfigDict:
         sequence_length=4096,
         rows_per_shard=32768,
         held_out=0.0,  # share of the documents that goes to out/held_out instead
-        no_loss="<|{type}|>",  # what data_prep.mask left gets loss weight 0
+        # What mask writes gets loss weight 0; "": it is trained on.
+        no_loss=config.mask.get_oneway_ref("placeholder"),
     )
     if argument == "plain":
         config.stages = "clean,dedup,shard"

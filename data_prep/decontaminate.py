@@ -19,6 +19,7 @@ import argparse
 import csv
 import functools
 import glob
+import itertools
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -65,9 +66,11 @@ def load(patterns: tuple[str, ...]) -> Table:
         )
     grams = {}
     for number, question in enumerate(found):
-        size = min(GRAM, len(question.words))
-        for place, value in enumerate(gram_hashes(question.words, size).tolist()):
-            grams.setdefault(size, {}).setdefault(value, []).append((number, place))
+        for size, hashes in list(grams_of(question.words))[
+            -1:
+        ]:  # the longest; none of a question without words
+            for place, value in enumerate(hashes.tolist()):
+                grams.setdefault(size, {}).setdefault(value, []).append((number, place))
     table = {size: by_hash(of) for size, of in grams.items()}
     maybe = np.zeros(1 << MAYBE_BITS, bool)
     for hashes, _ in table.values():
@@ -96,13 +99,19 @@ def read_questions(file: str) -> Iterator[Question]:
 
 
 def question_of(row: dict, where: str) -> Question:
-    text, answer = row.get("question") or row.get("problem"), row.get("answer")
+    text = row.get("question") or row.get("problem")
     if not isinstance(text, str) or not text.strip():
         raise UserError(f"{where} has no `question` (or `problem`); add it or leave the line out")
+    answers = [words for words in words_of(answers_of(row)) if len(words)]
+    return Question(str(row.get("id") or where), words_of([text])[0], tuple(answers))
+
+
+def answers_of(row: dict) -> list[str]:
+    """Answer and aliases, each a text, a number or a list of them."""
+    answer = row.get("answer")
     answer = row.get(str(answer).lower(), answer) if len(str(answer)) == 1 else answer  # the text of a choice
-    answers = [answer, *(row.get("aliases") or [])]
-    hashed = [words_of([one])[0] for one in answers if isinstance(one, str) and one.strip()]
-    return Question(str(row.get("id") or where), words_of([text])[0], tuple(a for a in hashed if len(a)))
+    given = [one if isinstance(one, list) else [one] for one in (answer, row.get("aliases"))]
+    return [str(one) for one in itertools.chain(*given) if one is not None]
 
 
 def words_of(texts: Sequence[str]) -> list[np.ndarray]:
@@ -112,15 +121,12 @@ def words_of(texts: Sequence[str]) -> list[np.ndarray]:
     return np.split(words, np.searchsorted(starts, begins[1:-1]))
 
 
-def gram_hashes(words: np.ndarray, size: int) -> np.ndarray:
-    """u8[n] -> u8[n - size + 1], one for each run of `size` words; none of a text without words."""
-    count = len(words) - size + 1
-    if not size or count < 1:
-        return np.zeros(0, np.uint64)
-    made = words[:count] * PLACES[0]
-    for place in range(1, size):
-        made += words[place : place + count] * PLACES[place]
-    return made
+def grams_of(words: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """u8[n] -> (size, u8[n - size + 1]) for each size up to GRAM: a hash of each run of so many words."""
+    made = np.zeros(len(words), np.uint64)
+    for size in range(1, min(GRAM, len(words)) + 1):
+        made = made[: len(words) - size + 1] + words[size - 1 :] * PLACES[size - 1]
+        yield size, made
 
 
 # Documents
@@ -128,8 +134,10 @@ def gram_hashes(words: np.ndarray, size: int) -> np.ndarray:
 
 def find(words: np.ndarray, table: Table) -> tuple[str, str] | None:
     """(question's id, whole | near) of the first question that stands among the words; None of a clean document."""
-    for size, (hashes, pairs) in table.grams.items():
-        grams = gram_hashes(words, size)
+    for size, grams in grams_of(words):
+        if size not in table.grams:
+            continue
+        hashes, pairs = table.grams[size]
         some = np.flatnonzero(table.maybe[grams >> np.uint64(64 - MAYBE_BITS)])
         first, last = (np.searchsorted(hashes, grams[some], side) for side in ("left", "right"))
         for n in np.flatnonzero(last > first).tolist():
@@ -179,6 +187,7 @@ def parse(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
     )
     args, beam_args = parser.parse_known_args(argv)
     args.questions = tuple(pattern for given in args.questions for pattern in given.split(",") if pattern)
+    load.cache_clear()  # the files may have changed since a run before in this process
     load(args.questions)
     return args, beam_args
 

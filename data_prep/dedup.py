@@ -265,6 +265,9 @@ def check_arguments(args: argparse.Namespace) -> None:
         )
     if not args.similarity and (args.signatures or args.against):
         raise UserError("--similarity=0 makes no signatures, which --signatures and --against need; give 0.8")
+    output = Path(args.output).resolve()
+    if any(output == Path(file).resolve().parents[1] for file in stored.find_earlier(args.against)):
+        raise UserError(f"--output={args.output} would replace what --against names; name another folder")
 
 
 def run(argv: list[str] | None = None) -> dict:

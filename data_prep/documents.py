@@ -187,7 +187,7 @@ def _parquet_batches(f, path: str, columns: Mapping[str, str]) -> Batches:
     ours = not columns and all(
         name in schema.names and schema.field(name).type == pa.string() for name in SCHEMA.names
     )
-    for batch in parquet.iter_batches(batch_size=1024):
+    for batch in parquet.iter_batches(batch_size=_rows_at_once(parquet.metadata)):
         batch.validate(full=True)  # finds text that is not UTF-8
         if ours and not any(batch[name].null_count for name in SCHEMA.names):
             yield from _slices(batch.replace_schema_metadata(None), start)
@@ -196,6 +196,12 @@ def _parquet_batches(f, path: str, columns: Mapping[str, str]) -> Batches:
             for some, rejects in _batches(made):
                 yield some, [(start + number, reason) for number, reason in rejects]
         start += batch.num_rows
+
+
+def _rows_at_once(metadata: pq.FileMetaData) -> int:
+    """1,024, or fewer where rows are long: some 8 MB as a rule, more only where a few rows are much longer."""
+    size = sum(metadata.row_group(n).total_byte_size for n in range(metadata.num_row_groups))
+    return max(1, min(1024, 4 * BATCH_BYTES * metadata.num_rows // max(1, size)))
 
 
 def _slices(batch: pa.RecordBatch, start: int) -> Batches:

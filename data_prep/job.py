@@ -12,7 +12,9 @@ import logging
 import os
 import re
 import shutil
+import signal
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -93,14 +95,16 @@ def find_files(pattern: str) -> list[str]:
                 f"--input={pattern} cannot be listed ({documents.one_line(error)}); check it"
             ) from error
         found = [m.path for match in matches for m in match.metadata_list if not os.path.isdir(m.path)]
-    files = sorted(f for f in found if f.endswith(SUFFIXES) and os.path.basename(f) not in OTHERS)
+    written = {os.path.dirname(f) for f in found if os.path.basename(f) == "counts.json"}  # by a job
+    found = [f for f in found if not (os.path.dirname(f) in written and os.path.basename(f) in OTHERS)]
+    files = sorted(f for f in found if f.endswith(SUFFIXES))
     if not files:
         state = "holds" if found or os.path.isdir(pattern) else "does not exist, or holds"
         raise UserError(
             f"--input={pattern} {state} no file that ends in {', '.join(SUFFIXES)}; "
             "name such a file, a folder of them or a glob"
         )
-    others = [f for f in found if not f.endswith(SUFFIXES) and os.path.basename(f) not in OTHERS]
+    others = [f for f in found if not f.endswith(SUFFIXES)]
     if others:
         log.warning("%d other files are not read, for example %s", len(others), others[0])
     return files
@@ -277,8 +281,9 @@ def run_pipeline(build: Callable[[beam.Pipeline], object], beam_args: list[str])
     pipeline = make_pipeline(options_of(beam_args))
     build(pipeline)
     try:
-        result = pipeline.run()
-        result.wait_until_finish()
+        with lost_workers_told():
+            result = pipeline.run()
+            result.wait_until_finish()
     except (UserError, RuntimeError) as error:
         raise cause_of(error) from None
     counters = {name: {} for name in ("documents", "dropped", *MORE)}
@@ -286,6 +291,32 @@ def run_pipeline(build: Callable[[beam.Pipeline], object], beam_args: list[str])
         names, name = counters[counter.key.metric.namespace], counter.key.metric.name
         names[name] = names.get(name, 0) + counter.result
     return counters
+
+
+@contextmanager
+def lost_workers_told() -> Iterator[None]:
+    """UserError where a worker process of this machine was killed: Beam would wait for it for ever."""
+    lost, before = [], threading.excepthook
+
+    def hook(args) -> None:
+        if "Worker subprocess exited" in str(args.exc_value):
+            lost.append(args.exc_value)
+            os.kill(os.getpid(), signal.SIGINT)  # wakes the main thread
+        else:
+            before(args)
+
+    threading.excepthook = hook
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not lost:
+            raise
+        raise UserError(
+            f"a worker process was killed ({lost[0]}), as a rule for want of memory; "
+            "start it again with fewer --direct_num_workers"
+        ) from None
+    finally:
+        threading.excepthook = before
 
 
 def cause_of(error: Exception) -> Exception:

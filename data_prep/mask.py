@@ -11,6 +11,7 @@ import argparse
 import functools
 import json
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -35,29 +36,46 @@ def mask_text(text: str, placeholder: str = PLACEHOLDER) -> tuple[str, dict[str,
 
 def mask_meta(meta: str, placeholder: str = PLACEHOLDER) -> tuple[str, dict[str, int]]:
     """A JSON object -> (the same with its strings and numbers masked, {type: hits}); its keys stay."""
-    if not find(meta):  # nearly always
-        return meta, {}
-    hits = Counter()
-
-    def masked(value):
-        if isinstance(value, dict):
-            return {key: masked(item) for key, item in value.items()}
-        if isinstance(value, list):
-            return [masked(item) for item in value]
-        text, found = mask_text(value if isinstance(value, str) else json.dumps(value), placeholder)
-        hits.update(found)
-        return text if found else value
-
-    return json.dumps(masked(json.loads(meta)), ensure_ascii=False), dict(hits)
+    try:
+        values = json.loads(meta)
+        if not find("\n".join(told(values))):  # nearly always
+            return meta, {}
+        hits = Counter()
+        return json.dumps(mask_values(values, placeholder, hits), ensure_ascii=False), dict(hits)
+    except (ValueError, RecursionError):  # of someone else's table: no JSON, or lists in lists in lists
+        return mask_text(meta, placeholder)
 
 
-def check_placeholder(placeholder: str) -> None:
+def told(value, key: str = "") -> Iterator[str]:
+    """Each string and number behind its key, which may say what it is: {"phone": "867-5309"}."""
+    if isinstance(value, (dict, list)):
+        for name, item in value.items() if isinstance(value, dict) else ((key, item) for item in value):
+            yield from told(item, name)
+    else:
+        yield f'"{key}": {value if isinstance(value, str) else json.dumps(value)}'
+
+
+def mask_values(value, placeholder: str, hits: Counter, key: str = ""):
+    """The same with its strings and numbers masked; adds to hits."""
+    if isinstance(value, dict):
+        return {name: mask_values(item, placeholder, hits, name) for name, item in value.items()}
+    if isinstance(value, list):
+        return [mask_values(item, placeholder, hits, key) for item in value]
+    (line,), label = told(value, key), f'"{key}": '
+    text, found = mask_text(line, placeholder)
+    if not text.startswith(label):  # the key itself is private, and stays
+        text, found = mask_text(line.removeprefix(label), placeholder)
+    hits.update(found)
+    return text.removeprefix(label) if found else value
+
+
+def check_placeholder(placeholder: str, flag: str = "--placeholder") -> None:
     """UserError where a placeholder could be taken for private data, or for part of it, in the next run."""
     made = [placeholder.replace("{type}", kind) for kind in private.TYPES]
     bare = any(not text or text[0] not in EDGES or text[-1] not in EDGES for text in made)
     if "{type}" not in placeholder or "\n" in placeholder or bare or any(map(find, made)):
         raise UserError(
-            f"--placeholder={placeholder} will not do; it must contain {{type}}, begin and end with one of "
+            f"{flag}={placeholder} will not do; it must contain {{type}}, begin and end with one of "
             f"{' '.join(EDGES)}, and hold no private data itself, as {PLACEHOLDER} does"
         )
 

@@ -43,13 +43,14 @@ def add_lines(path: Path, lines: Iterable[dict]) -> None:
 # Samples
 
 
-def masked(text: str) -> str:
-    """The text with <type> for private data: samples are for people, and go where the corpus does not."""
+def masked(text: str, most: int) -> str:
+    """The first characters of a text with <type> for private data: samples go where the corpus does not."""
     pieces, last = [], 0
-    for start, end, kind in private.find(text):
-        pieces += [text[last:start], f"<{kind}>"]
-        last = end
-    return "".join([*pieces, text[last:]])
+    for start, end, kind in private.find(text[: 2 * most]):  # what stands over the edge is seen whole
+        if start < most:
+            pieces += [text[last:start], f"<{kind}>"]
+            last = end
+    return "".join([*pieces, text[last:most]])
 
 
 def add_samples(batch: pa.RecordBatch, reasons: list[str | None], folder: Path) -> None:
@@ -62,11 +63,10 @@ def add_samples(batch: pa.RecordBatch, reasons: list[str | None], folder: Path) 
 
 
 def sample(batch: pa.RecordBatch, row: int, reason: str) -> dict:
-    given = {name: batch[name][row].as_py() for name in ("id", "source", "lang")}
-    text = batch["text"][row].as_py()[
-        : 2 * SAMPLE_CHARACTERS
-    ]  # a number on the edge is masked whole, or cut off
-    return {"reason": reason, **given, "text": masked(text)[:SAMPLE_CHARACTERS]}
+    given = {
+        name: masked(batch[name][row].as_py(), SAMPLE_CHARACTERS) for name in ("id", "source", "lang", "text")
+    }
+    return {"reason": reason} | given
 
 
 # Composition

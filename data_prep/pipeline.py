@@ -7,12 +7,13 @@ job of that name with the flags of its section of the config (config.clean.min_c
 writes out/STAGE (shard: out/rows, and with held_out=0.02 that share of the documents to out/held_out instead), each
 with its counts.json.  Without questions decontaminate is left out, without a tokenizer shard.
 
-Stopped?  The same command goes on behind the last whole stage; with another config or other input files it begins
-again where they differ.  out/report.html and report.json tell what became of the corpus.  Where out/counts.json
-stands, all of out/ is of one finished run.
+Stopped?  The same command goes on behind the last whole stage; with another config, other input files, or other files
+that a stage names (questions, tokenizer, outputs of earlier runs) it begins again where they differ.  out/report.html
+and report.json tell what became of the corpus.  Where out/counts.json stands, all of out/ is of one finished run.
 """
 
 import argparse
+import glob
 import hashlib
 import itertools
 import json
@@ -21,23 +22,28 @@ import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from data_prep import boilerplate, clean, decontaminate, dedup, documents, job, mask, quality, report, shard
-from mucpt_jax.records import UserError, write_json
+from data_prep import boilerplate, clean, decontaminate, dedup, job, mask, quality, report, shard
+from mucpt_jax.records import UserError, read_manifest, write_json
 
 JOBS = {
     "clean": clean, "boilerplate": boilerplate, "quality": quality, "dedup": dedup, "decontaminate": decontaminate,
     "mask": mask, "shard": shard,
 }  # fmt: skip
 NEEDS = {"decontaminate": "questions", "shard": "tokenizer"}  # without it, the stage is left out
+READS = {
+    "dedup": "--against=",
+    "decontaminate": "--questions=",
+    "shard": "--tokenizer=",
+}  # files besides the input
 RECIPE = str(Path(__file__).parents[1] / "configs/curation.py")
-FILES = ("report.html", "report.json", "config.json", "stages.json", "counts.json")
+FILES = ("report.html", "report.json", "config.json", "stages.json", "counts.json", "lock")
 # The hidden ones are of a stage that was killed.
 OWN = (*(f"{name}/" for name in JOBS), "rows/", "held_out/", *FILES, "*.writing", ".*.writing/", ".*.old/")
 log = logging.getLogger(__name__)
@@ -51,19 +57,61 @@ class Stage(NamedTuple):
 
 def run(argv: list[str] | None = None) -> dict:
     args, config, beam_args = arguments(argv)
-    out, files, stages = Path(args.output), job.find_files(args.input), list(stages_of(config))
+    files, stages = job.find_files(args.input), list(stages_of(config))
+    check(args, stages, beam_args)
+    out = Path(args.output)
+    with job.writable(args.output):
+        check_output(args.output, files)
+        out.mkdir(parents=True, exist_ok=True)
+    with job.locked(out, args.output):
+        begin(out, stages, config)
+        done = run_stages(args, stages, marks_of(stages, files, args.columns), beam_args)
+        counts = {stage.folder: read_counts(out, stage) for stage in stages if stage.folder != "held_out"}
+        seconds = {name: done[name]["seconds"] for name in counts}
+        made = total(counts) | {"input": args.input, "stages": counts, "seconds": seconds}
+        write_json(out / "counts.json", made)
+        report.write(out)
+        (out / "lock").unlink()
+    print_table(counts)
+    return made
+
+
+def check(args: argparse.Namespace, stages: list[Stage], beam_args: list[str]) -> None:
+    """UserError for what would fail only after hours of other stages."""
     job.options_of(beam_args)
     for stage in stages:
-        JOBS[stage.job].parse([f"--input={args.input}", f"--output={args.output}", *stage.flags])
-    with job.writable(args.output):
-        job.check_output(args.output, files, OWN)
-        out.mkdir(parents=True, exist_ok=True)
+        own = [f"--input={args.input}", f"--output={Path(args.output) / stage.folder}", *stage.flags]
+        _, unknown = JOBS[stage.job].parse(own)
+        if unknown:
+            raise UserError(
+                f"config.{stage.job} makes {unknown[0]}, which no flag of that job is; "
+                f"see python -m data_prep.{stage.job} --help"
+            )
+
+
+def check_output(output: str, files: list[str]) -> None:
+    final = job.check_output(output, files, OWN)
+    inside = [file for file in files if "://" not in file and final in Path(file).resolve().parents]
+    if inside:
+        raise UserError(
+            f"--output={output} holds the input {inside[0]}, which it would replace; name another"
+        )
+
+
+def begin(out: Path, stages: list[Stage], config: ConfigDict) -> None:
+    with job.writable(str(out)):
         (out / "counts.json").unlink(missing_ok=True)
         for name in {*JOBS, "rows", "held_out"} - {stage.folder for stage in stages}:  # of another recipe
             shutil.rmtree(out / name, ignore_errors=True)
         write_json(out / "config.json", config.to_dict())
 
-    done = whole_stages(out, stages, fingerprint(files, args))
+
+def run_stages(
+    args: argparse.Namespace, stages: list[Stage], marks: dict[str, str], beam_args: list[str]
+) -> dict[str, dict]:
+    """Those that are not whole yet, each on the output of the one before; {folder: what stages.json has}."""
+    out = Path(args.output)
+    done = whole_stages(out, stages, marks)
     source, columns = args.input, [f"--columns={join(args.columns)}"] if args.columns else []
     for stage in stages:
         if stage.folder in done:
@@ -72,68 +120,96 @@ def run(argv: list[str] | None = None) -> dict:
             started = time.monotonic()
             between = [f"--input={source}", f"--output={out / stage.folder}"]
             JOBS[stage.job].run([*between, *stage.flags, *columns, *beam_args])
-            done[stage.folder] = {"flags": stage.flags, "seconds": round(time.monotonic() - started, 1)}
-            write_json(out / "stages.json", {"input": fingerprint(files, args), "stages": done})
+            seconds = round(time.monotonic() - started, 1)
+            done[stage.folder] = {"mark": marks[stage.folder], "seconds": seconds}
+            write_json(out / "stages.json", done)
         if stage.job != "shard":
             source, columns = out / stage.folder, []
-
-    counts = {stage.folder: read_counts(out, stage) for stage in stages if stage.folder != "held_out"}
-    seconds = {name: done[name]["seconds"] for name in counts}
-    made = total(counts) | {"input": args.input, "stages": counts, "seconds": seconds}
-    write_json(out / "counts.json", made)
-    report.write(out)
-    print_table(counts)
-    return made
+    return done
 
 
 def stages_of(config: ConfigDict) -> Iterator[Stage]:
-    names = config.stages.split(",")
+    names = str(config.get("stages", "")).split(",")
     if names != [name for name in JOBS if name in names]:
         raise UserError(
-            f"config.stages={config.stages} is no part of {','.join(JOBS)}, in this order; give one"
+            f"config.stages={','.join(names)} is no part of {','.join(JOBS)}, in this order; give one"
         )
+    names = [name for name in names if is_usable(name, config)]
+    if not names:
+        raise UserError(f"config.stages={config.stages} leaves no stage to run; give what it needs")
     for name in names:
-        needed = NEEDS.get(name)
-        if needed and not config[name][needed]:
-            log.warning("%s is left out; it needs --config.%s.%s", name, name, needed)
-        elif name != "shard":
-            yield Stage(name, name, flags_of(config[name]))
-        else:
-            yield Stage(name, "rows", flags_of(config[name]))
-            if config.shard.held_out:
-                yield Stage(name, "held_out", [*flags_of(config[name]), "--only_held_out"])
+        section = config.get(name, {})
+        yield Stage(name, "rows" if name == "shard" else name, flags_of(section))
+        if name == "shard" and section.get("held_out"):
+            yield Stage(name, "held_out", [*flags_of(section), "--only_held_out"])
 
 
-def flags_of(section: ConfigDict) -> list[str]:
+def is_usable(name: str, config: ConfigDict) -> bool:
+    needed = NEEDS.get(name)
+    if needed and not config.get(name, {}).get(needed):
+        log.warning("%s is left out; it needs --config.%s.%s", name, name, needed)
+        return False
+    return True
+
+
+def flags_of(section: Mapping) -> list[str]:
     """{"near": True, "min": 0, "sources": ("a", "b"), "none": ""} -> --near --min=0 --sources=a,b"""
-    joined = {key: ",".join(value) if isinstance(value, tuple) else value for key, value in section.items()}
+    joined = {key: ",".join(map(str, v)) if isinstance(v, (list, tuple)) else v for key, v in section.items()}
     given = {key: value for key, value in joined.items() if value is not False and value not in (None, "")}
     return [f"--{key}" if value is True else f"--{key}={value}" for key, value in given.items()]
 
 
-def fingerprint(files: list[str], args: argparse.Namespace) -> str:
-    """Changes where the input does."""
-    known = [(f, os.path.getsize(f), os.path.getmtime(f)) if os.path.exists(f) else f for f in files]
-    return hashlib.sha256(json.dumps([known, args.columns]).encode()).hexdigest()[:16]
+# What is whole already
 
 
-def whole_stages(out: Path, stages: list[Stage], source: str) -> dict[str, dict]:
-    """Folders that a run before this one left whole, from the same input by the same flags all the way."""
+def marks_of(stages: list[Stage], files: list[str], columns: dict[str, str]) -> dict[str, str]:
+    """{folder: what changes with the input, with any stage up to this one, and with the files that these name}"""
+    mark, made = hash_of(["", seen(files), columns]), {}
+    for stage in stages:
+        named = [flag.partition("=")[2] for flag in stage.flags if flag.startswith(READS.get(stage.job, "="))]
+        mark = hash_of([mark, stage.folder, stage.flags, seen(filter(None, ",".join(named).split(",")))])
+        made[stage.folder] = mark
+    return made
+
+
+def hash_of(value: list) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]
+
+
+def seen(paths: Iterable[str]) -> list:
+    """Files, folders and globs -> (file, bytes, time) of each file; what this machine does not see by name alone."""
+    found = [file for path in paths for file in sorted(glob.glob(path, recursive=True)) or [path]]
+    inside = [sorted(map(str, Path(path).rglob("*"))) if os.path.isdir(path) else [path] for path in found]
+    files = itertools.chain(*inside)
+    return [(f, os.path.getsize(f), os.path.getmtime(f)) if os.path.isfile(f) else f for f in files]
+
+
+def whole_stages(out: Path, stages: list[Stage], marks: dict[str, str]) -> dict[str, dict]:
+    """What a run before this one left whole; stages.json forgets the rest, which is of another corpus from now on."""
     try:
         noted = json.loads((out / "stages.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     found = {}
     for stage in stages:
-        before = noted["stages"].get(stage.folder)
-        whole = (out / stage.folder / "counts.json").is_file()
-        if noted["input"] != source or not before or before["flags"] != stage.flags or not whole:
+        before = noted.get(stage.folder, {})
+        if before.get("mark") != marks[stage.folder] or not is_whole(out, stage):
             break
         found[stage.folder] = before
-    write_json(
-        out / "stages.json", noted | {"stages": found}
-    )  # those behind are of another corpus from now on
+    write_json(out / "stages.json", found)
     return found
+
+
+def is_whole(out: Path, stage: Stage) -> bool:
+    """Whether the folder holds what its counts tell: someone may have taken files away."""
+    folder = out / stage.folder
+    try:
+        kept = read_counts(out, stage)["kept"]
+        if stage.job == "shard":
+            return bool(read_manifest(str(folder)))
+        return job.kept_rows(folder) == kept
+    except (OSError, ValueError, KeyError):
+        return False
 
 
 def read_counts(out: Path, stage: Stage) -> dict:
@@ -166,16 +242,22 @@ def join(columns: dict[str, str]) -> str:
 
 def arguments(argv: list[str] | None) -> tuple[argparse.Namespace, ConfigDict, list[str]]:
     """(--input, --output, --columns; the config; what is for Beam)"""
-    args, rest = job.parser(__doc__).parse_known_args(argv)
-    values = flags.FlagValues()
-    config_flags.DEFINE_config_file("config", RECIPE, flag_values=values, sys_argv=["", *rest])
+    parser = job.parser(__doc__)
+    parser.add_argument(
+        "--config", default=RECIPE, metavar="FILE[:ARGUMENT]",
+        help=f"the recipe ({RECIPE}); --config.SECTION.KEY=VALUE sets one of its keys",
+    )  # fmt: skip
+    args, rest = parser.parse_known_args(argv)
+    rest, values = ["", f"--config={args.config}", *rest], flags.FlagValues()
+    config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=rest)
     try:
-        rest = values(["", *rest], known_only=True)[1:]
+        rest = values(rest, known_only=True)[1:]
         return args, ConfigDict(values.config.to_dict()), rest
     except UserError:
         raise
     except Exception as error:  # whatever the config file raised
-        raise UserError(f"the config cannot be used: {documents.one_line(error)}; see {RECIPE}") from error
+        told = (str(error).strip().splitlines() or [repr(error)])[-1]  # behind a stack
+        raise UserError(f"--config={args.config} cannot be used: {told[:300]}; see {RECIPE}") from error
 
 
 if __name__ == "__main__":

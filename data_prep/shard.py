@@ -25,7 +25,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_prep import documents, job, notes, private
+from data_prep import documents, job, mask, notes, private
 from data_prep.rows import Segment, cut, pack, run_of, write_shard
 from mucpt_jax import records
 from mucpt_jax.records import UserError
@@ -268,6 +268,8 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise UserError(f"--held_out={args.held_out} is no share of the documents; use 0 to below 1")
     if args.only_held_out and not args.held_out:
         raise UserError("--only_held_out takes what --held_out leaves out; give --held_out=0.02 or the like")
+    if args.no_loss:
+        mask.check_placeholder(args.no_loss, "--no_loss")
     records.end_of_document(load_tokenizer(args.tokenizer))
 
 

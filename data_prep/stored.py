@@ -61,7 +61,7 @@ def find_earlier(folders: str) -> list[str]:
 
 
 def earlier_batches(path: str) -> Iterator:
-    for batch in pq.ParquetFile(path).iter_batches(batch_size=8192):
+    for batch in pq.ParquetFile(path, page_checksum_verification=True).iter_batches(batch_size=8192):
         facts = np.zeros(batch.num_rows, tables.FACTS)
         facts["digest"] = _bytes(batch["digest"], 16).view("u8")
         names = batch["id"].to_pylist()
@@ -103,7 +103,7 @@ class Sidecars:
         if name not in self.open:
             (self.options.folder / name).mkdir(exist_ok=True)
             path = self.options.folder / name / f"part-{self.number:05d}.parquet"
-            self.open[name] = pq.ParquetWriter(path, schema, compression="zstd")
+            self.open[name] = pq.ParquetWriter(path, schema, compression="zstd", write_page_checksum=True)
         self.open[name].write_table(pa.table(columns, schema=schema))
 
     def __enter__(self):

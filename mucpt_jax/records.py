@@ -179,8 +179,11 @@ def end_of_document(tokenizer) -> int:
 def write_json(path: Path, value) -> None:
     """Writes beside, then renames: a reader sees the old file or the new one, never half, whoever else writes it."""
     beside = Path(path).with_suffix(f".{uuid.uuid4().hex[:8]}.writing")
-    beside.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(beside, path)
+    try:
+        beside.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)  # of a full disk
 
 
 def copy(source: Path, target: Path) -> None:

@@ -59,6 +59,21 @@ def test_a_short_question_needs_its_answer(questions):
     assert found("Who sang Hello? Adele Example did.", questions) == ("short", "near")
 
 
+@pytest.mark.parametrize(
+    ("answer", "aliases", "words"),
+    [
+        ("Paris", "Lutetia Parisiorum", [1, 2]),  # of a CSV, an alias is one string
+        (1969, None, [1]),
+        (["a b", "c"], ["d"], [2, 1, 1]),
+        ("", ["", "x"], [1]),
+        ("你好", [], [2]),
+    ],
+)
+def test_answers_are_texts_numbers_or_lists(answer, aliases, words):
+    row = {"question": "what is it", "answer": answer, "aliases": aliases}
+    assert [len(found) for found in decontaminate.question_of(row, "x").answers] == words
+
+
 def test_the_answer_of_a_multiple_choice_is_its_text(tmp_path):
     file = tmp_path / "cmmlu.csv"
     file.write_text(

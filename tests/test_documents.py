@@ -234,6 +234,20 @@ def test_a_few_dropped_documents_of_each_reason_are_shown_without_private_data(t
     }  # fmt: skip
 
 
+def test_a_sample_is_cut_in_the_raw_text_so_that_no_half_masked_value_shows():
+    url = "https://a.example/?" + "email=a.b@example.org&" * 2
+    text = f"{url} {url} ".ljust(590, "x") + " 13800138000"
+    shown = notes.masked(text, 300)
+    assert "138" not in shown and "example.org" not in shown and len(shown) <= 300
+    assert notes.masked("x" * 295 + " 13800138000 y", 300) == "x" * 295 + " <phone>"
+
+
+def test_raw_files_named_like_our_notes_are_read(tmp_path):
+    write_lines(tmp_path / "samples.jsonl", b'{"text": "A song."}')
+    assert run(tmp_path, tmp_path / "out")["kept"] == 1
+    assert run(tmp_path / "out", tmp_path / "again")["read"] == 1
+
+
 def test_the_composition_counts_documents_and_characters_by_source_and_language(tmp_path):
     write_lines(
         tmp_path / "a.jsonl",

@@ -309,3 +309,32 @@ def test_values_in_meta_are_masked_and_its_keys_stay(tmp_path):
         "author": "Ann <<|email|>>", "phone": "<|phone|>", "tags": [{"tel": "电话 <|phone|>"}, 120, None], "bpm": 128,
     }  # fmt: skip
     assert row["id"] == line["id"] and counts["masked"] == {"documents": 1, "email": 1, "phone": 2}
+
+
+@pytest.mark.parametrize(
+    ("meta", "after"),
+    [
+        (
+            {"about": "联系\n13812345678"},
+            {"about": "联系\n<|phone|>"},
+        ),  # in JSON, an n stands before the number
+        ({"about": "电话：88886666"}, {"about": "电话：<|phone|>"}),
+        ({"phone": "867-5309", "song": "867-5309"}, {"phone": "<|phone|>", "song": "867-5309"}),
+        ({"tel": ["88886666", 88887777]}, {"tel": ["<|phone|>", "<|phone|>"]}),
+        ({"a@b.example.com": "c@d.example.com", "bpm": 128}, {"a@b.example.com": "<|email|>", "bpm": 128}),
+        ({"v": "dQw4w9WgXcQ", "q": 123456, "year": 1969}, {"v": "dQw4w9WgXcQ", "q": 123456, "year": 1969}),
+        ({"phone: 867-5309": "x"}, {"phone: 867-5309": "x"}),
+        ({"a": "x\ny 13812345678"}, {"a": "x\ny <|phone|>"}),
+    ],
+)
+@pytest.mark.parametrize("escaped", [False, True])
+def test_meta_is_masked_however_its_json_is_written(meta, after, escaped):
+    made, hits = mask.mask_meta(json.dumps(meta, ensure_ascii=escaped))
+    assert json.loads(made) == after and (meta == after) == (not hits)
+
+
+def test_meta_that_is_no_json_or_too_deep_for_it_is_masked_as_text():
+    assert mask.mask_meta("call 13812345678") == ("call <|phone|>", {"phone": 1})
+    assert mask.mask_meta("") == ("", {}) and mask.mask_meta("12") == ("12", {})
+    deep = "[" * 900 + '"13812345678"' + "]" * 900
+    assert mask.mask_meta(deep) == (deep.replace("13812345678", "<|phone|>"), {"phone": 1})

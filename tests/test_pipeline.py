@@ -187,9 +187,201 @@ def test_another_config_or_input_begins_again_where_it_differs(tmp_path, tokeniz
     assert told[4:] == ["clean", "dedup", "shard"]
 
 
+def test_a_stage_that_is_left_out_begins_those_behind_it_again(tmp_path, tokenizer, monkeypatch):
+    write_raw(tmp_path / "raw.jsonl")
+    asked = [
+        f"--input={tmp_path / 'raw.jsonl'}",
+        f"--output={tmp_path / 'out'}",
+        "--config.clean.min_chars=10",
+    ]
+    asked += [
+        "--config.quality.min_words=7",
+        "--config.dedup.similarity=0",
+        "--config.dedup.signatures=False",
+    ]
+    longer = pipeline.run([*asked, "--config.stages=clean,quality,dedup"])
+    told = stages_run(monkeypatch)
+    shorter = pipeline.run([*asked, "--config.stages=clean,dedup"])
+    assert told == ["dedup"] and shorter["kept"] > longer["kept"]
+
+
+def test_other_contents_under_the_same_names_begin_again(tmp_path, tokenizer, monkeypatch):
+    write_raw(tmp_path / "raw.jsonl")
+    questions, song = tmp_path / "questions.jsonl", "A song by nobody in particular."
+    questions.write_text(
+        json.dumps({"question": "Who wrote the tune of the year?", "answer": "nobody"}) + "\n"
+    )
+    asked = [f"--input={tmp_path / 'raw.jsonl'}", f"--output={tmp_path / 'out'}"]
+    asked += [
+        "--config.stages=clean,decontaminate,mask,shard",
+        f"--config.decontaminate.questions={questions}",
+    ]
+    asked += [f"--config.shard.tokenizer={tokenizer}", "--config.shard.sequence_length=16"]
+    before = pipeline.run(asked)
+    told = stages_run(monkeypatch)
+    questions.write_text(json.dumps({"question": song, "answer": "nobody"}) + "\n")
+    assert pipeline.run(asked)["kept"] < before["kept"]
+    assert told == ["decontaminate", "mask", "shard"]
+    (tokenizer / "tokenizer_config.json").write_text((tokenizer / "tokenizer_config.json").read_text() + "\n")
+    pipeline.run(asked)
+    assert told[3:] == ["shard"]
+
+
+def test_another_earlier_output_under_the_same_name_begins_dedup_again(tmp_path, monkeypatch):
+    write_raw(tmp_path / "raw.jsonl")
+    earlier, texts = (
+        tmp_path / "earlier",
+        ["Something else, from long ago.", "A song by nobody in particular."],
+    )
+    asked = [
+        f"--input={tmp_path / 'raw.jsonl'}",
+        f"--output={tmp_path / 'out'}",
+        "--config.stages=clean,dedup",
+    ]
+    for number, text in enumerate(texts):
+        (tmp_path / "old.jsonl").write_text(json.dumps({"text": text}) + "\n")
+        dedup.run([f"--input={tmp_path / 'old.jsonl'}", f"--output={earlier}", "--signatures"])
+        counts = pipeline.run([*asked, f"--config.dedup.against={earlier}"])
+        assert counts["dropped"].get("exact_duplicate_of_earlier", 0) == 2 * number
+
+
+def test_earlier_output_is_not_replaced_by_what_is_compared_with_it(tmp_path):
+    write_raw(tmp_path / "raw.jsonl")
+    asked = [
+        f"--input={tmp_path / 'raw.jsonl'}",
+        f"--output={tmp_path / 'out'}",
+        "--config.stages=clean,dedup",
+    ]
+    pipeline.run(asked)
+    before = {path: path.stat().st_mtime for path in tmp_path.rglob("*")}
+    with pytest.raises(UserError, match="would replace what --against names"):
+        pipeline.run([*asked, f"--config.dedup.against={tmp_path / 'out/dedup'}"])
+    assert {path: path.stat().st_mtime for path in tmp_path.rglob("*")} == before
+
+
+def test_a_stage_whose_files_were_taken_away_runs_again(tmp_path, tokenizer, monkeypatch):
+    write_raw(tmp_path / "raw.jsonl")
+    asked = flags(tmp_path / "raw.jsonl", tmp_path / "out", tokenizer)
+    counts, told = pipeline.run(asked), stages_run(monkeypatch)
+    next((tmp_path / "out/rows").glob("*.array_record")).unlink()
+    next((tmp_path / "out/dedup").glob("part-*.parquet")).unlink()
+    assert pipeline.run(asked)["stages"] == counts["stages"] and told == ["dedup", "shard"]
+    next((tmp_path / "out/rows").glob("*.array_record")).unlink()
+    assert pipeline.run(asked)["stages"] == counts["stages"] and told[2:] == ["shard"]
+
+
+def test_input_that_changes_while_it_is_read_begins_again(tmp_path, tokenizer, monkeypatch):
+    write_raw(tmp_path / "raw.jsonl")
+    asked = flags(tmp_path / "raw.jsonl", tmp_path / "out", tokenizer)
+
+    def read_then_append(argv, run=pipeline.clean.run):
+        run(argv)
+        with open(tmp_path / "raw.jsonl", "a") as f:
+            f.write(json.dumps({"text": "Another song by nobody."}) + "\n")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline.clean, "run", read_then_append)
+        pipeline.run(asked)
+    told = stages_run(monkeypatch)
+    pipeline.run(asked)
+    assert told[0] == "clean"
+
+
+def test_the_input_is_never_within_the_output(tmp_path, tokenizer):
+    write_raw(tmp_path / "raw.jsonl")
+    pipeline.run(flags(tmp_path / "raw.jsonl", tmp_path / "out", tokenizer))
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(UserError, match="holds the input"):
+        pipeline.run(
+            [f"--input={tmp_path / 'out/clean'}", f"--output={tmp_path / 'out'}", "--config.stages=dedup"]
+        )
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_two_runs_at_once_into_one_output_are_refused(tmp_path, tokenizer, monkeypatch):
+    write_raw(tmp_path / "raw.jsonl")
+    asked, run = flags(tmp_path / "raw.jsonl", tmp_path / "out", tokenizer), dedup.run
+
+    def second_beside(argv):
+        with pytest.raises(UserError, match="being written by another run"):
+            pipeline.run([*asked, "--config.clean.min_chars=10"])
+        return run(argv)
+
+    monkeypatch.setattr(dedup, "run", second_beside)
+    assert pipeline.run(asked)["stages"]["clean"]["kept"] == 3
+    assert json.loads((tmp_path / "out/config.json").read_text())["clean"]["min_chars"] == 20
+
+
+OWN_RECIPE = """
+from ml_collections import ConfigDict
+def get_config(argument=""):
+    config = ConfigDict(dict(stages="clean,dedup,shard", clean=dict(min_chars=5, languages=["en", "zh-Hans"])))
+    if argument == "unknown":
+        config.clean.foo = 1
+    if argument == "no_stage":
+        config.stages = "shard"
+    if argument == "no_stages":
+        del config.stages
+    if argument == "wrong":
+        config.clean.min_chars = "many"
+    return config
+"""
+
+
+def test_a_recipe_of_ones_own_may_leave_sections_out(tmp_path):
+    write_raw(tmp_path / "raw.jsonl")
+    (tmp_path / "my own.py").write_text(OWN_RECIPE)
+    asked = [f"--input={tmp_path / 'raw.jsonl'}", f"--output={tmp_path / 'out put'}"]
+    counts = pipeline.run([*asked, f"--config={tmp_path / 'my own.py'}"])
+    assert list(counts["stages"]) == ["clean", "dedup"]
+
+
+@pytest.mark.parametrize(
+    ("argument", "told"),
+    [
+        ("unknown", r"config\.clean makes --foo=1"), ("no_stage", "no stage to run"), ("no_stages", "is no part of"),
+        ("wrong", "min_chars"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_in_a_recipe_of_ones_own_is_told(tmp_path, argument, told):
+    write_raw(tmp_path / "raw.jsonl")
+    (tmp_path / "own.py").write_text(OWN_RECIPE)
+    with pytest.raises(UserError, match=told):
+        pipeline.run(
+            [
+                f"--input={tmp_path / 'raw.jsonl'}",
+                f"--output={tmp_path / 'out'}",
+                f"--config={tmp_path / 'own.py'}:{argument}",
+            ]
+        )
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_mask_writes_is_what_gets_no_loss():
+    def stages(*argv):
+        _, config, _ = pipeline.arguments(
+            ["--input=raw", "--output=out", "--config.shard.tokenizer=t", *argv]
+        )
+        return {stage.folder: stage.flags for stage in pipeline.stages_of(config)}
+
+    for placeholder in ("<|{type}|>", "<{type}>"):
+        found = stages(f"--config.mask.placeholder={placeholder}")
+        assert f"--placeholder={placeholder}" in found["mask"] and f"--no_loss={placeholder}" in found["rows"]
+    found = stages("--config.shard.no_loss=")
+    assert "--placeholder=<|{type}|>" in found["mask"] and not [f for f in found["rows"] if "no_loss" in f]
+
+
+def test_help_names_the_recipe_and_how_to_change_it(capsys):
+    with pytest.raises(SystemExit):
+        pipeline.run(["--help"])
+    told = capsys.readouterr().out
+    assert "--config FILE" in told and "curation.py" in told and "--config.SECTION.KEY" in told
+
+
 @pytest.mark.parametrize(
     ("flag", "told"),
     [
+        ("--config.dedup.against=/nowhere --config.dedup.similarity=0.8", "holds no signatures"),
         ("--config.clean.min_char=3", "min_char"),
         ("--config.stages=clean,cook", "cook"),
         ("--config.stages=dedup,clean", "in this order"),
@@ -201,7 +393,7 @@ def test_another_config_or_input_begins_again_where_it_differs(tmp_path, tokeniz
 def test_a_wrong_recipe_is_refused_before_anything_is_read(tmp_path, tokenizer, flag, told):
     write_raw(tmp_path / "raw.jsonl")
     with pytest.raises(UserError, match=told):
-        pipeline.run([*flags(tmp_path / "raw.jsonl", tmp_path / "out", tokenizer), flag])
+        pipeline.run([*flags(tmp_path / "raw.jsonl", tmp_path / "out", tokenizer), *flag.split()])
     assert not (tmp_path / "out").exists()
 
 

@@ -286,7 +286,14 @@ def test_another_end_token_serves_where_endoftext_is_unknown(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "flag", ["--sequence_length=1", "--rows_per_shard=0", "--held_out=1", "--only_held_out"]
+    "flag",
+    [
+        "--sequence_length=1",
+        "--rows_per_shard=0",
+        "--held_out=1",
+        "--only_held_out",
+        "--no_loss={type}",  # a word, such as phone
+    ],
 )
 def test_sizes_that_hold_nothing_are_refused(tmp_path, tokenizer, flag):
     with pytest.raises(UserError, match=flag):
