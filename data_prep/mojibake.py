@@ -58,6 +58,8 @@ def repair(text: str) -> str:
 
 
 def _repair_line(line: str) -> str:
+    if line.isascii():
+        return line
     if _AS_GBK.search(line):
         line = _NOT_ASCII.sub(_from_gbk, line)
     if _GBK_AS_LATIN.search(line):

@@ -41,7 +41,8 @@ class Rule(NamedTuple):
 
 
 def share(part: str, whole: str) -> Callable[[Counts], np.ndarray]:
-    return lambda counts: counts[part] / np.maximum(1, counts[whole])
+    """At most 1: a text may have more lines than words."""
+    return lambda counts: np.minimum(1, counts[part] / np.maximum(1, counts[whole]))
 
 
 def words(counts: Counts) -> np.ndarray:
@@ -79,8 +80,8 @@ def stop_share(chinese: bool) -> Callable[[Counts], np.ndarray]:
 
 
 def spam_share(counts: Counts) -> np.ndarray:
-    """Words in pairs of adverts to a word, without one pair: any text may hold one."""
-    return 2 * np.maximum(0, counts["spam_pairs"] - 1) / np.maximum(1, counts["words"])
+    """Words in pairs of adverts to a word, without one pair: any text may hold one.  At most 1, as pairs overlap."""
+    return np.minimum(1, 2 * np.maximum(0, counts["spam_pairs"] - 1) / np.maximum(1, counts["words"]))
 
 
 def symbol_share(counts: Counts) -> np.ndarray:

@@ -189,7 +189,8 @@ def documents_of(counted: Iterable[Counted]) -> dict[str, int]:
 
 def enough(found: np.ndarray, of_source: dict[str, int], options: Options) -> np.ndarray:
     total = np.array(list(of_source.values()), np.int64)[found["source"]]
-    return found[found["documents"] >= np.maximum(options.min_documents, options.min_share * total)]
+    of_all = found["documents"] / np.maximum(total, 1)  # not times: .07 * 100 is more than 7
+    return found[(found["documents"] >= options.min_documents) & (of_all >= options.min_share)]
 
 
 def recount(file: Counted, found: list[np.ndarray], counted: list[Counted], options: Options) -> np.ndarray:

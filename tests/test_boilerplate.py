@@ -164,6 +164,8 @@ def test_thresholds_count_documents_of_one_source(site, tmp_path):
     assert "lines" not in run(site, tmp_path / "many", "--min_documents=61")
     assert "lines" not in run(site, tmp_path / "share", "--min_share=0.31")
     assert run(site, tmp_path / "at", "--min_documents=60", "--min_share=0.3")["lines"]
+    few = write(tmp_path / "few.jsonl", [page(random.Random(n), *[COOKIES] * (n < 7)) for n in range(100)])
+    assert run(few, tmp_path / "seven", "--min_documents=2", "--min_share=0.07")["lines"]  # .07 * 100 > 7
     rng = random.Random(3)
     other = write(site / "c.jsonl", [page(rng, COOKIES) for _ in range(19)], source="other")
     run(site, tmp_path / "out")

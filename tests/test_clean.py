@@ -52,6 +52,7 @@ def test_characters_and_blanks(text, cleaned):
         "分享到：",
         "关注我们",
         "扫码关注",
+        "点个在看吧",
         "长按识别二维码关注我们",
         "點擊閱讀原文",
         "👇点击下方名片关注公众号👇",
@@ -65,6 +66,9 @@ def test_characters_and_blanks(text, cleaned):
         "本文转载自某某公众号",
         "本文由 [LCTT](https://example.org) 原创编译，[Linux中国](https://example.org) 荣誉推出",
         "[1]: https://example.org/a",
+        "[12]",
+        "All rights reserved. Used by permission",
+        "All rights reserved by Example Inc.",
     ],
 )
 def test_boilerplate_lines_go(line):
@@ -89,6 +93,15 @@ def test_boilerplate_lines_go(line):
         "```",
         "}",
         "4/4",
+        "[Am]",
+        "[副歌]",
+        "我在看",
+        "Home, home, home",
+        "All Rights Reserved is a 1987 album.",
+        "All Rights Reserved (song)",
+        '"""',
+        "$$",
+        "| --- | --- |",
     ],
 )
 def test_sentences_and_code_stay(line):
@@ -255,6 +268,16 @@ def test_other_languages_go_and_their_paragraphs_in_mixed_documents(tmp_path):
     assert [(row["text"], row["meta"]) for row in rows] == [(chinese, "{}")]
     (mixed,) = cleaned_rows(tmp_path, texts[2])
     assert set(json.loads(mixed["meta"])["lang_shares"]) == {"zh-Hans", "en"} and mixed["text"] == texts[2]
+
+
+def test_shares_of_a_text_that_is_mixed_no_more_go_from_meta(tmp_path):
+    english = "The album was released in 2003, and it was the best of the year."
+    chinese = "这张专辑发行于2003年，是这一年里最受欢迎的一张唱片，销量超过一百万张。"
+    (mixed,) = cleaned_rows(tmp_path, f"{chinese}\n{english}", meta='{"year": 2003}')
+    (again,) = cleaned_rows(
+        tmp_path, mixed["text"], meta=mixed["meta"], lang="zh-Hans", languages=("zh-Hans",)
+    )
+    assert again["text"] == chinese and json.loads(again["meta"]) == {"year": 2003}
 
 
 def test_a_foreign_title_in_a_document_of_one_language_stays(tmp_path):

@@ -20,6 +20,9 @@ OTHERS = {
     "tr": "Şarkı 1998 yılında yayımlandı ve bütün Avrupa'da büyük bir başarı kazandı.",
     "vi": "Bài hát được phát hành năm 1998 và rất thành công trên khắp châu Âu.",
     "id": "Lagu ini dirilis pada tahun 1998 dan sangat sukses di seluruh Eropa.",
+    "da": "Jeg er her, og du er her sammen med mig i dag, og vi skal synge en sang for alle.",
+    "ro": "El are o voce frumoasă și ea are un album nou, lansat în 1998 de o casă de discuri mică.",
+    "ca": "L'any 1998 va publicar el disc, i l'any següent va guanyar el premi més important del país.",
     "ja": "この曲は1998年に発売され、ヨーロッパ全土で大ヒットとなった。",
     "ko": "이 노래는 1998년에 발표되어 유럽 전역에서 큰 성공을 거두었다.",
     "ru": "Песня вышла в 1998 году и имела большой успех во всей Европе.",
@@ -39,6 +42,19 @@ def test_english_and_both_scripts_of_chinese():
 @pytest.mark.parametrize("name", OTHERS)
 def test_all_else_is_other(name):
     assert langs(OTHERS[name]) == ["other"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The Dark Side of the Moon est le huitième album du groupe britannique Pink Floyd, sorti le 1er mars 1973 au "
+        "Royaume-Uni, et l'un des disques les plus vendus de l'histoire de la musique enregistrée.",
+        "And Justice for All ist das vierte Studioalbum der Metal-Band Metallica, With a Little Help from My Friends "
+        "ein Lied der Beatles, das 1967 veröffentlicht wurde.",
+    ],
+)
+def test_english_titles_do_not_make_other_languages_english(text):
+    assert langs(text) == ["other"]
 
 
 @pytest.mark.parametrize(
@@ -78,6 +94,19 @@ def test_each_paragraph_of_a_mixed_page_has_its_language():
     assert found.lines == ["zh-Hans", "zh-Hans", "en", "en", "other"]  # a short line goes with the one before
     assert found.lang == "zh-Hans" and list(language.mixed(found)) == ["zh-Hans", "other"]
     assert sum(found.shares.values()) == pytest.approx(1)
+
+
+def test_short_lines_of_verse_in_two_languages_go_with_those_of_their_script():
+    lines = [
+        "When the night has come over the land",
+        "當夜幕降臨的時候",
+        "I am not afraid",
+        "我不怕",
+        "Oh no",
+        "啊",
+    ]
+    (found,) = detect(["\n".join(lines)])
+    assert found.lines == ["en", "zh-Hant"] * 3
 
 
 def test_a_page_of_one_language_is_not_mixed():

@@ -197,6 +197,12 @@ def test_each_rule_can_drop_and_be_switched_off():
         assert judge([told], LIMITS | off | strict)[0] == [rule.name]
 
 
+def test_one_switches_off_the_max_of_a_share():
+    texts = ["# # # # song", "-\n-\n-\nsong", "百家乐百家乐百家乐百家乐百家乐", "加微信加微信加微信"]
+    off = {name: 0.0 if name.startswith("min_") else max(1.0, bar) for name, bar in LIMITS.items()}
+    assert judge(texts, off)[0] == [None] * len(texts)
+
+
 def test_other_scripts_are_not_judged_by_stop_words():
     assert reason("Песня была записана зимой в Ленинграде и вышла весной на маленькой студии города.") is None
     assert (
