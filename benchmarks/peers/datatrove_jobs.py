@@ -2,7 +2,7 @@
 
 VENV/bin/python benchmarks/peers/datatrove_jobs.py JOB FOLDER_OF_JSONL_GZ OUTPUT en|zh [QUESTIONS | TOKENIZER_FOLDER]
 
-Near-duplicates are in benchmarks/peers/datatrove_minhash.py.  Not here: LanguageFilter and C4BadWordsFilter, which download
+Near-duplicates are in datatrove_minhash.py.  Not here: LanguageFilter and C4BadWordsFilter, which download
 models and lists.
 """
 
