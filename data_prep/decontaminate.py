@@ -66,11 +66,9 @@ def load(patterns: tuple[str, ...]) -> Table:
         )
     grams = {}
     for number, question in enumerate(found):
-        for size, hashes in list(grams_of(question.words))[
-            -1:
-        ]:  # the longest; none of a question without words
-            for place, value in enumerate(hashes.tolist()):
-                grams.setdefault(size, {}).setdefault(value, []).append((number, place))
+        *_, (size, longest) = [(0, question.words), *grams_of(question.words)]  # 0: a question without words
+        for place, value in enumerate(longest.tolist()):
+            grams.setdefault(size, {}).setdefault(value, []).append((number, place))
     table = {size: by_hash(of) for size, of in grams.items()}
     maybe = np.zeros(1 << MAYBE_BITS, bool)
     for hashes, _ in table.values():

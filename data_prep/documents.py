@@ -40,9 +40,8 @@ SCHEMA = pa.schema([(name, pa.string()) for name in ("id", "text", "source", "la
 SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet")
 BATCH_BYTES = 2 << 20
 DOCUMENT_BYTES = 16 << 20  # of text; longer ones go as too_long: a tokenizer takes 130 times as much memory
-LINE_BYTES = (
-    4 * DOCUMENT_BYTES
-)  # of JSON, which may spell a character as \\u597d; a longer line is never held
+# Of JSON, which may spell a character in six bytes, as \u597d; a longer line is never held.
+LINE_BYTES = 4 * DOCUMENT_BYTES
 PART_BYTES = 128 << 20  # of text in one part file, before compression
 LOGGED_REJECTS = 5  # per input file; rejects.jsonl has them all
 AS_THEY_ARE: Mapping[str, str] = MappingProxyType({})  # columns

@@ -26,12 +26,8 @@ PLACEHOLDER = "<|{type}|>"
 
 def mask_text(text: str, placeholder: str = PLACEHOLDER) -> tuple[str, dict[str, int]]:
     """-> (masked text, {type: hits}); masking a masked text changes nothing."""
-    pieces, last, hits = [], 0, Counter()
-    for start, end, kind in find(text):
-        pieces += [text[last:start], placeholder.replace("{type}", kind)]
-        last = end
-        hits[kind] += 1
-    return "".join([*pieces, text[last:]]), dict(hits)
+    spans = find(text)
+    return private.replaced(text, spans, placeholder), dict(Counter(kind for _, _, kind in spans))
 
 
 def mask_meta(meta: str, placeholder: str = PLACEHOLDER) -> tuple[str, dict[str, int]]:

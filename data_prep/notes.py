@@ -45,12 +45,10 @@ def add_lines(path: Path, lines: Iterable[dict]) -> None:
 
 def masked(text: str, most: int) -> str:
     """The first characters of a text with <type> for private data: samples go where the corpus does not."""
-    pieces, last = [], 0
-    for start, end, kind in private.find(text[: 2 * most]):  # what stands over the edge is seen whole
-        if start < most:
-            pieces += [text[last:start], f"<{kind}>"]
-            last = end
-    return "".join([*pieces, text[last:most]])
+    found = private.find(text[: 2 * most])  # what stands over the edge is seen whole
+    spans = [span for span in found if span[0] < most]
+    end = max(most, spans[-1][1] if spans else 0)
+    return private.replaced(text[:end], spans, "<{type}>")
 
 
 def add_samples(batch: pa.RecordBatch, reasons: list[str | None], folder: Path) -> None:

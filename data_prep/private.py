@@ -1,6 +1,6 @@
 """Where private data stands in a text: e-mail addresses, phone numbers, identity and bank cards, and the like.
 
-find(text) gives spans; mask.py replaces them.  No command of its own.
+find(text) gives spans, replaced(text, spans, placeholder) the text without them; mask.py is the job.
 
 A number is private by its form alone only where the form leaves no doubt (a checksum, a mobile's prefix); else by
 words beside it.  So BPM, years, catalogue and chart numbers, barcodes, ISRC and opus numbers stay, and so does
@@ -44,6 +44,15 @@ def find(text: str) -> list[tuple[int, int, str]]:
         for first, last, name in _find_in_line(text[start:end], kinds)
         if name
     )
+
+
+def replaced(text: str, spans: list[tuple[int, int, str]], placeholder: str) -> str:
+    """The text with the placeholder, whose {type} is filled in, in the place of each span, as `find` gives them."""
+    pieces, last = [], 0
+    for start, end, kind in spans:
+        pieces += [text[last:start], placeholder.replace("{type}", kind)]
+        last = end
+    return "".join([*pieces, text[last:]])
 
 
 def _lines(hint: re.Pattern, text: str) -> Iterator[Span]:
