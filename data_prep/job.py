@@ -296,14 +296,19 @@ def run_pipeline(build: Callable[[beam.Pipeline], object], beam_args: list[str])
 @contextmanager
 def lost_workers_told() -> Iterator[None]:
     """UserError where a worker process of this machine was killed: Beam would wait for it for ever."""
-    lost, before = [], threading.excepthook
+    if threading.current_thread() is not threading.main_thread():  # which alone takes signals
+        yield
+        return
+    lost, hook_before = [], threading.excepthook
+    # Not SIGINT, which is ignored behind nohup and in the background of a script.
+    handler_before = signal.signal(signal.SIGUSR1, signal.default_int_handler)
 
     def hook(args) -> None:
         if "Worker subprocess exited" in str(args.exc_value):
             lost.append(args.exc_value)
-            os.kill(os.getpid(), signal.SIGINT)  # wakes the main thread
+            os.kill(os.getpid(), signal.SIGUSR1)  # wakes the main thread
         else:
-            before(args)
+            hook_before(args)
 
     threading.excepthook = hook
     try:
@@ -316,7 +321,8 @@ def lost_workers_told() -> Iterator[None]:
             "start it again with fewer --direct_num_workers"
         ) from None
     finally:
-        threading.excepthook = before
+        threading.excepthook = hook_before
+        signal.signal(signal.SIGUSR1, handler_before)
 
 
 def cause_of(error: Exception) -> Exception:
