@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterable, Iterator
 import apache_beam as beam
 import numpy as np
 
-PARTS = 64  # that links are split into
+PARTS = 16  # that links are split into
+SEEN = 1 << 19  # links that are remembered, 16 bytes each once there are so many
+MANY = 1 << 16  # links that are handed on together
 ROUNDS = 6  # components of a longest way of up to some 60 links between their stars end whole
 
 
@@ -29,7 +31,7 @@ class Components(beam.PTransform):
         self.rounds = rounds
 
     def expand(self, links):
-        links = links | "Contract" >> beam.Map(stars)
+        links = links | "Once" >> beam.ParDo(Once()) | "Contract" >> beam.Map(stars)
         for number in range(self.rounds):
             links = _step(links, f"LargeStar{number}", both_ways, large_star)
             links = _step(links, f"SmallStar{number}", downwards, small_star)
@@ -37,19 +39,39 @@ class Components(beam.PTransform):
         return _step(labels, "Component", rooted, joined)
 
 
+class Once(beam.DoFn):
+    """Drops links that this bundle has handed on: most near pairs are found in many bands.
+
+    A bundle is the most that may remember: its output is kept or thrown away as a whole.
+    """
+
+    def start_bundle(self):
+        self.seen = np.zeros((SEEN, 2), np.uint64)
+
+    def process(self, links):
+        slot = _mixed(links[:, 0] ^ _mixed(links[:, 1])) % np.uint64(SEEN)
+        new = (self.seen[slot] != links).any(1)
+        self.seen[slot] = links
+        yield links[new]
+
+
+def _mixed(keys: np.ndarray) -> np.ndarray:
+    return keys * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(40)
+
+
 def _step(arrays, name: str, prepare: Callable, rewrite: Callable):
     return (
         arrays
         | f"{name}Split" >> beam.FlatMap(split, prepare)
         | f"{name}Group" >> beam.GroupByKey()
-        | name >> beam.FlatMap(lambda group: rewrite(group[1]))
+        | name >> beam.FlatMap(lambda group: merged(rewrite(group[1])))
     )
 
 
 def split(links: np.ndarray, prepare: Callable[[np.ndarray], np.ndarray]) -> Iterator[tuple[int, np.ndarray]]:
     """Prepared links -> (part, links) by the hash of the first column."""
     links = prepare(links)
-    part = (links[:, 0] * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(40)) % np.uint64(PARTS)
+    part = _mixed(links[:, 0]) % np.uint64(PARTS)
     for number in np.unique(part):
         yield int(number), links[part == number]
 
@@ -87,6 +109,19 @@ def least(arrays: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         held = unique(np.concatenate([held, links]))
         held = held[np.append(True, held[1:, 0] != held[:-1, 0])[: len(held)]]
     return held[:, 0], held.min(1) if len(held) else held[:, 1]
+
+
+def merged(arrays: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """The same links in arrays of MANY: rewritten and split as they came, each would soon be an array of its own."""
+    held, size = [], 0
+    for links in arrays:
+        held.append(links)
+        size += len(links)
+        if size >= MANY:
+            yield unique(np.concatenate(held))
+            held, size = [], 0
+    if held:
+        yield unique(np.concatenate(held))
 
 
 def large_star(arrays: Iterable[np.ndarray]) -> Iterator[np.ndarray]:

@@ -23,7 +23,7 @@ def labels(arrays: list[np.ndarray], rounds: int = components.ROUNDS, contract=s
     arrays = [contract(array) for array in arrays]
     for _ in range(rounds):
         for prepare, star in ((components.both_ways, large_star), (components.downwards, small_star)):
-            arrays = [made for group in shuffled(arrays, prepare) for made in star(group)]
+            arrays = [made for group in shuffled(arrays, prepare) for made in components.merged(star(group))]
     found = {}
     for group in shuffled(arrays, components.with_roots):
         for array in components.least_label(group):
@@ -87,6 +87,30 @@ def test_a_vertex_with_a_hundred_thousand_links_is_handed_on_in_pieces_no_longer
     sizes = [len(made) for made in small_star(pieces)]
     assert max(sizes[1:]) <= 1000 and sum(sizes) == 100_000  # none twice: the centre keeps no link to itself
     assert set(labels(pieces).values()) == {0}
+
+
+def test_a_bundle_hands_on_no_link_twice_and_loses_none(monkeypatch):
+    monkeypatch.setattr(components, "SEEN", 64)  # so few that links push each other out
+    pairs = np.random.default_rng(5).integers(0, 1 << 40, (50, 2)).astype(np.uint64)
+    once = components.Once()
+    once.start_bundle()
+    first, again = (
+        [links for array in (pairs[:9], pairs[9:]) for links in once.process(array)] for _ in range(2)
+    )
+    assert (np.concatenate(first) == pairs).all()
+    assert sum(map(len, again)) < 40
+    once.start_bundle()  # of other output, which is kept or not by itself
+    (made,) = once.process(pairs)
+    assert (made == pairs).all()
+
+
+def test_links_found_in_every_band_travel_once_and_in_few_arrays():
+    """As 32 bands find near-duplicates: many arrays, nearly the same in each."""
+    pairs = np.random.default_rng(4).integers(0, 1 << 40, (5000, 2)).astype(np.uint64)
+    arrays = [pairs[n:] for n in range(32)]
+    for prepare, star in ((components.both_ways, large_star), (components.downwards, small_star)) * 2:
+        arrays = [made for group in shuffled(arrays, prepare) for made in components.merged(star(group))]
+    assert len(arrays) <= components.PARTS and sum(map(len, arrays)) == 5000
 
 
 def test_contraction_alone_finds_the_components_of_one_array():
