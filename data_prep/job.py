@@ -10,19 +10,20 @@ import glob
 import importlib
 import logging
 import os
+import queue
 import re
 import shutil
-import signal
 import sys
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fnmatch import fnmatch
 from pathlib import Path
 
 import apache_beam as beam
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 from apache_beam.io.filesystem import BeamIOError
@@ -281,9 +282,7 @@ def run_pipeline(build: Callable[[beam.Pipeline], object], beam_args: list[str])
     pipeline = make_pipeline(options_of(beam_args))
     build(pipeline)
     try:
-        with lost_workers_told():
-            result = pipeline.run()
-            result.wait_until_finish()
+        result = run_to_end(pipeline)
     except (UserError, RuntimeError) as error:
         raise cause_of(error) from None
     counters = {name: {} for name in ("documents", "dropped", *MORE)}
@@ -293,36 +292,49 @@ def run_pipeline(build: Callable[[beam.Pipeline], object], beam_args: list[str])
     return counters
 
 
-@contextmanager
-def lost_workers_told() -> Iterator[None]:
-    """UserError where a worker process of this machine was killed: Beam would wait for it for ever."""
-    if threading.current_thread() is not threading.main_thread():  # which alone takes signals
-        yield
-        return
-    lost, hook_before = [], threading.excepthook
-    # Not SIGINT, which is ignored behind nohup and in the background of a script.
-    handler_before = signal.signal(signal.SIGUSR1, signal.default_int_handler)
+def run_to_end(pipeline: beam.Pipeline):
+    """What Beam gives for the pipeline; UserError where a worker process of this machine was killed.
+
+    Beam waits for a killed worker for ever, so it waits in a thread of its own, which is then left behind.
+    """
+    ended, hook_before = queue.SimpleQueue(), threading.excepthook
+
+    def run() -> None:
+        try:
+            result = pipeline.run()
+            result.wait_until_finish()
+            ended.put(result)
+        except BaseException as error:
+            ended.put(error)
 
     def hook(args) -> None:
         if "Worker subprocess exited" in str(args.exc_value):
-            lost.append(args.exc_value)
-            os.kill(os.getpid(), signal.SIGUSR1)  # wakes the main thread
+            ended.put(UserError(f"a worker process was killed ({args.exc_value}), as a rule for want of memory; "
+                                "start it again with fewer --direct_num_workers"))  # fmt: skip
         else:
             hook_before(args)
 
     threading.excepthook = hook
+    threading.Thread(target=run, daemon=True).start()
     try:
-        yield
-    except KeyboardInterrupt:
-        if not lost:
-            raise
-        raise UserError(
-            f"a worker process was killed ({lost[0]}), as a rule for want of memory; "
-            "start it again with fewer --direct_num_workers"
-        ) from None
+        result = ended.get()
+        if isinstance(result, BaseException):
+            raise result
+        return result
     finally:
+        kill_workers()
         threading.excepthook = hook_before
-        signal.signal(signal.SIGUSR1, handler_before)
+
+
+def kill_workers() -> None:
+    """Those that Beam's local runner has started for this process and that have not ended by themselves."""
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):  # ended meanwhile
+            if any("sdk_worker_main" in word for word in child.cmdline()):
+                child.kill()
+    for thread in threading.enumerate():
+        if thread.name == "run_worker":  # which waits for one of them
+            thread.join(10)
 
 
 def cause_of(error: Exception) -> Exception:

@@ -75,16 +75,8 @@ def test_the_command_gives_the_same_on_two_processes_of_one_machine(tmp_path, fl
     assert json.loads((tmp_path / "two/counts.json").read_text()) == here
 
 
-@pytest.fixture
-def ignored_interrupts():
-    """As behind nohup, or in the background of a script."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_worker_that_is_killed_ends_the_job_in_one_sentence(ignored_interrupts):
+def test_a_worker_that_is_killed_ends_the_job_in_one_sentence():
     """Beam alone waits for it for ever."""
 
     def build(pipeline):
