@@ -76,7 +76,7 @@ def repeats(task: tuple[int, int, int], counts: list[tuple[int, int]], work: Wor
     for number in np.unique(numbers):
         here = numbers == number
         found[here] = paragraphs(work, int(number))[index[here]]
-        stays[here] = tables.fates(work, int(number), "settled")[found["row"][here]] > 0
+        stays[here] = tables.column(work, int(number), "settled")[found["row"][here]] > 0
     yield from _all_but_first(found[stays], numbers[stays])
 
 

@@ -89,9 +89,12 @@ class Sidecars:
         """Ids of a batch whose first document is in row `start`, and why each goes, None where it stays."""
         if self.options.signatures:
             here = np.array([n for n, reason in enumerate(reasons) if reason is None], np.int64)
-            signed = tables.signed(self.options.work, self.number)
-            digests = np.ascontiguousarray(signed.facts["digest"][start + here])
-            stored = [_binary(digests.view(np.uint8)), _binary(signed.signature[start + here])]
+            facts, signature = (
+                tables.column(self.options.work, self.number, name)[start + here]
+                for name in ("facts", "signature")
+            )
+            digests = np.ascontiguousarray(facts["digest"])
+            stored = [_binary(digests.view(np.uint8)), _binary(signature)]
             self._write("signatures", SIGNATURES, [names.take(pa.array(here)), *stored])
         gone = [n for n, reason in enumerate(reasons) if start + n in self.kept and reason is not None]
         if gone:

@@ -27,6 +27,15 @@ PIECE = 1 << 14  # signatures read at once
 FACTS = np.dtype(
     [("digest", "u8", 2), ("quality", "f8"), ("length", "i8"), ("priority", "i4"), ("id_end", "i8")]
 )
+# Of each input file: dtype and width.  "ids" are all ids in UTF-8, one behind the other, the others a row a document;
+# "signature" has none where only exact duplicates are looked for.
+COLUMNS = {
+    "facts": (FACTS,),
+    "ids": (np.uint8,),
+    "signature": (np.uint8, signatures.SIZE),
+    "fates": (np.int64,),
+    "settled": (np.int64,),
+}
 
 
 class Work(NamedTuple):
@@ -41,14 +50,6 @@ class Work(NamedTuple):
     def rows(self) -> int:
         """Bytes of a band.  32 bands of 8 meet for .997 of pairs at .8; 64 of 4 for .984 at .5."""
         return 8 if self.similarity >= 0.8 else 4
-
-
-class Signed(NamedTuple):
-    """What one input file left: arrays on disk, read as they are touched."""
-
-    facts: np.ndarray  # FACTS[n]
-    ids: np.ndarray  # u1: all ids in UTF-8, one behind the other
-    signature: np.ndarray  # u1[n, SIZE], or u1[0, SIZE] where only exact duplicates are looked for
 
 
 # Files
@@ -92,13 +93,9 @@ def mapped(path: Path, dtype, columns: int = 0) -> np.ndarray:
     return made.reshape(-1, columns) if columns else made
 
 
-@functools.lru_cache(64)
-def signed(work: Work, number: int) -> Signed:
-    return Signed(
-        mapped(work.path(number, "facts"), FACTS),
-        mapped(work.path(number, "ids"), np.uint8),
-        mapped(work.path(number, "signature"), np.uint8, signatures.SIZE),
-    )
+@functools.lru_cache(256)  # each holds a file open
+def column(work: Work, number: int, name: str) -> np.ndarray:
+    return mapped(work.path(number, name), *COLUMNS[name])
 
 
 def stored_signatures(work: Work, number: int) -> Iterator[tuple[slice, np.ndarray]]:
@@ -113,7 +110,7 @@ def stored_signatures(work: Work, number: int) -> Iterator[tuple[slice, np.ndarr
 
 def settled(work: Work, number: int, changes: Iterable[np.ndarray]) -> np.ndarray:
     """Changes as of `settle`, the later ones count -> i8[documents] fates, 1 where there is no change."""
-    made = np.ones(len(signed(work, number).facts), np.int64)
+    made = np.ones(len(column(work, number, "facts")), np.int64)
     for change in changes:
         made[change[:, 0].astype(np.int64)] = np.ascontiguousarray(change[:, 1]).view(np.int64)
     return made
@@ -124,10 +121,6 @@ def write_fates(work: Work, number: int, changes: Iterable[np.ndarray], name: st
     with fresh(work.path(number, name)) as f:
         f.write(made.tobytes())
     return made
-
-
-def fates(work: Work, number: int, name: str = "fates") -> np.ndarray:
-    return mapped(work.path(number, name), np.int64)
 
 
 def write_table(work: Work, number: int, name: str, hashes: Iterable[np.ndarray], rows: np.ndarray) -> None:
@@ -177,13 +170,10 @@ def tasks(counts: Iterable[tuple[int, int]], bands: int) -> list[tuple[int, int,
 
 def gather(work: Work, keys: np.ndarray, what: str) -> np.ndarray:
     """ "facts", "signature" or "fates" of documents with these keys u8[n], in their order."""
-    numbers = (keys >> np.uint64(32)).astype(np.int64)
-    rows = (keys & np.uint64(0xFFFFFFFF)).astype(np.int64)
-    made = None
-    for number in np.unique(numbers):
-        here = numbers == number
-        column = fates(work, int(number)) if what == "fates" else getattr(signed(work, int(number)), what)
-        found = column[rows[here]]
+    order = np.argsort(keys)
+    rows, made = (keys & np.uint64(0xFFFFFFFF)).astype(np.int64), None
+    for here in np.split(order, np.flatnonzero(np.diff(keys[order] >> np.uint64(32))) + 1):
+        found = column(work, int(keys[here[0]] >> np.uint64(32)), what)[rows[here]]
         if made is None:
             made = np.empty((len(keys), *found.shape[1:]), found.dtype)
         made[here] = found
@@ -194,7 +184,7 @@ def names(work: Work, keys: np.ndarray) -> list[bytes]:
     """The ids of documents with these keys."""
     made = []
     for key in keys.tolist():
-        facts, ids, _ = signed(work, key >> 32)
+        facts, ids = (column(work, key >> 32, name) for name in ("facts", "ids"))
         row = key & 0xFFFFFFFF
         begin = int(facts["id_end"][row - 1]) if row else 0
         made.append(ids[begin : int(facts["id_end"][row])].tobytes())
