@@ -1,10 +1,10 @@
 """Curation on 1x, 4x and 16x of a corpus: time must grow as the corpus does, the memory of a worker must not.
 
-    python -m benchmarks.curation_scale --data=../shared/data [--megabytes=10] [--jobs=clean,dedup]
+    python -m benchmarks.curation_scale --data=../shared/data [--megabytes=40] [--jobs=clean,dedup]
 
 Each job runs in a process of its own, which is also its only worker.  Files are of one size, so a larger corpus is more
-files, as in a crawl.  Every document is the first half of one page and the second half of another, so that no two
-corpora repeat themselves, and a tenth of them are copies, half of which are not quite the same.
+files, as in a crawl.  Every document is put together from pieces of pages, so that a larger corpus repeats itself no
+more than a small one; a tenth of them are copies, half of which are not quite the same.
 `growth` is processor seconds on 16x over 16 times those on 1x, both less those on ten documents (imports); of the last
 two the median of three runs.
 """
@@ -27,7 +27,7 @@ from benchmarks import facts, planted
 
 TIMES = (1, 4, 16)
 FILE_BYTES = 1_000_000  # of text
-MIX = 7919  # pages between the two halves of a document
+PIECES, CHARACTERS = 5, 500  # that a document is put together from
 
 
 def main() -> None:
@@ -35,7 +35,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, required=True, help="folder of real data, see planted.FILES")
-    parser.add_argument("--megabytes", type=int, default=10, help="text of 1x")
+    parser.add_argument("--megabytes", type=int, default=40, help="text of 1x")
     parser.add_argument("--jobs", default="clean,boilerplate,quality,dedup,decontaminate,mask,shard")
     parser.add_argument("--output", default="curation_scale", help="name of the file in benchmarks/results")
     args = parser.parse_args()
@@ -71,21 +71,22 @@ def write_corpora(data: Path, folder: Path, files: int) -> None:
 
 
 def texts(languages: list[list[str]]) -> Iterator[str]:
-    """Of the languages in turn, in an order that has no theme."""
-    for pages in languages:
-        random.Random(0).shuffle(pages)
+    """Of the languages in turn."""
+    rng = random.Random(0)
     for number in itertools.count():
         for pages in languages:
-            page, other = (
-                pages[number % len(pages)],
-                pages[(number + MIX * (1 + number // len(pages))) % len(pages)],
-            )
-            text = page[: len(page) // 2] + other[len(other) // 2 :]
+            text = "\n".join(piece(rng, pages) for _ in range(PIECES))
             yield text
             if number % 20 == 0:
                 yield text
             elif number % 20 == 1:
                 yield f"{text[: -len(text) // 50]} (end)"
+
+
+def piece(rng: random.Random, pages: list[str]) -> str:
+    page = rng.choice(pages)
+    start = rng.randrange(max(1, len(page) - CHARACTERS))
+    return page[start : start + CHARACTERS]
 
 
 def write_file(path: Path, docs: list[dict]) -> None:
