@@ -40,9 +40,10 @@ class Components(beam.PTransform):
 
 
 class Once(beam.DoFn):
-    """Drops links that this bundle has handed on: most near pairs are found in many bands.
+    """Drops links that this bundle handed on before: most near pairs are found in many bands.
 
-    A bundle is the most that may remember: its output is kept or thrown away as a whole.
+    It remembers the last SEEN at most, so of many millions most pass again.  A bundle is the most that may remember:
+    its output is kept or thrown away as a whole.
     """
 
     def start_bundle(self):
@@ -112,7 +113,10 @@ def least(arrays: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def merged(arrays: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    """The same links in arrays of MANY: rewritten and split as they came, each would soon be an array of its own."""
+    """The same links in arrays of about MANY, each once in an array.
+
+    Rewritten and split as they came, each would soon be an array of its own.
+    """
     held, size = [], 0
     for links in arrays:
         held.append(links)

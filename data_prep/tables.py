@@ -22,7 +22,7 @@ import numpy as np
 
 from data_prep import signatures
 
-SLICE = 1 << 19  # documents of one task
+SLICE = 1 << 19  # documents of one task; fewer take less memory, and more reads of every file's tables
 PIECE = 1 << 14  # signatures read at once
 FACTS = np.dtype(
     [("digest", "u8", 2), ("quality", "f8"), ("length", "i8"), ("priority", "i4"), ("id_end", "i8")]
