@@ -29,7 +29,7 @@ import pyarrow.parquet as pq
 from apache_beam.io.filesystem import BeamIOError
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import MetricsFilter
-from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
 
 from data_prep import documents, notes, progress
 from data_prep.documents import SUFFIXES
@@ -279,10 +279,12 @@ def make_pipeline(options: PipelineOptions) -> beam.Pipeline:
 
 def run_pipeline(build: Callable[[beam.Pipeline], object], beam_args: list[str]) -> dict[str, dict[str, int]]:
     """Builds and runs a pipeline; returns its counters as {"documents": {name: n}, "dropped": {reason: n}, ...}."""
-    pipeline = make_pipeline(options_of(beam_args))
+    options = options_of(beam_args)
+    pipeline = make_pipeline(options)
     build(pipeline)
+    local_workers = options.view_as(DirectOptions).direct_running_mode == "multi_processing"
     try:
-        result = run_to_end(pipeline)
+        result = (run_with_workers if local_workers else run_here)(pipeline)
     except (UserError, RuntimeError) as error:
         raise cause_of(error) from None
     counters = {name: {} for name in ("documents", "dropped", *MORE)}
@@ -292,8 +294,15 @@ def run_pipeline(build: Callable[[beam.Pipeline], object], beam_args: list[str])
     return counters
 
 
-def run_to_end(pipeline: beam.Pipeline):
-    """What Beam gives for the pipeline; UserError where a worker process of this machine was killed.
+def run_here(pipeline: beam.Pipeline):
+    """In the main thread: that of a Flink or Spark cluster asks for signals."""
+    result = pipeline.run()
+    result.wait_until_finish()
+    return result
+
+
+def run_with_workers(pipeline: beam.Pipeline):
+    """As run_here, with worker processes of this machine; UserError where one was killed.
 
     Beam waits for a killed worker for ever, so it waits in a thread of its own, which is then left behind.
     """
@@ -301,9 +310,7 @@ def run_to_end(pipeline: beam.Pipeline):
 
     def run() -> None:
         try:
-            result = pipeline.run()
-            result.wait_until_finish()
-            ended.put(result)
+            ended.put(run_here(pipeline))
         except BaseException as error:
             ended.put(error)
 

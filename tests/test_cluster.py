@@ -9,6 +9,7 @@ from pathlib import Path
 
 import apache_beam as beam
 import pytest
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.portability.local_job_service import LocalJobServicer
 from apache_beam.runners.worker.worker_pool_main import BeamFnExternalWorkerPoolServicer
 from test_faults import content, cut, flags, lines_of, packed, texts  # noqa: F401
@@ -86,6 +87,25 @@ def test_a_worker_that_is_killed_ends_the_job_in_one_sentence():
         UserError, match=r"a worker process was killed \(.* 137\).*fewer --direct_num_workers"
     ):
         job.run_pipeline(build, TWO_PROCESSES)
+
+
+class RunnerWithServer(FnApiRunner):
+    """Takes signals, as the runners of Flink and Spark do for their job server: in the main thread or not at all."""
+
+    def run_pipeline(self, pipeline, options):
+        signal.signal(signal.SIGINT, signal.getsignal(signal.SIGINT))
+        return super().run_pipeline(pipeline, options)
+
+
+def test_a_runner_that_takes_signals_starts():
+    def build(pipeline):
+        return (
+            pipeline
+            | beam.Create([1])
+            | beam.Map(lambda _: beam.metrics.Metrics.counter("documents", "read").inc())
+        )
+
+    assert job.run_pipeline(build, [f"--runner={__name__}.RunnerWithServer"])["documents"] == {"read": 1}
 
 
 DAMAGED = "RuntimeError: mucpt_jax.records.UserError: a.gz is damaged [while running 'ReadFile']"
