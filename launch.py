@@ -15,8 +15,10 @@ from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import config_flags
 
-from mucpt_jax import checks, config, hosts, records, runtime
-from mucpt_jax.records import UserError
+from mucpt_jax import checks, config
+from mucpt_jax.errors import UserError
+from mucpt_jax.formats.files import write_json
+from mucpt_jax.run import hosts, runtime
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file; FILE:ARGUMENT passes an argument.")
 _JOB = flags.DEFINE_enum("job", "train", ["train", "score", "evaluate", "export", "plan"], "What to do.")
@@ -66,7 +68,8 @@ def run(cfg: config.Config, workdir: Path) -> None:
     told = runtime.set_xla_flags()  # before jax is loaded: XLA reads its flags once
     import jax  # after the config was found good: a typo costs no device start
 
-    from mucpt_jax import attention, evaluate, export, plan, score, sharding, train
+    from mucpt_jax import evaluate, export, plan, score, train
+    from mucpt_jax.step import attention, sharding
 
     logging.getLogger().setLevel(logging.INFO)
     absl_logging.get_absl_handler().setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
@@ -97,7 +100,7 @@ def run(cfg: config.Config, workdir: Path) -> None:
         )
     logging.info("config\n%s", config.describe(dataclasses.asdict(cfg)))
     if jax.process_index() == 0 and _JOB.value != "train":  # train saves its own when it really starts
-        records.write_json(workdir / f"config.{_JOB.value}.json", dataclasses.asdict(cfg))
+        write_json(workdir / f"config.{_JOB.value}.json", dataclasses.asdict(cfg))
     logging.info(
         "%s on %d %s as %s, host %d of %d", _JOB.value, mesh.size, jax.devices()[0].device_kind,
         dict(mesh.shape), jax.process_index(), jax.process_count(),

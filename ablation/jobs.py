@@ -10,8 +10,11 @@ import jax
 from absl import flags
 
 from ablation import scores, world
-from data_prep import shard
-from mucpt_jax import agreement, checks, config, evaluate, records, score, sharding, train
+from data_prep import agree, shard
+from mucpt_jax import checks, config, evaluate, score, train
+from mucpt_jax.formats.files import write_json
+from mucpt_jax.formats.manifest import read_manifest
+from mucpt_jax.step import sharding
 
 BATCH_ROWS = 16
 
@@ -99,7 +102,7 @@ def reference(place: Place, regime: str, workdir: Path) -> None:
     """The regime's reference model; its scores of the domain rows, without and with seed documents mixed in, the same
     with agreement, and their ratio to the base model's."""
     seed = place.rows(f"seed_{regime}")
-    rows = sum(shard["records"] for shard in records.read_manifest(seed)["shards"])
+    rows = sum(shard["records"] for shard in read_manifest(seed)["shards"])
     steps = max(1, round(world.REGIMES[regime].epochs * rows / BATCH_ROWS))
     start = str(place.folder / "base")
     changes = {"data.domain": seed, "data.general_fraction": 0.0, "loss.kind": "ntp", "init_from": start}
@@ -122,7 +125,7 @@ def score_rows(place: Place, role: str, cfg: config.Config, workdir: Path, outpu
 def write_agreed(place: Place, scored: Path, output: Path) -> None:
     if not (output / "manifest.json").is_file():
         names, tokenizer = str(place.folder / "raw" / "names.txt"), str(place.tokenizer)
-        agreement.agree(agreement.Job(str(scored), str(output), names, tokenizer))
+        agree.agree(agree.Job(str(scored), str(output), names, tokenizer))
 
 
 def continued(place: Place, domain: str, role: str, changes: dict, workdir: Path) -> None:
@@ -137,5 +140,5 @@ def continued(place: Place, domain: str, role: str, changes: dict, workdir: Path
     train.train(cfg, place.mesh, workdir)
     if cfg.loss.kind == "mucpt":
         weights = scores.mean_weights(Path(domain), place.folder / "raw" / role, cfg)
-        records.write_json(workdir / "weights.json", weights)
+        write_json(workdir / "weights.json", weights)
     evaluate.evaluate(cfg, place.mesh, workdir)

@@ -24,7 +24,8 @@ from typing import NamedTuple
 
 from ablation import world
 from mucpt_jax import config
-from mucpt_jax.records import UserError, read_json, write_json
+from mucpt_jax.errors import UserError
+from mucpt_jax.formats.files import read_json, write_json
 
 
 class Row(NamedTuple):

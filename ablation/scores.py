@@ -11,7 +11,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from mucpt_jax import calibration, config, data, objective, records, words
+from mucpt_jax import config
+from mucpt_jax.formats import score_sums, words
+from mucpt_jax.formats.files import write_json
+from mucpt_jax.formats.manifest import read_manifest
+from mucpt_jax.formats.rows import read_shard, target_mask, write_shard
+from mucpt_jax.run import data
+from mucpt_jax.step import objective
 
 RATIO = (0.1, 5.0)  # caps of CE_base / CE_RM
 NOTHING = 60_000.0  # as r' of a token that shall not count: near float16's largest
@@ -20,7 +26,7 @@ PAD = "-"  # kind of a slot that holds no token of a document's text
 
 def slot_kinds(rows: Path, documents: Path) -> dict[tuple[str, int], np.ndarray]:
     """(shard, row) -> kind of each of the row's T + 1 slots, from the letters of the documents in a folder."""
-    length = records.read_manifest(rows)["sequence_length"]
+    length = read_manifest(rows)["sequence_length"]
     files = sorted(documents.glob("*.jsonl"))
     lines = [line for file in files for line in file.read_text(encoding="utf-8").splitlines()]
     # The end-of-document token belongs to the text.
@@ -62,23 +68,23 @@ def write_ratio(scored: Path, scored_base: Path, output: Path) -> None:
 
 def rewrite(source: Path, output: Path, scores: Callable, name: str) -> None:
     """The rows of `source` with scores(shard, number, row) [T+1] where targets are, NaN elsewhere, in a new folder."""
-    manifest = records.read_manifest(source)
+    manifest = read_manifest(source)
     output.mkdir(parents=True, exist_ok=True)
     shards, sums = [], None
     for shard in manifest["shards"]:
         rows, found = [], []
         for number, row in enumerate(rows_of(source, shard["name"])):
-            mask = np.concatenate([[False], records.target_mask(row["segment_ids"])])
+            mask = np.concatenate([[False], target_mask(row["segment_ids"])])
             new = np.where(mask, scores(shard["name"], number, row), np.nan).astype(np.float16)
             rows.append(row | {"rm_nll": new})
             found.append(new[mask])
-        shards.append(shard | records.write_shard(output / shard["name"], rows))
-        stats = calibration.stats_of(np.concatenate(found), str(output / shard["name"]))
-        sums = calibration.add(sums, stats) if sums else stats
+        shards.append(shard | write_shard(output / shard["name"], rows))
+        stats = score_sums.stats_of(np.concatenate(found), str(output / shard["name"]))
+        sums = score_sums.add(sums, stats) if sums else stats
     about = {"rm_hash": name, "compute_dtype": "float32", "head_dtype": "float32", "encoding": "float16"}
     (output / "index.parquet").write_bytes((source / "index.parquet").read_bytes())
-    scores = about | calibration.summary(sums)
-    records.write_json(output / "manifest.json", manifest | {"shards": shards, "scores": scores})
+    scores = about | score_sums.summary(sums)
+    write_json(output / "manifest.json", manifest | {"shards": shards, "scores": scores})
 
 
 def mean_weights(scored: Path, documents: Path, cfg: config.Config) -> dict[str, float]:
@@ -97,7 +103,7 @@ def mean_weights(scored: Path, documents: Path, cfg: config.Config) -> dict[str,
             batch["word_starts"] = np.stack([words.starts(row["tokens"], *units) for row in rows])
         nll_BT = np.zeros((len(rows), rows[0]["tokens"].size - 1), np.float32)
         weight_BT = np.asarray(objective.token_weights(nll_BT, batch, loss))
-        mask_BT = records.target_mask(batch["segment_ids"])
+        mask_BT = target_mask(batch["segment_ids"])
         kind_BT = np.stack([kinds[shard, number][1:] for number in range(len(rows))])
         for kind in np.unique(kind_BT[mask_BT]).tolist():
             found = weight_BT[mask_BT & (kind_BT == kind)].astype(np.float64)
@@ -107,8 +113,8 @@ def mean_weights(scored: Path, documents: Path, cfg: config.Config) -> dict[str,
 
 
 def shards_of(folder: Path) -> list[str]:
-    return [shard["name"] for shard in records.read_manifest(folder)["shards"]]
+    return [shard["name"] for shard in read_manifest(folder)["shards"]]
 
 
 def rows_of(folder: Path, shard: str) -> list[dict]:
-    return list(records.read_shard(folder / shard, records.read_manifest(folder)["sequence_length"]))
+    return list(read_shard(folder / shard, read_manifest(folder)["sequence_length"]))

@@ -14,8 +14,8 @@ import matplotlib.pyplot as plt
 
 from ablation import run, world
 from benchmarks import facts
-from mucpt_jax import records
-from mucpt_jax.records import UserError, read_json
+from mucpt_jax.errors import UserError
+from mucpt_jax.formats.files import read_json, write_json
 
 ROOT = Path(__file__).parents[1]
 RESULT, PLOT, PAGE = (
@@ -77,7 +77,7 @@ def write(folder: Path, seeds: list[int], regimes: list[str], rows: list[str], p
         ],
     }
     found["claims"] = claims(found["runs"])
-    records.write_json(folder / "results.json", found)
+    write_json(folder / "results.json", found)
     text = "\n".join(markdown(found))
     (folder / "table.md").write_text(text + "\n", encoding="utf-8")
     plot(found["runs"], folder / "ablation.svg")

@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 
 from benchmarks import facts
-from mucpt_jax import records
+from mucpt_jax.formats.files import read_json
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 CURATION = "python -m benchmarks.curation --data=../shared/data --datatrove=PY --presidio=PY --scrubadub=PY"
@@ -56,7 +56,7 @@ def main() -> None:
 
 def read_results(folder: Path) -> dict[str, dict]:
     """Name -> result, of the files in this document's shape."""
-    found = {file.stem: records.read_json(file) for file in sorted(Path(folder).glob("*.json"))}
+    found = {file.stem: read_json(file) for file in sorted(Path(folder).glob("*.json"))}
     return {
         name: result for name, result in found.items() if isinstance(result, dict) and result.keys() >= SHAPE
     }

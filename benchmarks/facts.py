@@ -8,7 +8,8 @@ import statistics
 from collections.abc import Callable
 from pathlib import Path
 
-from mucpt_jax import records, runtime
+from mucpt_jax.formats.files import write_json
+from mucpt_jax.run import runtime
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "grain", "torch", "transformers")
@@ -24,7 +25,7 @@ def write(name: str, what: str, rows: list[dict]) -> None:
         "rows": rows,
     }
     RESULTS.mkdir(exist_ok=True)
-    records.write_json(RESULTS / f"{name}.json", result)
+    write_json(RESULTS / f"{name}.json", result)
     print(f"{what}\n{result['machine']}\n")
     print("\n".join(table(rows)))
     print(f"\nbenchmarks/results/{name}.json; python -m benchmarks.docs brings it into docs/benchmarks.md")

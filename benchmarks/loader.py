@@ -14,7 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import facts
-from mucpt_jax import config, records
+from mucpt_jax import config
+from mucpt_jax.formats.files import write_json
+from mucpt_jax.formats.manifest import SCHEMA
+from mucpt_jax.formats.rows import shard_name, target_mask, write_shard
 
 BAR, MFU = 20, 0.5
 
@@ -32,7 +35,7 @@ def main() -> None:
     parser.add_argument("--threads", default="1,2,8", help="data.read_threads, comma-separated")
     parser.add_argument("--output", default="loader", help="name of the file in benchmarks/results")
     args = parser.parse_args()
-    from mucpt_jax import metrics  # brings jax: not for --help
+    from mucpt_jax.run import metrics  # brings jax: not for --help
 
     model = config.MODELS["qwen2.5-1.5b"]
     needed = MFU * metrics.PEAK_FLOPS["H200"] / metrics.flops_per_token(model, args.tokens)
@@ -51,7 +54,7 @@ def main() -> None:
 def measure(folder: Path, threads: int, needed: float, args) -> dict:
     from absl import flags
 
-    from mucpt_jax import data  # brings jax and grain: not for --help
+    from mucpt_jax.run import data  # brings jax and grain: not for --help
 
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()  # Grain reads absl flags, which only launch.py parses
@@ -89,15 +92,15 @@ def write_folder(folder: Path, source: str, rows: int, tokens: int, scored: bool
     rng, shards, each = np.random.default_rng(0), [], -(-rows // 4)
     for number in range(4):
         made = [random_row(rng, tokens, scored, vocab) for _ in range(min(each, rows - number * each))]
-        name = records.shard_name(source, number, 4)
-        targets = sum(int(records.target_mask(row["segment_ids"]).sum()) for row in made)
+        name = shard_name(source, number, 4)
+        targets = sum(int(target_mask(row["segment_ids"]).sum()) for row in made)
         shards.append(
-            {"name": name, "source": source, "targets": targets, **records.write_shard(folder / name, made)}
+            {"name": name, "source": source, "targets": targets, **write_shard(folder / name, made)}
         )
     total = {key: sum(shard[key] for shard in shards) for key in ("records", "targets")}
     grid = {"0.001": 1.0, "100.0": 1.0}  # of floors; mean weights play no part here
-    records.write_json(folder / "manifest.json", {
-        "schema": records.SCHEMA, "sequence_length": tokens, "tokenizer_hash": "none", "vocab_size": vocab,
+    write_json(folder / "manifest.json", {
+        "schema": SCHEMA, "sequence_length": tokens, "tokenizer_hash": "none", "vocab_size": vocab,
         "shards": shards, "sources": {source: total}, "scores": {"mean_raw_weight": grid} if scored else None,
     })  # fmt: skip
 

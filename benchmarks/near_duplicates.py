@@ -114,8 +114,8 @@ def dedup(source: Path, output: Path, *flags: str) -> Path:
 
 def groups(output: Path) -> dict[str, str]:
     """Dropped id -> kept id."""
-    tables = [pq.read_table(path) for path in sorted((output / "groups").glob("*.parquet"))]
-    return {a: b for t in tables for a, b in zip(t["id"].to_pylist(), t["kept"].to_pylist(), strict=True)}
+    work_files = [pq.read_table(path) for path in sorted((output / "groups").glob("*.parquet"))]
+    return {a: b for t in work_files for a, b in zip(t["id"].to_pylist(), t["kept"].to_pylist(), strict=True)}
 
 
 def similarities(texts: dict[str, str], pairs: list[tuple[str, str]], shingles) -> list[float]:
@@ -219,10 +219,10 @@ def cpu_of(command: list[str]) -> float:
 def signature_seconds(path: Path, folder: Path) -> float:
     """Processor seconds of the first reading: decompress, parse, sign, write work files."""
     from data_prep import dedup as job
-    from data_prep import tables
+    from data_prep.duplicates import work_files
 
     folder.mkdir(parents=True, exist_ok=True)
-    options = job.Options(folder, {}, tables.Work(folder, 1, 0.8), (), 0, False, False)
+    options = job.Options(folder, {}, work_files.Work(folder, 1, 0.8), (), 0, False, False)
     start = time.process_time()
     job.sign((0, str(path)), options)
     return time.process_time() - start

@@ -47,7 +47,8 @@ def main() -> None:
 def measure(size: str, devices: int) -> dict:
     import jax
 
-    from mucpt_jax import checks, config, plan, sharding
+    from mucpt_jax import checks, config, plan
+    from mucpt_jax.step import sharding
 
     c = config.default(f"qwen2.5-{size}")
     model = config.MODELS[f"qwen2.5-{size}"]

@@ -73,7 +73,8 @@ def scoring(cfg: config.Config, batch: dict, state: list) -> Callable[[], float]
     """Seconds of the score job's loop over BATCHES batches, with the parameters that the training side holds."""
     import jax
 
-    from mucpt_jax import score, sharding
+    from mucpt_jax import score
+    from mucpt_jax.step import sharding
 
     mesh = sharding.make_mesh(cfg)
     step = jax.jit(functools.partial(score.score_step, cfg=cfg), out_shardings=sharding.replicated(mesh))

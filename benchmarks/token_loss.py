@@ -88,7 +88,7 @@ def compiled(nll: Callable, inputs: tuple):
 
 
 def nll_by_parts(hidden_BTD, embedding_VD, targets_BT, count: int):
-    from mucpt_jax import losses
+    from mucpt_jax.step import losses
 
     return losses.token_nll(hidden_BTD, embedding_VD.T, targets_BT, count)  # tied, as model.unembed gives it
 

@@ -20,7 +20,8 @@ import numpy as np
 
 from benchmarks import facts
 from mucpt_jax import config
-from mucpt_jax.records import UserError
+from mucpt_jax.errors import UserError
+from mucpt_jax.weights import transfer
 
 # hidden, MLP, layers, query heads, kv heads, head_dim; tied, as all Qwen2.5 below 7B.
 # fmt: off
@@ -146,8 +147,8 @@ def measure_gpu(args) -> None:
 def cost_of_weights(name: str, attention: str, tokens: int, args) -> dict:
     import jax
 
-    from mucpt_jax import metrics
-    from mucpt_jax.attention import of_device
+    from mucpt_jax.run import metrics
+    from mucpt_jax.step.attention import of_device
 
     ntp = make_config(
         config.MODELS[name], "ntp", args.rows, tokens, "bfloat16", args.remat or "full", attention
@@ -207,7 +208,8 @@ def write_weights(cfg: config.Config, folder: str) -> dict:
     """Random parameters, biases too -> a Hugging Face folder; returns them as {path: array}."""
     import jax
 
-    from mucpt_jax import convert, hf_write, model
+    from mucpt_jax.step import model
+    from mucpt_jax.weights import hf_write
 
     params = model.init(cfg.model, jax.random.key(0))
     keys = iter(jax.random.split(jax.random.key(1), 100))
@@ -215,7 +217,7 @@ def write_weights(cfg: config.Config, folder: str) -> dict:
         lambda path, p: jax.random.normal(next(keys), p.shape) * 0.02 if "bias" in str(path[-1]) else p,
         params,
     )
-    convert.to_hf(params, cfg.model, hf_write.About(folder, "float32"))
+    transfer.to_hf(params, cfg.model, hf_write.About(folder, "float32"))
     return params
 
 
@@ -223,7 +225,8 @@ def first_state(cfg: config.Config, params: dict | None) -> list:
     """[(params, opt_state)] on the mesh, from the given parameters or at random; steps replace what the list holds."""
     import jax
 
-    from mucpt_jax import model, optimizer, sharding, train
+    from mucpt_jax import train
+    from mucpt_jax.step import model, optimizer, sharding
 
     mesh, tx = sharding.make_mesh(cfg), optimizer.make(cfg)
     placed = jax.tree.map(lambda leaf: leaf.sharding, train.abstract_state(cfg, tx, mesh))
@@ -240,7 +243,8 @@ def our_step(cfg: config.Config, batch: dict, state: list) -> Callable[[], float
     """Our compiled step on one batch -> a function that takes a step and returns its loss."""
     import jax
 
-    from mucpt_jax import optimizer, sharding, train
+    from mucpt_jax import train
+    from mucpt_jax.step import optimizer, sharding
 
     mesh = sharding.make_mesh(cfg)
     with jax.set_mesh(mesh):

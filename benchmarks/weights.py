@@ -143,7 +143,9 @@ def measure(side: str, folder: Path, gigabytes: float) -> dict:
     import jax
     import orbax.checkpoint as ocp
 
-    from mucpt_jax import config, convert, hf, hf_write, model, sharding
+    from mucpt_jax import config
+    from mucpt_jax.step import model, sharding
+    from mucpt_jax.weights import hf, hf_write, transfer
 
     if "two processes" in side:
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
@@ -153,11 +155,11 @@ def measure(side: str, folder: Path, gigabytes: float) -> dict:
     cfg = hf.read_config(str(folder))
     about = hf_write.About(str(folder.with_name("out")), like=str(folder))
     if side == "convert":
-        return timed(lambda: convert.folder_to_folder(str(folder), about))
+        return timed(lambda: transfer.folder_to_folder(str(folder), about))
     tensor = 2 if jax.device_count() == 8 else 1
     mesh = sharding.make_mesh(config.Config(model=cfg, mesh=config.Mesh(tensor=tensor)))
     shapes = sharding.with_shardings(model.abstract(cfg), mesh)
-    sizes = [4 * math.prod(shape) for _, _, shape in convert.tensor_places(shapes, cfg).values()]
+    sizes = [4 * math.prod(shape) for _, _, shape in transfer.tensor_places(shapes, cfg).values()]
     bound = sum(sizes) / jax.process_count() + max(sizes)
     if side == "allocate":
         zeros = jax.jit(lambda: jax.tree.map(jax.numpy.zeros_like, shapes)).lower().compile()
@@ -167,12 +169,12 @@ def measure(side: str, folder: Path, gigabytes: float) -> dict:
         return timed(lambda: jax.block_until_ready(ocp.StandardCheckpointer().restore(copy, shapes)))
     if side == "save":
         shutil.rmtree(copy, ignore_errors=True)
-        params = jax.tree.map(lambda x: x.astype("bfloat16"), convert.from_hf(str(folder), cfg, shapes))
+        params = jax.tree.map(lambda x: x.astype("bfloat16"), transfer.from_hf(str(folder), cfg, shapes))
         return timed(lambda: save(ocp.StandardCheckpointer(), copy, params))
     if side == "out":
-        params = jax.block_until_ready(convert.from_hf(str(folder), cfg, shapes))
-        return timed(lambda: convert.to_hf(params, cfg, about))
-    return timed(lambda: jax.block_until_ready(convert.from_hf(str(folder), cfg, shapes))) | {"bound": bound}
+        params = jax.block_until_ready(transfer.from_hf(str(folder), cfg, shapes))
+        return timed(lambda: transfer.to_hf(params, cfg, about))
+    return timed(lambda: jax.block_until_ready(transfer.from_hf(str(folder), cfg, shapes))) | {"bound": bound}
 
 
 def save(checkpointer, folder: Path, params: dict) -> None:
@@ -218,15 +220,16 @@ def write(folder: Path, gigabytes: float) -> dict:
     import jax
     import numpy as np
 
-    from mucpt_jax import convert, hf_write, model
     from mucpt_jax.config import Model
+    from mucpt_jax.step import model
+    from mucpt_jax.weights import hf_write, transfer
 
     def of(layers: int) -> Model:
         return Model("random", 65_536, 2048, 5504, layers, 16, 4, 128, 1e6, 1e-6, True, 32_768)
 
     one, two = (2 * sum(x.size for x in jax.tree.leaves(model.abstract(of(n)))) for n in (1, 2))  # bytes
     cfg = of(max(1, round((gigabytes * 1e9 - one) / (two - one)) + 1))
-    places, rng = convert.tensor_places(model.abstract(cfg), cfg), np.random.default_rng(0)
+    places, rng = transfer.tensor_places(model.abstract(cfg), cfg), np.random.default_rng(0)
     shapes = {name: shape for name, (_, _, shape) in places.items()}
     hf_write.write(shapes, lambda name: rng.standard_normal(shapes[name], np.float32), cfg,
                    hf_write.About(str(folder), max_shard_bytes=10**9))  # fmt: skip

@@ -31,13 +31,13 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 
-from data_prep import documents, job, repeats, tables
-from data_prep.dedup import tasks
-from data_prep.line_keys import DATED, LINE, STAYS, TEMPLATE
-from data_prep.mask import mask_text
-from data_prep.repeats import DOCUMENT, REPEATED, Options
-from data_prep.tables import Work
-from mucpt_jax.records import UserError
+from data_prep.duplicates import repeats, work_files
+from data_prep.duplicates.repeats import DOCUMENT, REPEATED, Options
+from data_prep.duplicates.work_files import Work, spread_tasks
+from data_prep.jobs import documents, job
+from data_prep.private.masking import mask_text
+from data_prep.text.line_keys import DATED, LINE, STAYS, TEMPLATE
+from mucpt_jax.errors import UserError
 
 OWN = (*job.DOCUMENT_FILES, "lines.jsonl")
 DATED_SHARE = 0.25  # least share of documents, for a DATED line
@@ -50,8 +50,8 @@ EXAMPLE_CHARACTERS = 300
 
 def read_without(file: tuple[int, str], repeated: np.ndarray, options: Options) -> Iterator[pa.RecordBatch]:
     number, _ = file
-    lines = tables.mapped(options.work.path(number, "lines"), LINE)
-    ends = tables.mapped(options.work.path(number, "documents"), DOCUMENT)["end"]
+    lines = work_files.mapped(options.work.path(number, "lines"), LINE)
+    ends = work_files.mapped(options.work.path(number, "documents"), DOCUMENT)["end"]
     told, start, first = {}, 0, 0
     for batch in documents.read_counted(file, options.folder, options.columns):
         last = ends[start : start + batch.num_rows]
@@ -60,7 +60,7 @@ def read_without(file: tuple[int, str], repeated: np.ndarray, options: Options) 
         place[~may_go(found, place, repeated, options)] = -1
         yield without_lines(batch, place, np.diff(last, prepend=first), told, options)
         start, first = start + batch.num_rows, int(last[-1])
-    with tables.fresh(options.work.path(number, "told")) as f:
+    with work_files.fresh(options.work.path(number, "told")) as f:
         f.write(json.dumps([[place, *rest] for place, rest in told.items()]).encode())
 
 
@@ -110,7 +110,7 @@ def add_steps(pipeline: beam.Pipeline, files: list[str], options: Options):
         | "Spread" >> beam.Reshuffle()
         | "Scan" >> beam.Map(repeats.scan, options)
     )
-    copies = tasks(pipeline, "Copy", scanned, 1) | "Copies" >> beam.FlatMap(
+    copies = spread_tasks(pipeline, "Copy", scanned, 1) | "Copies" >> beam.FlatMap(
         repeats.copies, beam.pvalue.AsList(scanned), options.work
     )
     counted = (
@@ -120,7 +120,7 @@ def add_steps(pipeline: beam.Pipeline, files: list[str], options: Options):
     )
     lines = counted | "Lines" >> beam.Map(lambda file: (file.number, file.lines))
     all_counted = beam.pvalue.AsList(counted)
-    found = tasks(pipeline, "Key", lines, 1) | "Candidates" >> beam.Map(
+    found = spread_tasks(pipeline, "Key", lines, 1) | "Candidates" >> beam.Map(
         repeats.candidates, all_counted, options
     )
     all_found = beam.pvalue.AsList(found)
@@ -184,7 +184,7 @@ def finish(folder: Path) -> int:
 
 def repeated_lines(work: Path) -> list[dict]:
     """Of each key that went the documents and the smallest line, the most frequent first."""
-    repeated = tables.mapped(work / "repeated", REPEATED)
+    repeated = work_files.mapped(work / "repeated", REPEATED)
     names = json.loads((work / "sources.json").read_text(encoding="utf-8"))
     total = {}
     for path in work.glob("*.told"):

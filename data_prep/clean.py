@@ -24,8 +24,9 @@ from typing import NamedTuple
 import opencc
 import pyarrow as pa
 
-from data_prep import documents, footers, job, language, mojibake
-from mucpt_jax.records import UserError
+from data_prep.jobs import documents, job
+from data_prep.text import footers, language, mojibake
+from mucpt_jax.errors import UserError
 
 
 def _meaning() -> Iterator[str]:

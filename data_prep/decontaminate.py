@@ -7,7 +7,7 @@ A document holds a question where it has
     whole   all its words in a row, six at least
     near    13 words of it in a row (all, where it has fewer), and an answer at most 100 words before or behind them
 
-Words are those of signatures.py (a Chinese character is one), so case, width, blanks and punctuation do not count.  A
+Words are those of text/words.py (a Chinese character is one), so case, width, blanks and punctuation do not count.  A
 fact that is stated is no leak, nor is an answer alone.  rejects.jsonl names document, question and kind of each hit,
 without their texts.
 
@@ -28,12 +28,13 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from data_prep import documents, job, notes, signatures
-from mucpt_jax.records import UserError
+from data_prep.jobs import documents, job, notes
+from data_prep.text.words import BASE, characters, folded, word_hashes
+from mucpt_jax.errors import UserError
 
 GRAM, WHOLE, NEAR = 13, 6, 100  # words
 MAYBE_BITS = 24  # of a hash: 16 MB that tell most grams apart from those of questions, before any search
-PLACES = signatures.BASE ** np.arange(1, GRAM + 1, dtype=np.uint64)  # of a word in its gram
+PLACES = BASE ** np.arange(1, GRAM + 1, dtype=np.uint64)  # of a word in its gram
 
 
 class Question(NamedTuple):
@@ -114,8 +115,8 @@ def answers_of(row: dict) -> list[str]:
 
 def words_of(texts: Sequence[str]) -> list[np.ndarray]:
     """Hashes of the words of each text, u8."""
-    codes, begins = signatures.folded(texts)
-    words, starts = signatures.word_hashes(codes, signatures.characters()[0][codes], begins)
+    codes, begins = folded(texts)
+    words, starts = word_hashes(codes, characters()[0][codes], begins)
     return np.split(words, np.searchsorted(starts, begins[1:-1]))
 
 

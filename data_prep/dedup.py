@@ -28,12 +28,13 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 
-from data_prep import buckets, documents, job, paragraphs, signatures, stored, tables
-from data_prep.components import Components
-from data_prep.signatures import digest  # noqa: F401  of exact duplicates, for who asks about one text
-from data_prep.stored import REASONS, Options
-from data_prep.tables import Work
-from mucpt_jax.records import UserError
+from data_prep.duplicates import buckets, paragraphs, sidecars, signatures, work_files
+from data_prep.duplicates.components import Components
+from data_prep.duplicates.sidecars import REASONS, Options
+from data_prep.duplicates.signatures import digest  # noqa: F401  of exact duplicates, for who asks about one text
+from data_prep.duplicates.work_files import Work, spread_tasks
+from data_prep.jobs import documents, job
+from mucpt_jax.errors import UserError
 
 OWN = (*job.DOCUMENT_FILES, "signatures/", "groups/")
 
@@ -45,8 +46,8 @@ def sign(file: tuple[int, str], options: Options) -> tuple[int, int]:
     """(number, path) -> (number, documents); leaves the file's work files."""
     number, path = file
     earlier = number >= options.work.first_earlier
-    batches = stored.earlier_batches(path) if earlier else signed_batches(number, path, options)
-    return number, tables.write_signed(options.work, number, batches)
+    batches = sidecars.earlier_batches(path) if earlier else signed_batches(number, path, options)
+    return number, work_files.write_signed(options.work, number, batches)
 
 
 def signed_batches(number: int, path: str, options: Options) -> Iterator:
@@ -63,7 +64,7 @@ def signed_batches(number: int, path: str, options: Options) -> Iterator:
 def signed_batch(batch: pa.RecordBatch, texts: list[str], options: Options):
     """-> facts FACTS[n], ids in UTF-8, signatures u1[n, SIZE] (u1[0, SIZE] without near-duplicates)."""
     digests, lengths, signature = signatures.describe(texts, near=options.work.similarity > 0)
-    facts = np.zeros(len(texts), tables.FACTS)
+    facts = np.zeros(len(texts), work_files.FACTS)
     facts["digest"], facts["length"] = digests.view("u8"), lengths
     facts["quality"] = quality(batch)
     rank = {source: place for place, source in enumerate(options.sources)}
@@ -90,13 +91,13 @@ def quality(batch: pa.RecordBatch) -> np.ndarray | float:
 def write_bands(joined: tuple[int, dict], work: Work) -> tuple[int, int]:
     """(number, {"counts", "exact"}) -> (number, documents in the table of bands)."""
     number, groups = joined
-    return number, buckets.write_bands(work, number, tables.write_fates(work, number, groups["exact"]))
+    return number, buckets.write_bands(work, number, work_files.write_fates(work, number, groups["exact"]))
 
 
 def write_settled(joined: tuple[int, dict], work: Work) -> tuple[int, int]:
     """(number, {"path", "exact", "near"}) -> (number, paragraphs in the table); leaves the fates that are final."""
     number, groups = joined
-    tables.write_fates(work, number, changes_of(groups), "settled")
+    work_files.write_fates(work, number, changes_of(groups), "settled")
     return number, len(paragraphs.paragraphs(work, number))
 
 
@@ -109,15 +110,15 @@ def read_without(joined: tuple[int, dict], options: Options) -> Iterator[pa.Reco
     """(number, {"path": [path], "exact", "near", "forwarded", "lines"}) -> the file's batches without what goes."""
     number, groups = joined
     (path,), changes = groups["path"], changes_of(groups)
-    fates = tables.settled(options.work, number, changes)
+    fates = work_files.settled(options.work, number, changes)
     lines, start = paragraphs.by_row(groups.get("lines", ())), 0
-    with stored.Sidecars(options, number, [*changes, *groups.get("forwarded", ())]) as sidecars:
+    with sidecars.Sidecars(options, number, [*changes, *groups.get("forwarded", ())]) as writer:
         for batch in documents.read_counted((number, path), options.folder, options.columns):
             fate = fates[start : start + batch.num_rows]
             reasons = [REASONS.get(f) for f in fate.tolist()]
             if lines:
                 batch, reasons = without_lines(batch, reasons, start, lines)
-            sidecars.add(batch["id"], reasons, start)
+            writer.add(batch["id"], reasons, start)
             start += batch.num_rows
             yield documents.keep(with_copies(batch, fate), reasons, options.folder)
 
@@ -158,7 +159,7 @@ class ReadWithoutDuplicates(beam.PTransform):
             | "SpreadFiles" >> beam.Reshuffle()
             | "Sign" >> beam.Map(sign, options)
         )
-        exact = tasks(pipeline, "Exact", signed, 1) | "ExactGroups" >> beam.FlatMap(
+        exact = spread_tasks(pipeline, "Exact", signed, 1) | "ExactGroups" >> beam.FlatMap(
             buckets.exact_groups, beam.pvalue.AsList(signed), work
         )
         changes = {"exact": exact} | ({"near": self.near(pipeline, signed, exact)} if work.similarity else {})
@@ -179,7 +180,7 @@ class ReadWithoutDuplicates(beam.PTransform):
             | "Bands" >> beam.Map(write_bands, work)
         )
         return (
-            tasks(pipeline, "Near", banded, tables.bands(work))
+            spread_tasks(pipeline, "Near", banded, work_files.bands(work))
             | "NearLinks" >> beam.FlatMap(buckets.near_links, beam.pvalue.AsList(banded), work)
             | "Components" >> Components()
             | "NearGroups" >> beam.FlatMap(buckets.near_groups, work)
@@ -199,24 +200,13 @@ class ReadWithoutDuplicates(beam.PTransform):
         settled = (
             changes | "SettledOfFile" >> beam.CoGroupByKey() | "Settled" >> beam.Map(write_settled, work)
         )
-        return tasks(pipeline, "Lines", settled, 1) | "Repeats" >> beam.FlatMap(
+        return spread_tasks(pipeline, "Lines", settled, 1) | "Repeats" >> beam.FlatMap(
             paragraphs.repeats, beam.pvalue.AsList(settled), work
         )
 
 
 def _is_own(change: tuple, work: Work) -> bool:
     return change[0] < work.first_earlier
-
-
-def tasks(pipeline, name: str, counts, bands: int):
-    """Tasks of tables.tasks once all counts are there."""
-    return (
-        pipeline
-        | f"{name}Start" >> beam.Create([bands])
-        | f"{name}Tasks"
-        >> beam.FlatMap(lambda bands, all_: tables.tasks(all_, bands), beam.pvalue.AsList(counts))
-        | f"{name}Spread" >> beam.Reshuffle()
-    )
 
 
 def parse(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
@@ -266,13 +256,13 @@ def check_arguments(args: argparse.Namespace) -> None:
     if not args.similarity and (args.signatures or args.against):
         raise UserError("--similarity=0 makes no signatures, which --signatures and --against need; give 0.8")
     output = Path(args.output).resolve()
-    if any(output == Path(file).resolve().parents[1] for file in stored.find_earlier(args.against)):
+    if any(output == Path(file).resolve().parents[1] for file in sidecars.find_earlier(args.against)):
         raise UserError(f"--output={args.output} would replace what --against names; name another folder")
 
 
 def run(argv: list[str] | None = None) -> dict:
     args, beam_args = parse(argv)
-    earlier = stored.find_earlier(args.against)
+    earlier = sidecars.find_earlier(args.against)
 
     def build(pipeline: beam.Pipeline, files: list[str], folder: Path):
         options = options_of(args, folder, len(files))

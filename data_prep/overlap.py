@@ -15,8 +15,7 @@ the sample that both have, and must share at least 4 shingles of it.  So with on
 is often missed inside a long document (not beside another short one).  Shingles of more than 50 seed documents tell of
 none and are left out of all counts.  None reaches over the cut between two segments, which costs 7 of them.
 
-The seed's sample lies in memory (12 bytes a shingle); the corpus is read shard by shard and leaves some 40 bytes a
-segment.  To find something is no error: the exit status is 0, and what to do about it is for people to decide.
+The seed's sample lies in memory (12 bytes a shingle); the corpus is read by shard and leaves 40 bytes a segment.
 """
 
 import argparse
@@ -27,9 +26,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data_prep import job, rows
-from mucpt_jax import records
-from mucpt_jax.records import UserError
+from data_prep.jobs import job
+from data_prep.packing import pack
+from mucpt_jax.errors import UserError
+from mucpt_jax.formats import rows
+from mucpt_jax.formats.files import write_json
+from mucpt_jax.formats.manifest import read_manifest
+from mucpt_jax.formats.rows import read_shard
 
 SHINGLE = 8  # tokens
 SHORT = 512  # tokens; documents below are sampled whole
@@ -82,7 +85,7 @@ def run(argv: list[str] | None = None) -> dict:
         output.parent.mkdir(parents=True, exist_ok=True)
     report = shared(args.seed, args.corpus, args.threshold, args.sample)
     with job.writable(args.output):
-        records.write_json(output, report)
+        write_json(output, report)
     print_report(report)
     return report
 
@@ -96,7 +99,7 @@ def shared(seed_folder: str, corpus_folder: str, threshold: float = 0.5, sample:
         raise UserError(f"--threshold={threshold} is no share; use more than 0 and at most 1")
     if sample < 1:
         raise UserError(f"--sample={sample} takes no shingle; use 1 (all) or more")
-    hashes = [records.read_manifest(folder)["tokenizer_hash"] for folder in (seed_folder, corpus_folder)]
+    hashes = [read_manifest(folder)["tokenizer_hash"] for folder in (seed_folder, corpus_folder)]
     if hashes[0] != hashes[1]:
         raise UserError(
             f"{seed_folder} and {corpus_folder} were written with different tokenizers; shard one of them again"
@@ -112,22 +115,22 @@ def shared(seed_folder: str, corpus_folder: str, threshold: float = 0.5, sample:
 
 
 def open_folder(path: str) -> Folder:
-    manifest = records.read_manifest(path)
+    manifest = read_manifest(path)
     shards = manifest["shards"]
     if not shards:
         raise UserError(f"{path} holds no rows; write them with python -m data_prep.shard")
     sources = sorted({facts["source"] for facts in shards})
     segments = {"document": [], "id": [], "length": [], "source": []}
     for facts in shards:
-        index = rows.read_index(path, facts)
+        index = pack.read_index(path, facts)
         # An id is one document's within a source; two sources may number theirs alike.
         names = [f"{facts['source']}/{name}" for name in index["document"]]
-        segments["document"].append(rows.keys(names))
-        segments["id"].append(rows.keys(index["document"]))
+        segments["document"].append(pack.keys(names))
+        segments["id"].append(pack.keys(index["document"]))
         segments["length"].append(index["length"])
         segments["source"].append(np.full(len(names), sources.index(facts["source"])))
     found = {name: np.concatenate(parts) for name, parts in segments.items()}
-    document = rows.numbered(found["document"])
+    document = pack.numbered(found["document"])
     _, first = np.unique(document, return_index=True)
     tokens = np.bincount(document, found["length"]).astype(np.int64)
     return Folder(
@@ -149,10 +152,10 @@ def blocks(folder: Folder, number: int) -> Iterator[tuple[np.ndarray, np.ndarray
     """(tokens i4[rows, T+1], segment_ids u2[rows, T+1], number of each row's first segment [rows]) of one shard."""
     first, end = folder.begins[number : number + 2].tolist()
     path = Path(folder.path) / folder.shards[number]["name"]
-    read = records.read_shard(path, folder.length)
+    read = read_shard(path, folder.length)
     while block := list(itertools.islice(read, BLOCK)):
         tokens, ids = (np.stack([row[name] for row in block]) for name in ("tokens", "segment_ids"))
-        ids = records.segments(ids)
+        ids = rows.segment_numbers(ids)
         count = ids.max(1).astype(np.int64)
         before, first = first, first + int(count.sum())
         if first > end:
@@ -193,7 +196,7 @@ def samples(folder: Folder, number: int, sample: int) -> Iterator[tuple[np.ndarr
 
 
 def sketch_of(seed: Folder, sample: int) -> Sketch:
-    numbers = (number for number, _ in enumerate(rows.progress("seed", seed.shards)))
+    numbers = (number for number, _ in enumerate(pack.progress("seed", seed.shards)))
     parts = [part for number in numbers for part in samples(seed, number, sample)]
     document, hashes = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
     if not len(hashes):
@@ -226,7 +229,7 @@ def best_twins(
         document, other, share = near(pairs, corpus, seed, (counts, sketch.counts), threshold)
         containment[document], twin[document] = share, other
 
-    for number, _ in enumerate(rows.progress("corpus", corpus.shards)):
+    for number, _ in enumerate(pack.progress("corpus", corpus.shards)):
         matches = matches_of_shard(corpus, number, sketch, sample, counts)
         # A document that has segments in other shards waits for them; all others are judged and forgotten.
         mine = corpus.document[corpus.begins[number] : corpus.begins[number + 1]]
@@ -298,7 +301,7 @@ def names_of(folder: Folder, documents: np.ndarray) -> list[dict]:
     names = []
     for segment in folder.first[documents]:
         number = int(np.searchsorted(folder.begins, segment, "right")) - 1
-        ids = rows.read_index(folder.path, folder.shards[number])["document"]
+        ids = pack.read_index(folder.path, folder.shards[number])["document"]
         source = folder.shards[number]["source"]
         names.append({"source": source, "document": ids[segment - folder.begins[number]]})
     return names

@@ -29,8 +29,11 @@ from typing import NamedTuple
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from data_prep import boilerplate, clean, decontaminate, dedup, job, mask, quality, report, shard
-from mucpt_jax.records import UserError, read_manifest, write_json
+from data_prep import boilerplate, clean, decontaminate, dedup, mask, quality, report, shard
+from data_prep.jobs import job, runner
+from mucpt_jax.errors import UserError
+from mucpt_jax.formats.files import write_json
+from mucpt_jax.formats.manifest import read_manifest
 
 JOBS = {
     "clean": clean, "boilerplate": boilerplate, "quality": quality, "dedup": dedup, "decontaminate": decontaminate,
@@ -78,7 +81,7 @@ def run(argv: list[str] | None = None) -> dict:
 
 def check(args: argparse.Namespace, stages: list[Stage], beam_args: list[str]) -> None:
     """UserError for what would fail only after hours of other stages."""
-    job.options_of(beam_args)
+    runner.options_of(beam_args)
     for stage in stages:
         own = [f"--input={args.input}", f"--output={Path(args.output) / stage.folder}", *stage.flags]
         _, unknown = JOBS[stage.job].parse(own)

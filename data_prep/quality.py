@@ -22,8 +22,9 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from data_prep import documents, job, text_counts
-from mucpt_jax.records import UserError
+from data_prep.jobs import documents, job
+from data_prep.text import measures
+from mucpt_jax.errors import UserError
 
 Counts = Mapping[str, np.ndarray]
 WORST, ROOT = 0.01, 4  # of a margin, and of the product of margins: 0.01 ** (1 / 4) is 0.32
@@ -125,7 +126,7 @@ RULES = (
 
 def judge(texts: Sequence[str], limits: Mapping[str, float]) -> tuple[list[str | None], np.ndarray]:
     """Texts, a threshold for each rule and min_quality -> the first rule that each breaks (or None), f8[n] quality."""
-    counts = text_counts.count(texts)
+    counts = measures.count(texts)
     values = {rule.name: rule.measure(counts) for rule in RULES}
     quality = np.prod([margin(values[rule.name], rule) for rule in RULES], axis=0) ** (1 / ROOT)
     reasons: list[str | None] = [None] * len(texts)

@@ -33,9 +33,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_prep import report_page
-from mucpt_jax import records
-from mucpt_jax.records import UserError
+from data_prep.reporting import page
+from mucpt_jax.errors import UserError
+from mucpt_jax.formats.files import read_json, write_json
+from mucpt_jax.formats.tokenizer import end_of_document
 
 STAGES = ("clean", "boilerplate", "quality", "dedup", "decontaminate", "mask", "rows")  # as their folders
 SIZES = ("documents", "characters", "bytes", "tokens")
@@ -51,12 +52,12 @@ def write(out: Path, tokenizer: str | None = None) -> None:
     out = Path(out)
     made = json.dumps(facts(out, tokenizer), ensure_ascii=False)
     found = json.loads(made.encode("utf-8", "replace"))  # a name may hold half a character, which no file can
-    records.write_json(out / "report.json", found)
+    write_json(out / "report.json", found)
     names = [stage["stage"] for stage in found["stages"]]
     examples = {stage: samples(out, stage) for stage in names}
     lines = list(islice(json_lines(out / "boilerplate/lines.jsonl"), 30)) if "boilerplate" in names else []
     beside = out / "report.html.writing"
-    beside.write_text(report_page.page(found, examples, lines), encoding="utf-8")
+    beside.write_text(page.page(found, examples, lines), encoding="utf-8")
     os.replace(beside, out / "report.html")
 
 
@@ -86,7 +87,7 @@ def facts(out: Path, tokenizer: str | None = None) -> dict:
 
 
 def read_if_there(path: Path) -> dict:
-    found = records.read_json(path) if path.is_file() else {}
+    found = read_json(path) if path.is_file() else {}
     if not isinstance(found, dict):
         raise UserError(f"{path} holds no JSON object; write it again, or move it away")
     return found
@@ -193,16 +194,16 @@ def ratios_of(rows: list[dict]) -> dict:
 
 def sampled(out: Path, stages: list[str], tokenizer: str) -> list[dict]:
     """Rows of a composition, with tokens, of the beginnings of a few documents of the last stage that has documents."""
-    from data_prep import shard  # brings Beam and transformers, which a report of counts does not need
+    from data_prep.packing import tokens  # brings transformers, which a report of counts does not need
 
     parts = next(filter(None, (sorted((out / s).glob("part-*.parquet")) for s in stages[::-1])), [])
-    loaded, made = shard.load_tokenizer(tokenizer), []
+    loaded, made = tokens.load_tokenizer(tokenizer), []
     for path in parts[:: -(-len(parts) // FILES_SAMPLED) or 1]:
         with opened(path) as parquet:
             wanted = ["text", "source", "lang"]
             for batch in islice(parquet.iter_batches(DOCUMENTS_SAMPLED, columns=wanted), 1):
                 texts = [text[:CHARACTERS_SAMPLED] for text in batch["text"].to_pylist()]
-                runs = shard.tokenize(texts, loaded, records.end_of_document(loaded))
+                runs = tokens.tokenize(texts, loaded, end_of_document(loaded))
                 names = zip(batch["source"].to_pylist(), batch["lang"].to_pylist(), strict=True)
                 made += [
                     {"source": source, "lang": lang, "characters": len(text), "tokens": len(run)}

@@ -23,9 +23,10 @@ from pathlib import Path
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from data_prep.sample_real import real
-from data_prep.sample_world import synthetic
-from mucpt_jax.records import UserError, write_json
+from data_prep.samples.real_text import real
+from data_prep.samples.world import synthetic
+from mucpt_jax.errors import UserError
+from mucpt_jax.formats.files import write_json
 
 ROLES = ("seed", "domain", "general", "heldout")
 ENTRIES = 2048

@@ -28,11 +28,16 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep import job, loss_ratio, rows, shard
-from mucpt_jax import calibration, records
-from mucpt_jax.records import UserError
+from data_prep.jobs import job
+from data_prep.packing import loss_ratio, pack, tokens
+from data_prep.packing.shards import ROW_FILES, number_shards, write_full
+from mucpt_jax.errors import UserError
+from mucpt_jax.formats import rows, score_sums
+from mucpt_jax.formats.files import write_json
+from mucpt_jax.formats.rows import NO_LOSS, read_shard, target_mask
+from mucpt_jax.formats.tokenizer import tokenizer_hash
 
-FILES = (*shard.ROW_FILES, "select.json")
+FILES = (*ROW_FILES, "select.json")
 NEAREST = 20  # units shown on each side of the threshold
 EXCERPT = 48  # tokens
 CODES = 0x7C00  # float16 codes of 0 to below infinity; they rise with their values
@@ -70,8 +75,8 @@ def run(argv: list[str] | None = None) -> dict:
                 for side, found in sides.items()
             },
         }
-        records.write_json(folder / "select.json", report)
-        records.write_json(folder / "counts.json", document_counts(segments, kept))
+        write_json(folder / "select.json", report)
+        write_json(folder / "counts.json", document_counts(segments, kept))
     print_report(report)
     return report
 
@@ -105,8 +110,8 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
 
 
 def open_tokenizer(folder: str, manifest: dict):
-    tokenizer = shard.load_tokenizer(folder)
-    if records.tokenizer_hash(folder) != manifest["tokenizer_hash"]:
+    tokenizer = tokens.load_tokenizer(folder)
+    if tokenizer_hash(folder) != manifest["tokenizer_hash"]:
         raise UserError(
             f"--tokenizer={folder} did not write these rows; name the one that did, or leave it out"
         )
@@ -148,56 +153,56 @@ def choose(units: dict[str, np.ndarray], args: argparse.Namespace) -> tuple[np.n
 def write_kept(
     args: argparse.Namespace, manifest: dict, kept: np.ndarray, folder: Path
 ) -> tuple[dict[str, list[dict]], dict[str, dict]]:
-    """Packs kept segments into shards of their source -> {source: shards' facts}, {source: calibration.stats_of}."""
+    """Packs kept segments into shards of their source -> {source: shards' facts}, {source: score_sums.stats_of}."""
     size = manifest["sequence_length"], args.rows_per_shard
     written, stats, begin = {}, {}, 0
-    for source, shards in itertools.groupby(
-        rows.progress("write", loss_ratio.in_order(manifest)), lambda f: f["source"]
+    for source, of_source in itertools.groupby(
+        pack.progress("write", loss_ratio.in_order(manifest)), lambda f: f["source"]
     ):
         waiting, done, counted = [], [], np.zeros((2, CODES))
-        for facts in shards:
-            index = rows.read_index(args.scored, facts)
+        for facts in of_source:
+            index = pack.read_index(args.scored, facts)
             mine = kept[begin : begin + len(index["row"])]
             begin += len(mine)
             for row, start, place in loss_ratio.walk(args.scored, args.base, facts, index, size[0]):
                 if mine[place].any():
                     waiting += kept_runs(row, index, place, mine)
                     count_scores(counted, row, start, mine[place])
-            waiting = shard.write_full(waiting, done, folder / f"00000-{source}", size, last=False)
-        shard.write_full(waiting, done, folder / f"00000-{source}", size, last=True)
+            waiting = write_full(waiting, done, folder / f"00000-{source}", size, last=False)
+        write_full(waiting, done, folder / f"00000-{source}", size, last=True)
         if done:
             written[source], stats[source] = done, stats_of_counts(*counted, source)
     return written, stats
 
 
-def kept_runs(row: dict, index: dict, place: slice, mine: np.ndarray) -> Iterator[rows.Segment]:
+def kept_runs(row: dict, index: dict, place: slice, mine: np.ndarray) -> Iterator[pack.Segment]:
     """A row's kept segments with their scores; copies, as a view would hold the whole row in memory."""
     end = 0
     for segment in range(place.start, place.stop):
         begin, end = end, end + int(index["length"][segment])
         if mine[segment]:
-            run = np.empty(end - begin, rows.SCORED)
+            run = np.empty(end - begin, pack.SCORED)
             run["tokens"], run["rm_nll"] = row["tokens"][begin:end], row["rm_nll"][begin:end]
-            run["no_loss"] = row["segment_ids"][begin:end] >= records.NO_LOSS
+            run["no_loss"] = row["segment_ids"][begin:end] >= NO_LOSS
             yield run, index["document"][segment], int(index["offset"][segment])
 
 
 def count_scores(counted: np.ndarray, row: dict, start: dict, kept: np.ndarray) -> None:
     """Adds a row's kept targets to counted f8[2, CODES]: how many have a score, and the start model's nats of these."""
     ids = row["segment_ids"]
-    chosen_T = records.target_mask(ids) & np.concatenate([[False], kept])[records.segments(ids[1:])]
+    chosen_T = target_mask(ids) & np.concatenate([[False], kept])[rows.segment_numbers(ids[1:])]
     code = np.abs(row["rm_nll"][1:][chosen_T]).view(np.uint16)  # -0.0 is 0
     np.add.at(counted[0], code, 1)
     np.add.at(counted[1], code, start["rm_nll"][1:][chosen_T].astype(np.float64))
 
 
 def stats_of_counts(targets: np.ndarray, base: np.ndarray, where: str) -> dict:
-    """calibration.stats_of of counted scores: it gives sums, so 2**bit equal scores are one, 2**bit times."""
+    """score_sums.stats_of of counted scores: it gives sums, so 2**bit equal scores are one, 2**bit times."""
     r, many = np.arange(CODES, dtype=np.uint16).view(np.float16), targets.astype(np.int64)
     bits = range(int(many.max()).bit_length())
-    parts = [(2**bit, calibration.stats_of(r[many >> bit & 1 == 1], where)) for bit in bits]
+    parts = [(2**bit, score_sums.stats_of(r[many >> bit & 1 == 1], where)) for bit in bits]
     sums = ({name: times * value for name, value in part.items()} for times, part in parts)
-    return functools.reduce(calibration.add, sums) | {"base": calibration.stats_of(r, where, base)["base"]}
+    return functools.reduce(score_sums.add, sums) | {"base": score_sums.stats_of(r, where, base)["base"]}
 
 
 def write_manifest(folder: Path, manifest: dict, about: dict, kept: dict, written: dict, stats: dict) -> None:
@@ -205,25 +210,25 @@ def write_manifest(folder: Path, manifest: dict, about: dict, kept: dict, writte
     facts = {
         source: {"documents": kept[source]["documents"], "shards": done} for source, done in written.items()
     }
-    records.write_json(folder / "00000.facts", facts)
-    shards, documents = shard.number_shards(folder)
+    write_json(folder / "00000.facts", facts)
+    final, documents = number_shards(folder)
     sources = {}
     for source in sorted(documents):
-        own = [facts for facts in shards if facts["source"] == source]
+        own = [facts for facts in final if facts["source"] == source]
         sums = {name: sum(s[name] for s in own) for name in ("segments", "tokens", "targets", "records")}
         sources[source] = {"documents": documents[source], **sums}
         assert sums.items() >= {name: kept[source][name] for name in ("segments", "targets")}.items()
-    slots = sum(facts["records"] for facts in shards) * (manifest["sequence_length"] + 1)
-    told = {source: calibration.summary(sums) for source, sums in stats.items()}
-    scores = manifest["scores"] | calibration.summary(functools.reduce(calibration.add, stats.values()))
+    slots = sum(facts["records"] for facts in final) * (manifest["sequence_length"] + 1)
+    told = {source: score_sums.summary(sums) for source, sums in stats.items()}
+    scores = manifest["scores"] | score_sums.summary(functools.reduce(score_sums.add, stats.values()))
     scores |= {"encoding": "float16", "base_hash": about["base_hash"]}
     scores["sources"] = {
         source: {name: found[name] for name in ("tokens", "mean_nll", "mean_raw_weight")}
         for source, found in told.items()
     }
-    fill = sum(facts["tokens"] for facts in shards) / slots
-    new = {"fill": fill, "sources": sources, "shards": shards, "scores": scores, "selected": about}
-    records.write_json(folder / "manifest.json", manifest | new)
+    fill = sum(facts["tokens"] for facts in final) / slots
+    new = {"fill": fill, "sources": sources, "shards": final, "scores": scores, "selected": about}
+    write_json(folder / "manifest.json", manifest | new)
 
 
 # The report
@@ -263,19 +268,19 @@ def nearest(
     args: argparse.Namespace, manifest: dict, segments: dict, units: dict, found: list[int], tokenizer
 ) -> list:
     """What these units are, in their order; their first tokens as text where there is a tokenizer."""
-    shards, result = loss_ratio.in_order(manifest), []
-    ends = np.cumsum([facts["segments"] for facts in shards])
+    ordered, result = loss_ratio.in_order(manifest), []
+    ends = np.cumsum([facts["segments"] for facts in ordered])
     for unit in found:
         own = np.flatnonzero(units["of_segment"] == unit)
         segment = own[np.argmin(segments["offset"][own])]
         number = np.searchsorted(ends, segment, "right")
-        facts, place = shards[number], int(segment - ends[number]) + shards[number]["segments"]
-        index = rows.read_index(args.scored, facts)
+        facts, place = ordered[number], int(segment - ends[number]) + ordered[number]["segments"]
+        index = pack.read_index(args.scored, facts)
         entry = {"rho": plain(units["rho"][unit]), "targets": int(units["targets"][unit])}
         entry |= {"source": facts["source"], "document": index["document"][place]}
         entry |= {"offset": int(index["offset"][place])}
         if tokenizer:
-            read = records.read_shard(Path(args.scored) / facts["name"], manifest["sequence_length"])
+            read = read_shard(Path(args.scored) / facts["name"], manifest["sequence_length"])
             row = next(itertools.islice(read, int(index["row"][place]), None))
             begin = int(index["length"][:place][index["row"][:place] == index["row"][place]].sum())
             end = begin + min(EXCERPT, int(index["length"][place]))

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from data_prep.clean import clean_text
 from data_prep.shard import load_tokenizer
-from mucpt_jax import records
+from mucpt_jax.formats.manifest import read_manifest
 
 NOISE = (
     "qr_code",
@@ -23,7 +23,7 @@ NOISE = (
 def noise_slots(run: Path, tokenizer_folder: str) -> dict:
     """{"slots": {(shard, row): bool[T+1]}, "spans": {found, cut_by_cleaning, in_duplicates (dropped by dedup)}}."""
     rows = run / "data" / "domain" / "rows"
-    length = records.read_manifest(rows)["sequence_length"]
+    length = read_manifest(rows)["sequence_length"]
     tokens, counts = noise_tokens(run, tokenizer_folder)
     slots = defaultdict(lambda: np.zeros(length + 1, bool))
     end = defaultdict(int)  # of the segments so far, which stand in the row one after the other

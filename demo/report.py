@@ -13,7 +13,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from demo.results import cells
-from mucpt_jax import records
+from mucpt_jax.formats.manifest import read_manifest
 
 STYLE = """
 body { font: 16px/1.5 system-ui, "Noto Sans CJK SC", sans-serif; max-width: 1200px; margin: 2rem auto; padding: 0 1rem; color: #222 }
@@ -99,7 +99,7 @@ def plain_loss(line: dict, kind: str) -> float:
 
 
 def histogram(run: Path) -> str:
-    scores = records.read_manifest(run / "data" / "domain" / "scored")["scores"]
+    scores = read_manifest(run / "data" / "domain" / "scored")["scores"]
     edges, counts = scores["histogram"]["edges"], np.array(scores["histogram"]["counts"])
     fig, axis = plt.subplots(figsize=(10, 2.8))
     labels = [f"{a:g}-{b:g}" for a, b in itertools.pairwise(edges)]

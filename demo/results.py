@@ -9,8 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from demo.noise import noise_slots
-from mucpt_jax import config, data, objective, records
-from mucpt_jax.records import read_json
+from mucpt_jax import config
+from mucpt_jax.formats.files import read_json, write_json
+from mucpt_jax.formats.manifest import read_manifest
+from mucpt_jax.formats.rows import read_shard, target_mask
+from mucpt_jax.run import data
+from mucpt_jax.step import objective
 
 ROLES = ("seed", "domain", "general", "heldout")
 PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "apache-beam", "transformers")
@@ -36,7 +40,7 @@ def collect(run: Path, corpus: dict, objectives: tuple[str, ...], seconds: float
         "machine": machine(),
         "date": datetime.date.today().isoformat(),
     }
-    records.write_json(run / "results.json", table)
+    write_json(run / "results.json", table)
     return table
 
 
@@ -50,7 +54,7 @@ def mean_weights(run: Path, name: str, slots: dict) -> dict:
     sums = {True: [0.0, 0], False: [0.0, 0]}
     for batch, nll_BT, noise_BT in scored_batches(run, cfg, slots):
         weight_BT = np.asarray(objective.token_weights(nll_BT, batch, loss))
-        mask_BT = records.target_mask(batch["segment_ids"])
+        mask_BT = target_mask(batch["segment_ids"])
         for is_noise, total in sums.items():
             chosen = mask_BT & (noise_BT == is_noise)
             total[0] += float(weight_BT[chosen].sum())
@@ -66,9 +70,9 @@ def mean_weights(run: Path, name: str, slots: dict) -> dict:
 def scored_batches(run: Path, cfg: config.Config, slots: dict):
     """(batch, the start model's nll [B, T], is noise [B, T]) over all domain rows, in the training's batch size."""
     held, folder = [], run / "data" / "domain"
-    for shard in records.read_manifest(folder / "scored")["shards"]:
+    for shard in read_manifest(folder / "scored")["shards"]:
         pair = [
-            records.read_shard(folder / name / shard["name"], cfg.data.sequence_length)
+            read_shard(folder / name / shard["name"], cfg.data.sequence_length)
             for name in ("scored", "scored_base")
         ]
         for number, (row, base) in enumerate(zip(*pair, strict=True)):

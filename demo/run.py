@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from demo import report, results
-from mucpt_jax.records import read_json, write_json
+from mucpt_jax.formats.files import read_json, write_json
 
 OBJECTIVES = ("ntp", "rho1", "mucpt")
 

@@ -26,9 +26,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from mucpt_jax import records, survey
-from mucpt_jax.records import UserError
-from mucpt_jax.survey import Scored, short
+from mucpt_jax.errors import UserError
+from mucpt_jax.formats.manifest import read_manifest
+from mucpt_jax.formats.rows import segment_numbers
+from mucpt_jax.formats.tokenizer import tokenizer_hash
+from mucpt_jax.page import survey
+from mucpt_jax.page.survey import Scored, short
 
 BYTES_PER_DOCUMENT = 24_000  # of the page; 200 documents stay below 5 MB
 TOKENS_SHOWN = 4_000  # of one document, at most
@@ -44,7 +47,7 @@ def open_scored(folder: str, base: str | None, tokenizer_folder: str) -> Scored:
         raise UserError(
             f"{folder}/index.parquet is missing or damaged ({type(error).__name__}); copy that of the scored rows"
         ) from error
-    if manifest["tokenizer_hash"] != records.tokenizer_hash(tokenizer_folder):
+    if manifest["tokenizer_hash"] != tokenizer_hash(tokenizer_folder):
         raise UserError(
             f"{folder} was written with another tokenizer than {tokenizer_folder} (hash "
             f"{manifest['tokenizer_hash'][:12]}); name the one it was written with"
@@ -64,7 +67,7 @@ def open_scored(folder: str, base: str | None, tokenizer_folder: str) -> Scored:
 
 
 def scored_manifest(folder: str) -> dict:
-    manifest = records.read_manifest(folder)
+    manifest = read_manifest(folder)
     if "mean_raw_weight" not in (manifest["scores"] or {}):
         raise UserError(
             f"{folder} holds no scores (of this version); run launch.py --job=score on it and name its output"
@@ -130,7 +133,7 @@ def read_documents(scored: Scored, chosen: dict[tuple[str, str], str], tokenizer
         for line in lines:
             if read < TOKENS_SHOWN:
                 row = survey.read_rows(scored, line["shard"], [line["row"]])
-                mine = records.segments(row.pop("segment_ids")[0]) == line["segment"]
+                mine = segment_numbers(row.pop("segment_ids")[0]) == line["segment"]
                 parts.append({key: values[0][mine] for key, values in row.items()})
                 read += line["length"]
         joined = {key: np.concatenate([part[key] for part in parts])[:TOKENS_SHOWN] for key in parts[0]}
@@ -168,12 +171,12 @@ def split(tokens: list[int], decode, behind: bool) -> list[tuple[str, int]]:
 
 def page(facts: dict, documents: list[dict]) -> str:
     """HTML of at most BYTES_PER_DOCUMENT a document (200 at least): long documents are cut until it is so."""
-    here, limit = Path(__file__), TOKENS_SHOWN
-    parts = (here.with_name("audit_weights.js"), here.with_name("audit.js"))
+    here, limit = Path(__file__).with_name("page"), TOKENS_SHOWN
+    parts = (here / "audit_weights.js", here / "audit.js")
     script = "".join(part.read_text(encoding="utf-8") for part in parts)
     # Nothing but this script may run, whatever a document holds.
     script_hash = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    template = here.with_suffix(".html.template").read_text(encoding="utf-8")
+    template = (here / "audit.html.template").read_text(encoding="utf-8")
     template = template.replace("@SCRIPT_HASH@", script_hash).replace("@SCRIPT@", script)
     before, after = template.split("@PAYLOAD@")
     while True:
@@ -214,7 +217,7 @@ def audit(scored: Scored, tokenizer, documents: int, floor: float, objective: st
         "folder": str(scored.folder), "objective": objective, "floor": floor, "enough": ENOUGH,
         "floors": scored.floors, "means": means,
         "scores": {k: manifest["scores"][k] for k in ("rm_hash", "compute_dtype", "encoding", "tokens")},
-        "base_hash": records.read_manifest(scored.base)["scores"]["rm_hash"] if scored.base else None,
+        "base_hash": read_manifest(scored.base)["scores"]["rm_hash"] if scored.base else None,
         "tokenizer_hash": manifest["tokenizer_hash"], "sequence_length": manifest["sequence_length"],
         "rows": sum(s["records"] for s in manifest["shards"]), "rows_read": sum(len(n) for _, n in rows),
         "edges": survey.R_EDGES.tolist(), "excess_edges": survey.EXCESS_EDGES.tolist(),

@@ -8,7 +8,7 @@ import re
 from ml_collections import ConfigDict
 
 from mucpt_jax.config import AXES, CHOICES, Config, Mesh, Model, from_dict, keys, nearest, value_of
-from mucpt_jax.records import UserError
+from mucpt_jax.errors import UserError
 
 
 def build(values: ConfigDict) -> Config:

@@ -13,8 +13,10 @@ import statistics
 import sys
 from pathlib import Path
 
-from mucpt_jax import config, paired, records, tables, workdir
-from mucpt_jax.records import UserError
+from mucpt_jax import config
+from mucpt_jax.errors import UserError
+from mucpt_jax.evaluation import paired, run_files, tables
+from mucpt_jax.formats.files import write_json
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -24,7 +26,7 @@ def main(argv: list[str] | None = None) -> None:
         if flags.plot:
             tables.plot(result, flags.plot)
         if flags.output:
-            records.write_json(Path(flags.output), result)
+            write_json(Path(flags.output), result)
     except (UserError, OSError) as error:  # OSError: a full disk, a folder that may not be written
         sys.exit(f"error: {error}")
     draw = tables.markdown if flags.markdown else tables.text
@@ -52,8 +54,8 @@ def compare(folders: list[str], baseline: str | None, split: str | None, by_seed
     folders = [os.path.normpath(folder) for folder in folders]
     baseline = os.path.normpath(baseline) if baseline else folders[0]
     check_names(folders, baseline, by_seed)
-    runs = {folder: workdir.read(folder) for folder in folders}
-    groups, parts = workdir.seed_groups(runs, by_seed), paired.strata(runs, split)
+    runs = {folder: run_files.read(folder) for folder in folders}
+    groups, parts = run_files.seed_groups(runs, by_seed), paired.strata(runs, split)
     questions = [
         {"run": name, "where": paired.where(part)} | paired.grade(runs[name], part)
         for part in parts
@@ -67,7 +69,7 @@ def compare(folders: list[str], baseline: str | None, split: str | None, by_seed
     tested = [pair for pair in pairs if pair["p"] is not None]
     for pair, p in zip(tested, paired.holm([pair["p"] for pair in tested]), strict=True):
         pair["p_holm"] = p
-    differ = workdir.differing([run["settings"] for run in runs.values()])
+    differ = run_files.differing([run["settings"] for run in runs.values()])
     described = {name: describe(name, run) for name, run in runs.items()}
     several = [group for group in groups if len(group) > 1]
     keys = [key for key in differ if key not in {"seed", *by_seed}]
@@ -106,8 +108,8 @@ def partners(runs: dict, groups: list[list[str]], baseline: str) -> list[tuple[s
     group = next(group for group in groups if baseline in group)
     if len(group) == 1:
         return [(name, baseline) for name in runs if name != baseline]
-    of_seed = {workdir.seed(runs[name]): name for name in group} | {None: baseline}
-    return [(name, of_seed.get(workdir.seed(run))) for name, run in runs.items() if name not in group]
+    of_seed = {run_files.seed(runs[name]): name for name in group} | {None: baseline}
+    return [(name, of_seed.get(run_files.seed(run))) for name, run in runs.items() if name not in group]
 
 
 def describe(name: str, run: dict) -> dict:
@@ -118,7 +120,7 @@ def describe(name: str, run: dict) -> dict:
     return {
         "run": name,
         "objective": values.get("loss.kind"),
-        "seed": workdir.seed(run),
+        "seed": run_files.seed(run),
         "settings": run["settings"],
         "step": step,
         "steps": values.get("optimizer.steps"),

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from ml_collections import ConfigDict, config_dict
 
-from mucpt_jax.records import UserError
+from mucpt_jax.errors import UserError
 
 
 @dataclass(frozen=True)

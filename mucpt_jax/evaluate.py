@@ -9,9 +9,14 @@ from pathlib import Path
 
 import jax
 
-from mucpt_jax import checkpoint, data, early_stop, generate, heldout, hf, judge, records
 from mucpt_jax.config import Config
-from mucpt_jax.records import UserError
+from mucpt_jax.errors import UserError
+from mucpt_jax.evaluation import alias, cards, generate
+from mucpt_jax.formats.files import write_json
+from mucpt_jax.formats.manifest import read_manifest
+from mucpt_jax.formats.tokenizer import end_of_document
+from mucpt_jax.run import checkpoint, data, heldout
+from mucpt_jax.weights import hf
 
 
 def evaluate(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
@@ -24,7 +29,7 @@ def evaluate(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
     params = checkpoint.load_params(cfg, mesh, workdir)
     result = {"params_hash": checkpoint.params_hash(params), "step": checkpoint.newest_step(workdir)}
     if cfg.evaluate.rows:
-        data.check_trained_on(records.read_manifest(cfg.evaluate.rows), cfg.evaluate.rows, workdir)
+        data.check_trained_on(read_manifest(cfg.evaluate.rows), cfg.evaluate.rows, workdir)
         result["heldout"] = heldout.evaluator(cfg, mesh)(params)
         for name, s in result["heldout"].items():
             logging.info("held-out %s: %.4f nats a token over %d tokens", name, s["nll"], s["tokens"])
@@ -39,8 +44,8 @@ def evaluate(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
         if questions:
             lines = [json.dumps(p, ensure_ascii=False) + "\n" for p in predictions]
             (workdir / "predictions.jsonl").write_text("".join(lines), encoding="utf-8")
-        records.write_json(workdir / "evaluate.json", result)  # last: where it stands, all stands
-        early_stop.write_card(workdir)
+        write_json(workdir / "evaluate.json", result)  # last: where it stands, all stands
+        cards.write_card(workdir)
 
 
 def read_questions(path: str) -> list[dict]:
@@ -73,7 +78,7 @@ def read_question(line: str, where: str) -> dict:
 
 def answer(params: dict, questions: list[dict], tokenizer, cfg: Config, mesh) -> list[dict]:
     """The questions with `prediction` (cut at evaluate.stop) and `correct`."""
-    settings, eod = cfg.evaluate, records.end_of_document(tokenizer)
+    settings, eod = cfg.evaluate, end_of_document(tokenizer)
     answered = []
     for start in range(0, len(questions), settings.batch_questions):
         part = questions[start : start + settings.batch_questions]
@@ -83,7 +88,7 @@ def answer(params: dict, questions: list[dict], tokenizer, cfg: Config, mesh) ->
         tokens = generate.greedy(params, prompts, cfg, mesh, new=settings.max_new_tokens, eod=eod)
         for question, text in zip(part, tokenizer.batch_decode(tokens), strict=False):
             prediction = cut(text, settings.stop)
-            correct = judge.is_correct(prediction, question["answer"], question["aliases"])
+            correct = alias.is_correct(prediction, question["answer"], question["aliases"])
             answered.append(question | {"prediction": prediction, "correct": correct})
         logging.info("answered %d/%d questions", len(answered), len(questions))
     return answered
@@ -98,7 +103,7 @@ def cut(text: str, stop: str) -> str:
 
 def grade(predictions: list[dict]) -> dict:
     k, n = sum(p["correct"] for p in predictions), len(predictions)
-    low, high = judge.wilson(k, n)
+    low, high = alias.wilson(k, n)
     return {"k": k, "n": n, "accuracy": k / max(n, 1), "low": low, "high": high}
 
 

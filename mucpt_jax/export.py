@@ -7,10 +7,12 @@ from pathlib import Path
 
 import jax
 
-from mucpt_jax import checkpoint, convert, hf, hf_write, records
 from mucpt_jax.config import Config
-from mucpt_jax.early_stop import cell
-from mucpt_jax.records import UserError
+from mucpt_jax.errors import UserError
+from mucpt_jax.evaluation.cards import cell
+from mucpt_jax.formats.files import read_json, text_hash
+from mucpt_jax.run import checkpoint
+from mucpt_jax.weights import hf, hf_write, transfer
 
 
 def export(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
@@ -26,7 +28,7 @@ def export(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
         tokenizer=tokenizer,
         card=card(cfg, workdir, checkpoint.params_hash(params)),
     )
-    convert.to_hf(params, cfg.model, about)
+    transfer.to_hf(params, cfg.model, about)
     logging.info("wrote %s (%s, %s)", about.folder, cfg.model.name, about.dtype)
 
 
@@ -53,7 +55,7 @@ def card(cfg: Config, workdir: Path, params_hash: str) -> str:
             front(cfg.init_from)
             + f"# {cfg.model.name}\n\nThe weights of {name_of(cfg.init_from)}, unchanged.\n"
         )
-    run = records.read_json(workdir / "config.json")
+    run = read_json(workdir / "config.json")
     loss, data, optimizer = run["loss"], run["data"], run["optimizer"]
     tokens = step * data["batch_rows"] * data["sequence_length"]
     start = name_of(run["init_from"]) if run["init_from"] else "random parameters"
@@ -107,18 +109,18 @@ def data_table(data: dict) -> str:
         if not data[role] or not manifest.is_file():
             lines += [f"| {role} | {name_of(data[role])}, not here any more | | | |"] if data[role] else []
             continue
-        found = records.read_json(manifest)
+        found = read_json(manifest)
         for name, source in found["sources"].items():
             sums = [shard["sha256"] for shard in found["shards"] if shard["source"] == name]
             size = f"{source['documents']:,} | {source['targets']:,}"
-            lines.append(f"| {role} | {cell(name)} | {size} | {records.text_hash(''.join(sums))[:16]} |")
+            lines.append(f"| {role} | {cell(name)} | {size} | {text_hash(''.join(sums))[:16]} |")
     return "\n".join(lines) + "\n"
 
 
 def results(workdir: Path, params_hash: str) -> str:
     """What --job=evaluate found for these very parameters."""
     path = workdir / "evaluate.json"
-    found = records.read_json(path) if path.is_file() else {}
+    found = read_json(path) if path.is_file() else {}
     if found.get("params_hash") != params_hash:
         return ""
     lines = [

@@ -22,21 +22,13 @@ from pathlib import Path
 import jax
 from jax.experimental import topologies
 
-from mucpt_jax import (
-    accelerators,
-    advice,
-    attention,
-    data,
-    hlo,
-    metrics,
-    optimizer,
-    records,
-    search,
-    sharding,
-    train,
-)
+from mucpt_jax import train
 from mucpt_jax.config import AXES, Config
-from mucpt_jax.records import UserError
+from mucpt_jax.errors import UserError
+from mucpt_jax.formats.files import write_json
+from mucpt_jax.planning import accelerators, advice, hlo, search
+from mucpt_jax.run import data, metrics
+from mucpt_jax.step import attention, optimizer, sharding
 
 SOURCES = 2  # domain and general: sizes a few sums of the metrics, nothing else
 
@@ -56,14 +48,14 @@ def plan(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
             f"try train.remat=full, more train.micro_batches or more devices"
         ) from error
     facts["advice"] = [] if facts["fits"] else advice.advice(cfg, facts)
-    records.write_json(workdir / "plan.json", facts)
+    write_json(workdir / "plan.json", facts)
     print(report(cfg, facts), flush=True)
     if cfg.plan.search:
         on = list(mesh.devices.flat)
         facts["search"] = search.search(
             cfg, lambda tried: measure(tried, sharding.make_mesh(tried, on)), facts
         )
-        records.write_json(workdir / "plan.json", facts)
+        write_json(workdir / "plan.json", facts)
     print(f"{workdir / 'plan.json'}")
 
 

@@ -17,9 +17,14 @@ import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader
 from jax.experimental import multihost_utils
 
-from mucpt_jax import calibration, checkpoint, data, losses, records, sharding
 from mucpt_jax.config import Config
-from mucpt_jax.records import UserError
+from mucpt_jax.errors import UserError
+from mucpt_jax.formats import rows, score_sums
+from mucpt_jax.formats.files import copy_file, read_json, text_hash, write_json
+from mucpt_jax.formats.manifest import read_manifest, shared_documents
+from mucpt_jax.formats.rows import LOG_CODES, read_shard, target_mask, to_log_code
+from mucpt_jax.run import checkpoint, data
+from mucpt_jax.step import losses, sharding
 
 
 def score(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
@@ -45,7 +50,7 @@ def score(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
         if is_done(output, shard):
             logging.info("%s: scored already", told)
             continue
-        rows = records.read_shard(Path(cfg.score.input) / shard["name"], cfg.data.sequence_length)
+        rows = read_shard(Path(cfg.score.input) / shard["name"], cfg.data.sequence_length)
         scored = scored_rows(rows, step, params, mesh, cfg.score.batch_rows)
         if jax.process_index() == 0:
             write_shard(cfg, shard, scored)
@@ -71,7 +76,7 @@ def open_input(cfg: Config) -> dict:
         raise UserError(
             f"score.output is score.input ({source}); name another folder, the rows stay as they are"
         )
-    manifest = records.read_manifest(source)
+    manifest = read_manifest(source)
     if not manifest["shards"]:
         raise UserError(f"{source} holds no rows; write some with python -m data_prep.shard")
     if not (Path(source) / "index.parquet").is_file():
@@ -83,7 +88,7 @@ def open_input(cfg: Config) -> dict:
 def warn_of_best(rm_hash: str, workdir: Path) -> None:
     """A run that was cut off has a best.json of one state and a checkpoint of another."""
     path = workdir / "best.json"
-    if path.is_file() and records.read_json(path)["params_hash"] != rm_hash:
+    if path.is_file() and read_json(path)["params_hash"] != rm_hash:
         logging.warning(
             "%s names another state than the newest checkpoint (%s), which scores now: that training was cut off, "
             "the same command ends it", path, rm_hash,
@@ -95,10 +100,10 @@ def report_overlap(cfg: Config, workdir: Path) -> None:
     run = workdir if checkpoint.has_checkpoint(workdir) else Path(cfg.init_from or workdir)
     if cfg.score.worker or jax.process_index() or not (run / "config.json").is_file():
         return
-    folder = records.read_json(run / "config.json").get("data", {}).get("domain")
+    folder = read_json(run / "config.json").get("data", {}).get("domain")
     if not folder or not (Path(folder) / "index.parquet").is_file():
         return
-    shared = records.shared_documents(folder, cfg.score.input)
+    shared = shared_documents(folder, cfg.score.input)
     if shared:
         logging.warning(
             "%d documents of %s stand in the reference model's own %s, %s first: it has seen them; "
@@ -135,38 +140,38 @@ def with_scores(nll_BT: jax.Array, batch: dict, count: int) -> Iterator[dict]:
 def scores_of_row(nll_T: np.ndarray, segment_ids: np.ndarray) -> np.ndarray:
     """f2[T+1], position t belonging to token t; NaN where there is no score (segment starts, padding)."""
     scores = np.full(len(segment_ids), np.nan, np.float16)
-    mask_T = records.target_mask(segment_ids)
+    mask_T = target_mask(segment_ids)
     scores[1:][mask_T] = nll_T[mask_T]
     return scores
 
 
 def write_shard(cfg: Config, shard: dict, scored: Iterable[dict]) -> None:
-    """The shard, then its note: facts for the manifest and the sums of calibration.stats_of, as they are stored."""
+    """The shard, then its note: facts for the manifest and the sums of score_sums.stats_of, as they are stored."""
     path, sums = Path(cfg.score.output) / shard["name"], []
 
     def counted() -> Iterator[dict]:
         for row in scored:
-            r = row["rm_nll"][1:][records.target_mask(row["segment_ids"])]
+            r = row["rm_nll"][1:][target_mask(row["segment_ids"])]
             r = stored(r, cfg.score.encoding, f"{path} record {len(sums)}")
-            sums.append(calibration.stats_of(r, str(path)))
+            sums.append(score_sums.stats_of(r, str(path)))
             yield row
 
-    facts = records.write_shard(path, counted(), cfg.score.encoding)
+    facts = rows.write_shard(path, counted(), cfg.score.encoding)
     if facts["records"] != shard["records"]:
         raise UserError(
             f"{cfg.score.input}/{shard['name']} has {facts['records']} records, its manifest says {shard['records']}; "
             "copy or write these rows again"
         )
-    stats = functools.reduce(calibration.add, sums)
+    stats = functools.reduce(score_sums.add, sums)
     note = {"facts": facts, "stats": {name: value.tolist() for name, value in stats.items()}}
-    records.write_json(note_of(Path(cfg.score.output), shard), note)
+    write_json(note_of(Path(cfg.score.output), shard), note)
 
 
 def stored(r: np.ndarray, encoding: str, where: str) -> np.ndarray:
     """Scores as a reader will see them."""
     if not np.isfinite(r).all():
         raise UserError(f"{where}: the reference model gave a NaN or infinite score; look at its weights")
-    return records.LOG_CODES[records.to_log_code(r)] if encoding == "uint8_log" else r
+    return LOG_CODES[to_log_code(r)] if encoding == "uint8_log" else r
 
 
 def note_of(output: Path, shard: dict) -> Path:
@@ -174,14 +179,14 @@ def note_of(output: Path, shard: dict) -> Path:
 
 
 def input_hash(manifest: dict) -> str:
-    return records.text_hash(json.dumps([s["sha256"] for s in manifest["shards"]]))
+    return text_hash(json.dumps([s["sha256"] for s in manifest["shards"]]))
 
 
 def claim_folder(output: Path, about: dict) -> None:
     """Scores of two models, two corpora or two dtypes never meet in one folder."""
     path = output / "scoring.json"
     if path.is_file():
-        found = records.read_json(path)
+        found = read_json(path)
         for key, value in about.items():
             if found.get(key) != value:
                 raise UserError(
@@ -193,7 +198,7 @@ def claim_folder(output: Path, about: dict) -> None:
             f"{output} holds shards that no score job wrote; choose another --config.score.output"
         )
     elif jax.process_index() == 0:
-        records.write_json(path, about)
+        write_json(path, about)
         claim_folder(output, about)  # another worker may have come at the same moment
 
 
@@ -210,7 +215,7 @@ def is_done(output: Path, shard: dict) -> bool:
         return False
     return (
         found == shard["records"]
-        and path.stat().st_size == records.read_json(note_of(output, shard))["facts"]["bytes"]
+        and path.stat().st_size == read_json(note_of(output, shard))["facts"]["bytes"]
     )
 
 
@@ -222,16 +227,16 @@ def finish(cfg: Config, manifest: dict, about: dict, output: Path) -> None:
         logging.info("%d shards are still with other workers, %s first; the last one to end writes the manifest",
                      len(missing), missing[0])  # fmt: skip
         return
-    notes = [records.read_json(note_of(output, shard)) for shard in manifest["shards"]]
+    notes = [read_json(note_of(output, shard)) for shard in manifest["shards"]]
     shards = [shard | note["facts"] for shard, note in zip(manifest["shards"], notes, strict=True)]
     sums = [{name: np.array(value) for name, value in note["stats"].items()} for note in notes]
     scores = {
         **{name: about[name] for name in ("rm_hash", "compute_dtype", "encoding")},
         "head_dtype": "float32",
-        **calibration.of_shards([shard["source"] for shard in shards], sums),
+        **score_sums.of_shards([shard["source"] for shard in shards], sums),
     }
-    records.copy(Path(cfg.score.input) / "index.parquet", output / "index.parquet")
-    records.write_json(output / "manifest.json", manifest | {"shards": shards, "scores": scores})
+    copy_file(Path(cfg.score.input) / "index.parquet", output / "index.parquet")
+    write_json(output / "manifest.json", manifest | {"shards": shards, "scores": scores})
     for left in output.glob("*.writing"):  # of workers that were killed
         left.unlink(missing_ok=True)
-    logging.info("%s\n%s", output, calibration.as_text(scores))
+    logging.info("%s\n%s", output, score_sums.as_text(scores))

@@ -16,9 +16,12 @@ import re
 
 import numpy as np
 
-from mucpt_jax import data, records
 from mucpt_jax.config import Config
-from mucpt_jax.records import UserError
+from mucpt_jax.errors import UserError
+from mucpt_jax.formats import rows
+from mucpt_jax.formats.manifest import read_manifest
+from mucpt_jax.formats.rows import target_mask
+from mucpt_jax.run import data
 
 
 def register(name: str, cfg: Config):
@@ -63,12 +66,12 @@ def held_out_sources(cfg: Config) -> list[data.Source]:
     folder = cfg.evaluate.rows
     if not folder:
         return []
-    manifest = records.read_manifest(folder)
+    manifest = read_manifest(folder)
     data.check_manifest(manifest, folder, cfg)
-    for rows in filter(None, (cfg.data.domain, cfg.data.general)):
-        if records.read_manifest(rows)["tokenizer_hash"] != manifest["tokenizer_hash"]:
+    for trained in filter(None, (cfg.data.domain, cfg.data.general)):
+        if read_manifest(trained)["tokenizer_hash"] != manifest["tokenizer_hash"]:
             raise UserError(
-                f"{folder} was written with another tokenizer than {rows}; shard one of them again"
+                f"{folder} was written with another tokenizer than {trained}; shard one of them again"
             )
     return [source for source in data.split_sources(manifest, folder, False, set()) if source.rows]
 
@@ -81,7 +84,7 @@ def task_name(name: str, source: data.Source) -> str:
 def add_task(name: str, splits: dict[str, data.Source | None], cfg: Config) -> None:
     seqio, tf = libraries()
     splits = {split: source for split, source in splits.items() if source}
-    manifest = records.read_manifest(next(iter(splits.values())).folder)
+    manifest = read_manifest(next(iter(splits.values())).folder)
     vocabulary = seqio.PassThroughVocabulary(manifest["vocab_size"], manifest.get("eod"))
     rows = {split: data.Rows(source, 0, cfg) for split, source in splits.items()}
     is_domain = any(source.is_domain for source in splits.values())
@@ -168,11 +171,11 @@ def features(row: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
     seqio's own converters put a 0 before every segment and train on its first token; these rows do neither.
     """
-    segments = records.segments(row["segment_ids"][:-1]).astype(np.int32)
+    segments = rows.segment_numbers(row["segment_ids"][:-1]).astype(np.int32)
     values = (
         row["tokens"][:-1],
         row["tokens"][1:],
-        records.target_mask(row["segment_ids"]).astype(np.int32),
+        target_mask(row["segment_ids"]).astype(np.int32),
         segments,
         positions(segments),
         row["rm_nll"][1:].astype(np.float32),

@@ -16,23 +16,13 @@ import optax
 import orbax.checkpoint as ocp
 from jax import Array
 
-from mucpt_jax import (
-    checkpoint,
-    data,
-    early_stop,
-    goodput,
-    interrupts,
-    losses,
-    metrics,
-    model,
-    objective,
-    optimizer,
-    records,
-    reference,
-    sharding,
-)
 from mucpt_jax.config import Config, Loss
-from mucpt_jax.records import UserError
+from mucpt_jax.errors import UserError
+from mucpt_jax.evaluation import cards
+from mucpt_jax.formats.files import write_json
+from mucpt_jax.formats.rows import segment_numbers
+from mucpt_jax.run import checkpoint, data, early_stop, goodput, interrupts, metrics, reference
+from mucpt_jax.step import losses, model, objective, optimizer, sharding
 
 PATIENCE = 16  # bad steps in a row that are left out before a run gives up
 
@@ -76,7 +66,7 @@ def train(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
         return
     describe_run(cfg, sources, state, start)
     if jax.process_index() == 0:
-        records.write_json(workdir / "config.json", dataclasses.asdict(cfg))
+        write_json(workdir / "config.json", dataclasses.asdict(cfg))
 
     step_fn = jitted_step(cfg, tx, mesh, len(sources))
     norms_fn = jax.jit(functools.partial(gradient_norms, cfg=cfg), out_shardings=sharding.replicated(mesh))
@@ -129,6 +119,8 @@ def train(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
         raise SystemExit(interrupts.STOPPED)
     if judge:
         early_stop.end(cfg, workdir, identity)
+        if jax.process_index() == 0:
+            cards.write_card(workdir)
 
 
 def start_state(cfg, tx, mesh, ckpt, identity) -> tuple[int, tuple]:
@@ -240,7 +232,7 @@ def token_metrics(nll_BT: Array, weight_BT: Array, batch: dict, cfg: Loss, num_s
         "weight_squared": (weight_BT**2).sum(1),
         **{name: at_BT.sum(1) for name, at_BT in objective.limits(weight_BT, batch, cfg).items()},
     }
-    ids_BT = records.segments(batch["segment_ids"][:, :-1])
+    ids_BT = segment_numbers(batch["segment_ids"][:, :-1])
     real_BT = ids_BT > 0
     # Pairs of tokens that attend: token n of a document sees n.  Float32: 2^31 is 1024 rows of 4096 already.
     pairs_BT = jnp.where(real_BT, model.segment_positions(ids_BT) + 1, 0).astype(jnp.float32)

@@ -8,7 +8,12 @@ import pyarrow as pa
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from mucpt_jax import audit, calibration, records
+from mucpt_jax import audit
+from mucpt_jax.formats import score_sums
+from mucpt_jax.formats.files import write_json
+from mucpt_jax.formats.manifest import INDEX_SCHEMA, write_index
+from mucpt_jax.formats.rows import COLUMNS, shard_name, target_mask, write_shard
+from mucpt_jax.formats.tokenizer import tokenizer_hash
 
 T = 64
 
@@ -29,9 +34,9 @@ def write_scored(
     """{source: {document: [(text, r of its tokens), ...]}} -> scored rows, a segment of at most T tokens each."""
     folder.mkdir(parents=True)
     encode = audit.load_tokenizer(str(tokenizer)).backend_tokenizer.encode
-    shards, facts, index, stats = [], {}, [], calibration.stats_of(np.array([]), "")
+    shards, facts, index, stats = [], {}, [], score_sums.stats_of(np.array([]), "")
     for source, documents in sources.items():
-        rows, name = [], records.shard_name(source, 0, 1)
+        rows, name = [], shard_name(source, 0, 1)
         for document, spans in documents.items():
             ids = [encode(text).ids for text, _ in spans]
             tokens = np.concatenate(ids)
@@ -40,25 +45,25 @@ def write_scored(
                 run = slice(start, start + T)
                 rows.append(row_of(tokens[run], r[run]))
                 index.append((name, len(rows) - 1, 1, document, start, len(tokens[run])))
-        masks = [records.target_mask(row["segment_ids"]) for row in rows]
+        masks = [target_mask(row["segment_ids"]) for row in rows]
         for row, mask in zip(rows, masks, strict=True):
-            stats = calibration.add(stats, calibration.stats_of(row["rm_nll"][1:][mask], name))
+            stats = score_sums.add(stats, score_sums.stats_of(row["rm_nll"][1:][mask], name))
         counts = {"targets": int(sum(mask.sum() for mask in masks))}
-        shards.append({"name": name, "source": source} | counts | records.write_shard(folder / name, rows))
+        shards.append({"name": name, "source": source} | counts | write_shard(folder / name, rows))
         facts[source] = {"records": len(rows)} | counts
     columns = [list(column) for column in zip(*index, strict=True)]
-    records.write_index(folder, [pa.table(columns, schema=records.INDEX_SCHEMA)])
+    write_index(folder, [pa.table(columns, schema=INDEX_SCHEMA)])
     about = {"rm_hash": rm_hash, "compute_dtype": "float32", "encoding": "float16"}
     manifest = {
-        "schema": 1, "sequence_length": T, "tokenizer_hash": records.tokenizer_hash(tokenizer), "vocab_size": 256,
-        "shards": shards, "sources": facts, "scores": about | calibration.summary(stats) if scored else None,
+        "schema": 1, "sequence_length": T, "tokenizer_hash": tokenizer_hash(tokenizer), "vocab_size": 256,
+        "shards": shards, "sources": facts, "scores": about | score_sums.summary(stats) if scored else None,
     }  # fmt: skip
-    records.write_json(folder / "manifest.json", manifest)
+    write_json(folder / "manifest.json", manifest)
     return folder
 
 
 def row_of(tokens: np.ndarray, r: np.ndarray) -> dict:
-    row = {name: np.zeros(T + 1, dtype) for name, dtype in records.COLUMNS}
+    row = {name: np.zeros(T + 1, dtype) for name, dtype in COLUMNS}
     row["tokens"][: len(tokens)], row["segment_ids"][: len(tokens)] = tokens, 1
     row["rm_nll"][:] = np.nan
     row["rm_nll"][1 : len(tokens)] = r[1:]

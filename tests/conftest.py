@@ -20,7 +20,10 @@ import pyarrow as pa
 import pytest
 from absl import flags
 
-from mucpt_jax import config, records
+from mucpt_jax import config
+from mucpt_jax.formats.files import write_json
+from mucpt_jax.formats.manifest import INDEX_SCHEMA, write_index
+from mucpt_jax.formats.rows import shard_name, target_mask, write_shard
 
 flags.FLAGS.mark_as_parsed()  # Grain reads absl flags, which only launch.py parses
 T = 32
@@ -72,7 +75,7 @@ def random_row(rng: np.random.Generator, scored: bool = False) -> dict:
         start = end
     rm_nll = np.full(T + 1, np.nan, np.float16)
     if scored:
-        rm_nll[1:][records.target_mask(segment_ids)] = rng.gamma(1.0, 3.0)
+        rm_nll[1:][target_mask(segment_ids)] = rng.gamma(1.0, 3.0)
     return {"tokens": tokens, "segment_ids": segment_ids, "rm_nll": rm_nll}
 
 
@@ -83,22 +86,22 @@ def write_rows(
     folder.mkdir(parents=True)
     rng, shards, facts, index = np.random.default_rng(seed), [], {}, []
     for source, count in sources.items():
-        name = records.shard_name(source, 0, 1)
+        name = shard_name(source, 0, 1)
         made = rows or [random_row(rng) for _ in range(count)]
-        targets = int(sum(records.target_mask(row["segment_ids"]).sum() for row in made))
+        targets = int(sum(target_mask(row["segment_ids"]).sum() for row in made))
         numbers = {
             "segments": 3 * count,
             "tokens": int(sum((r["segment_ids"] > 0).sum() for r in made)),
             "targets": targets,
         }
-        shards.append({"name": name, "source": source, **numbers, **records.write_shard(folder / name, made)})
+        shards.append({"name": name, "source": source, **numbers, **write_shard(folder / name, made)})
         facts[source] = {"documents": 3 * count, "records": count, **numbers}
         for row in range(count):
             for segment in (1, 2, 3):
                 length = int((made[row]["segment_ids"] == segment).sum())
                 index.append((name, row, segment, f"{source}-{row}-{segment}", 0, length))
-    columns = {field: [line[i] for line in index] for i, field in enumerate(records.INDEX_SCHEMA.names)}
-    records.write_index(folder, [pa.table(columns, schema=records.INDEX_SCHEMA)])
+    columns = {field: [line[i] for line in index] for i, field in enumerate(INDEX_SCHEMA.names)}
+    write_index(folder, [pa.table(columns, schema=INDEX_SCHEMA)])
     values = {
         "schema": 1,
         "sequence_length": T,
@@ -107,7 +110,7 @@ def write_rows(
         "eod": 0,
         "fill": 0.9,
     }
-    records.write_json(
+    write_json(
         folder / "manifest.json",
         values | {"shards": shards, "sources": facts, "scores": None} | manifest,
     )

@@ -1,7 +1,7 @@
 """Private data that is none: invented values in zh and en sentences, and numbers of music that must stay.
 
-Sentences stand in data/private_sentences.tsv and data/music_numbers.tsv, written before the patterns of
-data_prep/private.py.  Every second one is `held_out`: no pattern was made or mended after a look at what it gave.
+Sentences stand in data/private_sentences.tsv and data/music_numbers.tsv, written before the patterns in
+data_prep/private.  Every second one is `held_out`: no pattern was made or mended after a look at what it gave.
 """
 
 import random

@@ -11,8 +11,12 @@ import pytest
 from conftest import VOCAB, T, small_config, write_rows
 
 from ablation import jobs, run, scores, table, world
-from mucpt_jax import data, objective, records
-from mucpt_jax.records import UserError
+from mucpt_jax.errors import UserError
+from mucpt_jax.formats.files import read_json, write_json
+from mucpt_jax.formats.rows import read_shard, target_mask, write_shard
+from mucpt_jax.formats.tokenizer import end_of_document
+from mucpt_jax.run import data
+from mucpt_jax.step import objective
 
 SIZE = world.Size(rounds=4, famous_rounds=2, general=200, mixed=50, heldout=20)
 
@@ -146,7 +150,7 @@ def test_a_word_is_a_token_and_comes_back_as_it_was(tmp_path, raw):
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     assert [known[i] for i in ids] == text.split() and tokenizer.decode(ids) == text
     assert words(raw, *(p.name for p in raw.iterdir() if p.is_dir())) <= set(known)
-    assert records.end_of_document(tokenizer) == 0
+    assert end_of_document(tokenizer) == 0
 
 
 # Pseudo-scores
@@ -156,31 +160,31 @@ def domain_rows(folder: Path, r: float) -> Path:
     """Two rows with every score r; segments of 8 to 10 tokens called music-ROW-SEGMENT."""
     write_rows(folder, {"music": 2})
     name = "music-00000-of-00001.array_record"
-    rows = list(records.read_shard(folder / name, T))
+    rows = list(read_shard(folder / name, T))
     for row in rows:
-        mask = np.concatenate([[False], records.target_mask(row["segment_ids"])])
+        mask = np.concatenate([[False], target_mask(row["segment_ids"])])
         row["rm_nll"] = np.where(mask, r, np.nan).astype("f2")
-    manifest = records.read_json(folder / "manifest.json")
-    manifest["shards"][0] |= records.write_shard(folder / name, rows)
-    records.write_json(folder / "manifest.json", manifest)
+    manifest = read_json(folder / "manifest.json")
+    manifest["shards"][0] |= write_shard(folder / name, rows)
+    write_json(folder / "manifest.json", manifest)
     return folder
 
 
 def weights_of(folder: Path, **loss) -> tuple[np.ndarray, np.ndarray]:
     """(weights [B, T], is a target [B, T]) of a folder's rows by mucpt's own loss."""
     cfg = small_config(loss={"kind": "mucpt", **loss}, data={"domain": str(folder)})
-    rows = list(records.read_shard(folder / "music-00000-of-00001.array_record", T))
+    rows = list(read_shard(folder / "music-00000-of-00001.array_record", T))
     batch = {name: np.stack([row[name] for row in rows]) for name in rows[0]} | {
         "is_domain": np.ones(2, bool)
     }
     weight_BT = objective.token_weights(np.zeros((2, T), np.float32), batch, data.resolved_loss(cfg))
-    return np.asarray(weight_BT), records.target_mask(batch["segment_ids"])
+    return np.asarray(weight_BT), target_mask(batch["segment_ids"])
 
 
 def kinds_of_segments(rows: Path, documents: Path, letters: str) -> None:
     """Every document's tokens are letters[0], letters[1], ... in turn; its last token is the end of the document."""
     lines = []
-    for number, row in enumerate(records.read_shard(rows / "music-00000-of-00001.array_record", T)):
+    for number, row in enumerate(read_shard(rows / "music-00000-of-00001.array_record", T)):
         for segment in (1, 2, 3):
             n = int((row["segment_ids"] == segment).sum()) - 1
             lines.append(json.dumps({"id": f"music-{number}-{segment}", "kinds": (letters * n)[:n]}) + "\n")
@@ -305,7 +309,7 @@ def test_where_all_facts_were_told_all_count_as_covered(tmp_path):
     (tmp_path / "metrics.jsonl").write_text(
         '{"sources": {}, "grad_norm": 2.0}\n{"sources": {}, "grad_norm": 1.0}\n'
     )
-    records.write_json(tmp_path / "evaluate.json", {"heldout": {"general": {"nll": 1.5}}})
+    write_json(tmp_path / "evaluate.json", {"heldout": {"general": {"nll": 1.5}}})
     found = table.figures(tmp_path, "weak")
     assert (found["all"], found["covered"], found["uncovered"], found["famous"]) == (0.5, 0.5, None, 1.0)
     found = table.figures(tmp_path, "partial")
@@ -342,7 +346,7 @@ def test_a_very_short_run_ends_in_tables_and_a_second_start_repeats_nothing(tmp_
         run.run(tmp_path / "run", range(1), ["partial"], rows, publish=True, **settings)
     page.write_text(f"before\n{table.MARKS[0]}\nOUTDATED\n{table.MARKS[1]}\nafter\n")
     again = run.run(tmp_path / "run", range(1), ["partial"], rows, publish=True, **settings)
-    assert again["runs"] == found["runs"] == records.read_json(tmp_path / "ablation.json")["runs"]
+    assert again["runs"] == found["runs"] == read_json(tmp_path / "ablation.json")["runs"]
     text = page.read_text()
     assert text.startswith("before\n") and text.endswith("after\n") and "OUTDATED" not in text
     assert table.main_table(found["runs"], "partial")[0] in text

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from conftest import small_config
 
-from mucpt_jax import attention, losses, model
-from mucpt_jax.records import UserError
+from mucpt_jax.errors import UserError
+from mucpt_jax.step import attention, losses, model
 
 H, K, E = 4, 2, 32
 LENGTHS = (100, 1, 37, 90)  # of the segments; 28 tokens of padding fill the row

@@ -9,8 +9,12 @@ from audit_rows import SOURCES, T, payload, row_of, write_page, write_scored
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from mucpt_jax import audit, objective, records, survey
-from mucpt_jax.records import UserError
+from mucpt_jax import audit
+from mucpt_jax.errors import UserError
+from mucpt_jax.formats.files import read_json, write_json
+from mucpt_jax.formats.rows import target_mask, write_shard
+from mucpt_jax.page import survey
+from mucpt_jax.step import objective
 
 
 def test_a_chinese_character_is_one_piece_and_keeps_the_score_of_each_of_its_tokens(audited):
@@ -84,7 +88,7 @@ def test_smoothing_is_that_of_the_objective():
     rng = np.random.default_rng(0)
     row = {"segment_ids": np.array([[1] * 7 + [2] * 2 + [3] * 1 + [4] * 5 + [0] * 3], np.uint16)}
     is_target = np.zeros((1, 18), bool)
-    is_target[:, 1:] = records.target_mask(row["segment_ids"])
+    is_target[:, 1:] = target_mask(row["segment_ids"])
     r = np.where(is_target, rng.gamma(1, 3, (1, 18)), np.nan).astype(np.float32)
     found = survey.smoothed({"r": r, "is_target": is_target, **row})
     domain = is_target[:, 1:]
@@ -217,11 +221,11 @@ def test_what_does_not_fit_together_is_refused_in_one_sentence(audited, tmp_path
 
 def test_scores_that_are_nan_are_refused(audited, tmp_path):
     write_scored(tmp_path / "scored", audited / "tokenizer", {"s": {"d": [("abcdef", 1.0)]}})
-    manifest = records.read_json(tmp_path / "scored/manifest.json")
+    manifest = read_json(tmp_path / "scored/manifest.json")
     row = row_of(np.arange(6), np.full(6, np.nan))
     shard = manifest["shards"][0]
-    shard |= records.write_shard(tmp_path / "scored" / shard["name"], [row])
-    records.write_json(tmp_path / "scored/manifest.json", manifest)
+    shard |= write_shard(tmp_path / "scored" / shard["name"], [row])
+    write_json(tmp_path / "scored/manifest.json", manifest)
     with pytest.raises(UserError, match="has an rm_nll that is NaN, infinite or negative"):
         audit.run([str(tmp_path / "scored"), f"--tokenizer={audited / 'tokenizer'}"])
 

@@ -13,7 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 from audit_rows import write_scored
 
-from mucpt_jax import audit, config, objective, records
+from mucpt_jax import audit, config
+from mucpt_jax.formats.files import read_json, write_json
+from mucpt_jax.formats.manifest import INDEX_SCHEMA, write_index
+from mucpt_jax.formats.rows import target_mask
+from mucpt_jax.step import objective
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no chromium, chromium-browser or google-chrome here")
@@ -80,7 +84,7 @@ def read_weights(tmp_path: Path, documents: list[dict], facts: dict, setting: di
 def test_the_page_weighs_as_training_does(tmp_path, kind, loss):
     rng = np.random.default_rng(1)
     segment_ids = np.array([[1] * 6 + [2] * 3 + [3] + [4] * 7, [1] * 17], np.uint16)
-    mask = records.target_mask(segment_ids)
+    mask = target_mask(segment_ids)
     r, base = rng.choice([0.0, 0.25, 0.5, 1.0, 2.0, 8.0], (2, *mask.shape)).astype(np.float32)
     rm_nll = np.pad(np.where(mask, r, np.nan), ((0, 0), (1, 0)), constant_values=np.nan)
     batch = {"segment_ids": segment_ids, "rm_nll": rm_nll, "is_domain": np.array([True, True])}
@@ -139,11 +143,11 @@ def test_caps_are_switched_by_number_and_an_empty_most_is_none(page):
 def test_loss_match_is_offered_where_the_manifest_knows_it(audited, page, tmp_path):
     assert "loss match" not in dom(page)
     shutil.copytree(audited / "scored", tmp_path / "scored")
-    manifest = records.read_json(tmp_path / "scored/manifest.json")
+    manifest = read_json(tmp_path / "scored/manifest.json")
     manifest["scores"]["mean_raw_weight_by_base_nll"] = dict.fromkeys(
         manifest["scores"]["mean_raw_weight"], 0.25
     )
-    records.write_json(tmp_path / "scored/manifest.json", manifest)
+    write_json(tmp_path / "scored/manifest.json", manifest)
     page = audit.run([str(tmp_path / "scored"), f"--tokenizer={audited / 'tokenizer'}"])
     assert shading(dom(page, "norm=loss_match")) == {"u": 4, "w3": 80, "w7": 56}  # 0.5 and 4
 
@@ -247,7 +251,7 @@ def test_a_document_without_some_of_its_segments_says_so(audited, tmp_path):
     assert not re.search(r"\d tokens before its last", dom(audit.run([str(folder), tokenizer])))
     lines = pq.read_table(folder / "index.parquet").to_pylist()
     moved = [line | {"offset": line["offset"] + 1000 * (line["offset"] > 64)} for line in lines]
-    records.write_index(folder, [pa.Table.from_pylist(moved, records.INDEX_SCHEMA)])
+    write_index(folder, [pa.Table.from_pylist(moved, INDEX_SCHEMA)])
     assert "1,000 tokens before its last are not in these rows" in dom(audit.run([str(folder), tokenizer]))
 
 

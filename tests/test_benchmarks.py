@@ -25,8 +25,8 @@ def test_the_document_is_what_the_script_makes_from_the_results():
 
 
 def test_a_result_becomes_a_table_and_a_missing_one_says_so(tmp_path):
-    facts.records.write_json(tmp_path / "unheard_of.json", RESULT)
-    facts.records.write_json(tmp_path / "demo.json", {"rows": [], "seconds": 3})
+    facts.write_json(tmp_path / "unheard_of.json", RESULT)
+    facts.write_json(tmp_path / "demo.json", {"rows": [], "seconds": 3})
     text = docs.render(docs.read_results(tmp_path))
     lines = text[text.index("## Unheard of") :].splitlines()
     assert lines[2] == "Two sides."

@@ -11,11 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data_prep import boilerplate, line_keys, repeats
-from data_prep.line_keys import DATED, STAYS, TEMPLATE, TEXT
-from data_prep.repeats import Options
-from data_prep.tables import Work
-from mucpt_jax.records import UserError
+from data_prep import boilerplate
+from data_prep.duplicates import repeats
+from data_prep.duplicates.repeats import Options
+from data_prep.duplicates.work_files import Work
+from data_prep.text import line_keys
+from data_prep.text.line_keys import DATED, STAYS, TEMPLATE, TEXT
+from mucpt_jax.errors import UserError
 
 COOKIES = "We use cookies to give you the best experience on our pages, always."
 REPRINT = "本文由某某音乐网原创编译，未经许可不得以任何形式转载。"

@@ -5,9 +5,10 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from data_prep import clean, documents
+from data_prep import clean
 from data_prep.clean import clean_text
-from mucpt_jax.records import UserError
+from data_prep.jobs import documents
+from mucpt_jax.errors import UserError
 
 
 @pytest.mark.parametrize(

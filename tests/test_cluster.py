@@ -14,8 +14,9 @@ from apache_beam.runners.portability.local_job_service import LocalJobServicer
 from apache_beam.runners.worker.worker_pool_main import BeamFnExternalWorkerPoolServicer
 from test_faults import content, cut, flags, lines_of, packed, texts  # noqa: F401
 
-from data_prep import clean, job, pipeline
-from mucpt_jax.records import UserError
+from data_prep import clean, pipeline
+from data_prep.jobs import runner
+from mucpt_jax.errors import UserError
 
 ROOT = Path(__file__).parents[1]
 TWO_PROCESSES = ["--direct_num_workers=2", "--direct_running_mode=multi_processing"]
@@ -86,7 +87,7 @@ def test_a_worker_that_is_killed_ends_the_job_in_one_sentence():
     with pytest.raises(
         UserError, match=r"a worker process was killed \(.* 137\).*fewer --direct_num_workers"
     ):
-        job.run_pipeline(build, TWO_PROCESSES)
+        runner.run_pipeline(build, TWO_PROCESSES)
 
 
 class RunnerWithServer(FnApiRunner):
@@ -105,10 +106,10 @@ def test_a_runner_that_takes_signals_starts():
             | beam.Map(lambda _: beam.metrics.Metrics.counter("documents", "read").inc())
         )
 
-    assert job.run_pipeline(build, [f"--runner={__name__}.RunnerWithServer"])["documents"] == {"read": 1}
+    assert runner.run_pipeline(build, [f"--runner={__name__}.RunnerWithServer"])["documents"] == {"read": 1}
 
 
-DAMAGED = "RuntimeError: mucpt_jax.records.UserError: a.gz is damaged [while running 'ReadFile']"
+DAMAGED = "RuntimeError: mucpt_jax.formats.UserError: a.gz is damaged [while running 'ReadFile']"
 FULL = (
     "Job failed: Traceback\n  File x\nOSError: [Errno 28] No space left on device [while running 'Write']\n"
 )
@@ -124,5 +125,5 @@ KILLED = "Worker subprocess exited with return code 137"
     ],
 )
 def test_the_cause_is_found_in_what_a_runner_says(told, kind, text):
-    cause = job.cause_of(RuntimeError(told))
+    cause = runner.cause_of(RuntimeError(told))
     assert type(cause) is kind and str(cause) == text

@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 from conftest import one_device_mesh, small_config, write_rows
 
-from mucpt_jax import checks, compare, evaluate, records, tables, train, workdir
-from mucpt_jax.records import UserError
+from mucpt_jax import checks, compare, evaluate, train
+from mucpt_jax.errors import UserError
+from mucpt_jax.evaluation import run_files, tables
+from mucpt_jax.formats.files import write_json
 
 BY_SEED = ["init_from"]
 
@@ -18,8 +20,8 @@ def write_run(
     """A workdir by hand.  right: a letter a question, + is right; fields: its metadata, a value a question."""
     folder.mkdir(parents=True)
     values = {"seed": seed, "data": {"batch_rows": 4, "sequence_length": 128}, "optimizer": {"steps": 400}}
-    records.write_json(folder / "config.json", values | sections)
-    records.write_json(folder / "config.evaluate.json", {"evaluate": {"prompt": prompt, "batch_rows": 3}})
+    write_json(folder / "config.json", values | sections)
+    write_json(folder / "config.evaluate.json", {"evaluate": {"prompt": prompt, "batch_rows": 3}})
     source = {"is_domain": True, "nll": 2.0, "mean_weight": 1.0, "ess": 0.5, "tokens": 10}
     general = source | {"is_domain": False, "nll": 0.75}
     line = {"step": step, "sources": {"music": source, "web": general}}
@@ -37,7 +39,7 @@ def write_run(
     }
     if right:
         result["questions"] = evaluate.grade(predictions)
-    records.write_json(folder / "evaluate.json", result)
+    write_json(folder / "evaluate.json", result)
     return str(folder)
 
 
@@ -128,7 +130,7 @@ def test_what_was_not_measured_is_said_so(tmp_path):
     ntp = write_run(tmp_path / "ntp", "+-", loss={"kind": "ntp"})
     base = tmp_path / "base"
     base.mkdir()
-    records.write_json(base / "evaluate.json", {"params_hash": "b"})
+    write_json(base / "evaluate.json", {"params_hash": "b"})
     result = compare.compare([ntp, str(base)], None, None, BY_SEED)
     for title in ("Held-out loss, nats a token", "Questions", "Against the baseline, on the same questions"):
         cells = rows_of(result, title)[str(base)]
@@ -138,8 +140,8 @@ def test_what_was_not_measured_is_said_so(tmp_path):
     assert (row["objective"], row["tokens"], row["ESS"]) == ("not trained", "not measured", "not measured")
     assert all(cell for _, rows in tables.of(result) for row in rows for cell in row)
     # Predictions that evaluate.json does not grade are of an earlier evaluation.
-    records.write_json(tmp_path / "ntp" / "evaluate.json", {"params_hash": "c"})
-    assert workdir.read(ntp)["answers"] is None
+    write_json(tmp_path / "ntp" / "evaluate.json", {"params_hash": "c"})
+    assert run_files.read(ntp)["answers"] is None
 
 
 def seeds(tmp_path):
@@ -219,13 +221,13 @@ def test_a_tiny_p_is_no_zero():
 def test_a_seed_twice_or_another_setting_makes_no_group(tmp_path):
     runs = [write_run(tmp_path / f"{i}", seed=0, init_from=f"base{i}") for i in range(2)]
     runs += [write_run(tmp_path / "lr", seed=1, optimizer={"steps": 400, "peak_lr": 1e-3})]
-    found = {run: workdir.read(run) for run in runs}
-    assert workdir.seed_groups(found, BY_SEED) == [[run] for run in runs]
+    found = {run: run_files.read(run) for run in runs}
+    assert run_files.seed_groups(found, BY_SEED) == [[run] for run in runs]
     data = {"batch_rows": 4, "sequence_length": 128}
     worlds = [write_run(tmp_path / f"w{i}", seed=i, data=data | {"domain": f"w{i}"}) for i in range(2)]
-    found = {run: workdir.read(run) for run in worlds}
-    assert workdir.seed_groups(found, BY_SEED) == [[run] for run in worlds]
-    assert workdir.seed_groups(found, [*BY_SEED, "data.domain"]) == [worlds]
+    found = {run: run_files.read(run) for run in worlds}
+    assert run_files.seed_groups(found, BY_SEED) == [[run] for run in worlds]
+    assert run_files.seed_groups(found, [*BY_SEED, "data.domain"]) == [worlds]
 
 
 def test_split_gives_the_same_for_every_value_of_a_field_and_holm_counts_all_tests(tmp_path):
@@ -266,7 +268,7 @@ def test_runs_that_are_not_comparable_are_named(tmp_path):
     ]
     assert result["pairs"][0]["n"] == 2 and result["pairs"][0]["difference"] == 0.0  # q2 both, q3 none
     same = json.loads((tmp_path / "a" / "evaluate.json").read_text())
-    records.write_json(tmp_path / "b" / "evaluate.json", same | {"questions": None})
+    write_json(tmp_path / "b" / "evaluate.json", same | {"questions": None})
     assert (
         "were evaluated with the same parameters"
         in compare.compare([a, b], None, None, BY_SEED)["warnings"][-1]

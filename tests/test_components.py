@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from data_prep import components
-from data_prep.components import large_star, small_star, split, stars
+from data_prep.duplicates import components
+from data_prep.duplicates.components import large_star, small_star, split, stars
 
 
 def links(*pairs: tuple[int, int]) -> np.ndarray:

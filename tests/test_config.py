@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mucpt_jax import checks, config
-from mucpt_jax.records import UserError
+from mucpt_jax.errors import UserError
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = [

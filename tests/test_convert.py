@@ -16,9 +16,12 @@ from jax.experimental import multihost_utils
 from jax.sharding import PartitionSpec
 from safetensors.numpy import load_file, save_file
 
-from mucpt_jax import config, convert, hf, hf_write, model, records, sharding
-from mucpt_jax.hf_write import About
-from mucpt_jax.records import UserError
+from mucpt_jax import config
+from mucpt_jax.errors import UserError
+from mucpt_jax.formats.files import file_hash, read_json, write_json
+from mucpt_jax.step import model, sharding
+from mucpt_jax.weights import hf, hf_write, transfer
+from mucpt_jax.weights.hf_write import About
 
 ROOT = Path(__file__).parents[1]
 GOLDEN = Path(__file__).parent / "data"
@@ -33,7 +36,7 @@ def folder(tmp_path):
 
 def load(folder, mesh=None, cfg=None):
     mesh, cfg = mesh or one_device_mesh(), cfg or hf.read_config(folder)
-    return cfg, convert.from_hf(str(folder), cfg, sharding.with_shardings(model.abstract(cfg), mesh))
+    return cfg, transfer.from_hf(str(folder), cfg, sharding.with_shardings(model.abstract(cfg), mesh))
 
 
 def tensors(folder):
@@ -51,7 +54,7 @@ def change(folder, edit):
 @pytest.mark.parametrize("shard_bytes", [10**9, 20_000])
 def test_in_and_out_again_is_bit_exact_in_one_file_or_many(tmp_path, name, shard_bytes):
     cfg, params = load(GOLDEN / name)
-    convert.to_hf(params, cfg, About(str(tmp_path / "out"), "float32", shard_bytes, tokenizer=str(GOLDEN)))
+    transfer.to_hf(params, cfg, About(str(tmp_path / "out"), "float32", shard_bytes, tokenizer=str(GOLDEN)))
     before, after = tensors(GOLDEN / name), tensors(tmp_path / "out")
     assert before.keys() == after.keys()
     for key in before:
@@ -69,7 +72,7 @@ def test_bfloat16_files_round_trip_bit_for_bit(tmp_path, folder):
     change(folder, lambda t: t.update({k: v.astype(ml_dtypes.bfloat16) for k, v in t.items()}))
     cfg, params = load(folder)
     assert params["norm"]["scale"].dtype == np.float32
-    convert.to_hf(params, cfg, About(str(tmp_path / "out"), "bfloat16", 10**9, tokenizer=str(folder)))
+    transfer.to_hf(params, cfg, About(str(tmp_path / "out"), "bfloat16", 10**9, tokenizer=str(folder)))
     before, after = tensors(folder), tensors(tmp_path / "out")
     for key in before:
         assert after[key].dtype == ml_dtypes.bfloat16
@@ -78,7 +81,7 @@ def test_bfloat16_files_round_trip_bit_for_bit(tmp_path, folder):
 
 def test_the_exported_config_is_read_as_the_same_model(tmp_path):
     cfg, params = load(GOLDEN / "qwen2_tied")
-    convert.to_hf(params, cfg, About(str(tmp_path / "out"), "float32", 10**9, tokenizer=str(GOLDEN)))
+    transfer.to_hf(params, cfg, About(str(tmp_path / "out"), "float32", 10**9, tokenizer=str(GOLDEN)))
     hf.check_same_model(hf.read_config(tmp_path / "out"), cfg, "out")
     from transformers import AutoConfig
 
@@ -93,7 +96,7 @@ def test_torch_transformers_gets_the_same_logits_from_our_export(tmp_path):
     from transformers import AutoModelForCausalLM
 
     cfg, params = load(GOLDEN / "qwen2_untied")
-    convert.to_hf(params, cfg, About(str(tmp_path / "out"), "float32", 10**9, tokenizer=str(GOLDEN)))
+    transfer.to_hf(params, cfg, About(str(tmp_path / "out"), "float32", 10**9, tokenizer=str(GOLDEN)))
     golden = np.load(GOLDEN / "qwen2_untied" / "golden.npz")
     theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
     with torch.no_grad():
@@ -207,7 +210,7 @@ def test_where_one_host_finds_bad_files_all_hosts_end(folder, monkeypatch):
 
 def test_an_index_is_followed_and_its_holes_are_named(tmp_path, folder):
     cfg, params = load(folder)
-    convert.to_hf(params, cfg, About(str(tmp_path / "out"), "float32", 20_000))
+    transfer.to_hf(params, cfg, About(str(tmp_path / "out"), "float32", 20_000))
     shutil.copy(
         tmp_path / "out" / "model-00001-of-00006.safetensors", tmp_path / "out" / "of_an_adapter.safetensors"
     )
@@ -233,7 +236,7 @@ def test_every_released_size_has_a_place_for_every_tensor(tmp_path, size):
     cfg = config.MODELS[size]
     (tmp_path / "config.json").write_text(json.dumps(hf.config_json(cfg, "bfloat16", None, None)))
     hf.check_same_model(hf.read_config(tmp_path), cfg, size)
-    places = convert.tensor_places(model.abstract(cfg), cfg)
+    places = transfer.tensor_places(model.abstract(cfg), cfg)
     assert len(places) == 12 * cfg.num_hidden_layers + (2 if cfg.tie_word_embeddings else 3)
     assert (
         ("lm_head.weight" in places) == (not cfg.tie_word_embeddings) == (int(size[8:-1].split(".")[0]) >= 7)
@@ -267,10 +270,10 @@ def run_convert(*args):
 
 
 def test_the_command_converts_a_folder_and_carries_what_belongs_to_it(tmp_path, folder):
-    values = records.read_json(folder / "config.json")
+    values = read_json(folder / "config.json")
     values.pop("rope_parameters")
     values |= {"eos_token_id": 7, "sliding_window": 32768, "rope_theta": 10_000.0}
-    records.write_json(folder / "config.json", values)
+    write_json(folder / "config.json", values)
     for name, text in (("generation_config.json", '{"top_p": 0.8}'), ("tokenizer.json", "{}")):
         (folder / name).write_text(text)
     out = tmp_path / "out"
@@ -280,12 +283,12 @@ def test_the_command_converts_a_folder_and_carries_what_belongs_to_it(tmp_path, 
     assert before.keys() == after.keys()
     for name, tensor in before.items():
         np.testing.assert_array_equal(tensor.astype(ml_dtypes.bfloat16), after[name])
-    values = records.read_json(out / "config.json")
+    values = read_json(out / "config.json")
     assert (values["eos_token_id"], values["sliding_window"], values["torch_dtype"]) == (7, 32768, "bfloat16")
     assert (out / "generation_config.json").read_text() == '{"top_p": 0.8}'
     for line in (out / hf_write.SUMS).read_text().splitlines():
         digest, name = line.split("  ")
-        assert records.file_hash(out / name) == digest
+        assert file_hash(out / name) == digest
     assert len((out / hf_write.SUMS).read_text().splitlines()) == len(list(out.iterdir())) - 1
     again = run_convert(out, tmp_path / "back", "--dtype=bfloat16", "--max_shard_bytes=30000")
     assert again.returncode == 0
@@ -306,9 +309,9 @@ def test_a_full_disk_leaves_nothing_under_the_name_and_the_old_export_whole(tmp_
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "disk_usage", lambda _: room)
         with pytest.raises(UserError, match=r"has 0\.0 GB free, the export needs"):
-            convert.to_hf(params, cfg, about)
+            transfer.to_hf(params, cfg, about)
     assert list(tmp_path.glob("out*")) == []
-    convert.to_hf(params, cfg, about)
+    transfer.to_hf(params, cfg, about)
     before = (tmp_path / "out" / hf_write.SUMS).read_text()
 
     def full(*_):
@@ -316,7 +319,7 @@ def test_a_full_disk_leaves_nothing_under_the_name_and_the_old_export_whole(tmp_
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(UserError, match="the disk is full"):
-        convert.to_hf(params, cfg, about)
+        transfer.to_hf(params, cfg, about)
     assert [path.name for path in tmp_path.glob("out*")] == ["out"]
     assert (tmp_path / "out" / hf_write.SUMS).read_text() == before
 
@@ -325,5 +328,5 @@ def test_weights_that_are_not_finite_are_never_written(tmp_path, folder):
     cfg, params = load(folder)
     params["norm"]["scale"] = params["norm"]["scale"].at[3].set(np.inf)
     with pytest.raises(UserError, match=r"model\.norm\.weight holds NaN or infinity"):
-        convert.to_hf(params, cfg, About(str(tmp_path / "out")))
+        transfer.to_hf(params, cfg, About(str(tmp_path / "out")))
     assert list(tmp_path.glob("out*")) == []

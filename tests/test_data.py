@@ -5,15 +5,16 @@ import numpy as np
 import pytest
 from conftest import T, random_row, small_config, write_rows
 
-from mucpt_jax import data, records
-from mucpt_jax.records import UserError
+from mucpt_jax.errors import UserError
+from mucpt_jax.formats.rows import read_shard, target_mask
+from mucpt_jax.run import data
 
 SCORES = {"scores": {"mean_raw_weight": {"0.1": 4.0, "1.0": 0.5, "10.0": 0.05}}}
 
 
 def scored_row(rng, r=2.0):
     row = random_row(rng)
-    row["rm_nll"][1:][records.target_mask(row["segment_ids"])] = r
+    row["rm_nll"][1:][target_mask(row["segment_ids"])] = r
     return row
 
 
@@ -42,7 +43,7 @@ def test_the_mixture_is_exact_in_target_tokens(folders):
         sources, rows = first_rows(config_of(folders, fraction), 800)
         tokens = Counter()
         for row in rows:
-            tokens[sources[int(row["source"])].name] += int(records.target_mask(row["segment_ids"]).sum())
+            tokens[sources[int(row["source"])].name] += int(target_mask(row["segment_ids"]).sum())
         total = sum(tokens.values())
         assert tokens["music"] / total == pytest.approx(1 - fraction, abs=0.005)
         web = next(s for s in sources if s.name == "web").targets
@@ -170,7 +171,7 @@ def test_damage_inside_a_shard_is_named(folders):
         with pytest.raises(UserError, match=sentence):
             first_rows(config_of({"general": folders["general"]}, fraction=1.0), 100)
         with pytest.raises(UserError, match=r"books-00000-of-00001.array_record.* is damaged"):
-            list(records.read_shard(shard, T))
+            list(read_shard(shard, T))
 
 
 def test_the_rest_of_the_rows_is_taken_in_halves():

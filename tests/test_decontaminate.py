@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_prep import decontaminate
-from mucpt_jax.records import UserError
+from mucpt_jax.errors import UserError
 
 REAL = Path(__file__).parents[2] / "shared" / "data"
 QUESTIONS = [

@@ -59,7 +59,7 @@ def test_of_equal_ids_the_first_row_of_the_first_file_stays(tmp_path):
 
 
 def test_rows_are_found_again_over_many_batches(tmp_path, monkeypatch):
-    monkeypatch.setattr("data_prep.documents.BATCH_BYTES", 10)
+    monkeypatch.setattr("data_prep.jobs.documents.BATCH_BYTES", 10)
     write(tmp_path / "a.jsonl", [(f"{i:02}", f"song number {i % 7}") for i in range(20)])
     run(tmp_path / "a.jsonl", tmp_path / "out")
     assert ids(tmp_path / "out") == [f"{i:02}" for i in range(7)]

@@ -15,8 +15,9 @@ import pytest
 import zstandard
 from apache_beam.testing.util import assert_that, equal_to
 
-from data_prep import clean, documents, job, mask, notes, progress
-from mucpt_jax.records import UserError
+from data_prep import clean, mask
+from data_prep.jobs import documents, job, notes, progress
+from mucpt_jax.errors import UserError
 
 
 def write_lines(path: Path, *lines: bytes) -> Path:

@@ -4,8 +4,11 @@ import json
 import pytest
 from conftest import one_device_mesh, small_config, write_rows
 
-from mucpt_jax import checkpoint, early_stop, heldout, records, train
-from mucpt_jax.records import UserError
+from mucpt_jax import train
+from mucpt_jax.errors import UserError
+from mucpt_jax.evaluation import cards
+from mucpt_jax.formats.files import read_json, write_json
+from mucpt_jax.run import checkpoint, early_stop, heldout
 
 
 @pytest.fixture
@@ -44,7 +47,7 @@ def test_training_stops_after_patience_and_the_newest_checkpoint_is_the_best(
     assert checkpoint.manager(tmp_path / "rm").all_steps() == [2, 4]
     assert [x["step"] for x in lines_of(tmp_path / "rm" / "heldout.jsonl")] == [0, 2, 4, 6, 8]
     assert lines_of(tmp_path / "rm" / "metrics.jsonl")[-1]["step"] == 8
-    best = records.read_json(tmp_path / "rm" / "best.json")
+    best = read_json(tmp_path / "rm" / "best.json")
     assert (best["step"], best["nll"], best["before"]["nll"]) == (4, 3.0, 5.0)
     params = checkpoint.restore_params(
         tmp_path / "rm", checkpoint.abstract_params(cfg, one_device_mesh()), cfg
@@ -57,7 +60,7 @@ def test_training_stops_after_patience_and_the_newest_checkpoint_is_the_best(
     scripted(monkeypatch, [3.0, 3.5, 3.2, 2.5, 2.6, 2.7, 2.8])  # more patience: from step 4 on
     patient = dataclasses.replace(cfg, train=dataclasses.replace(cfg.train, patience=3))
     train.train(patient, one_device_mesh(), tmp_path / "rm")
-    assert records.read_json(tmp_path / "rm" / "best.json")["step"] == 10
+    assert read_json(tmp_path / "rm" / "best.json")["step"] == 10
 
 
 def test_a_kill_between_the_best_loss_and_its_checkpoint_leaves_the_two_agreeing(cfg, tmp_path, monkeypatch):
@@ -74,10 +77,10 @@ def test_a_kill_between_the_best_loss_and_its_checkpoint_leaves_the_two_agreeing
         patch.setattr(checkpoint, "save", broken)
         with pytest.raises(RuntimeError):
             train.train(cfg, one_device_mesh(), tmp_path / "rm")
-    assert records.read_json(tmp_path / "rm" / "best.json")["step"] == 4
+    assert read_json(tmp_path / "rm" / "best.json")["step"] == 4
     scripted(monkeypatch, [4.0, 4.5, 4.6])  # going on from 2, nothing is better this time
     train.train(cfg, one_device_mesh(), tmp_path / "rm")
-    best = records.read_json(tmp_path / "rm" / "best.json")
+    best = read_json(tmp_path / "rm" / "best.json")
     assert best["step"] == checkpoint.manager(tmp_path / "rm").latest_step() == 2
     assert best["before"]["nll"] == 5.0
 
@@ -88,7 +91,7 @@ def test_a_run_begun_without_evaluations_goes_on_with_them(cfg, tmp_path, monkey
     train.train(plain, one_device_mesh(), tmp_path / "rm")
     scripted(monkeypatch, [3.0, 2.0, 2.5, 2.6])
     train.train(cfg, one_device_mesh(), tmp_path / "rm")
-    best = records.read_json(tmp_path / "rm" / "best.json")
+    best = read_json(tmp_path / "rm" / "best.json")
     assert (best["step"], best["before"]["step"]) == (6, 4)
 
 
@@ -129,21 +132,19 @@ def test_a_run_cut_off_goes_on_from_its_best_state_with_the_same_end(cfg, tmp_pa
     found = [lines_of(tmp_path / name / "heldout.jsonl") for name in ("whole", "cut")]
     assert found[0] == found[1] and [x["step"] for x in found[0]] == [0, 2, 4, 6, 8, 10, 12]
     assert found[0][0]["nll"] != found[0][-1]["nll"]
-    assert records.read_json(tmp_path / "whole" / "best.json") == records.read_json(
-        tmp_path / "cut" / "best.json"
-    )
+    assert read_json(tmp_path / "whole" / "best.json") == read_json(tmp_path / "cut" / "best.json")
 
 
 def test_the_card_tells_seed_loss_and_probes(cfg, tmp_path, monkeypatch):
     scripted(monkeypatch, [5.0, 4.0, 6.0, 7.0])
     train.train(cfg, one_device_mesh(), tmp_path / "rm")
     card = (tmp_path / "rm" / "card.md").read_text()
-    best = records.read_json(tmp_path / "rm" / "best.json")
+    best = read_json(tmp_path / "rm" / "best.json")
     assert card.startswith(f"# Reference model {best['params_hash']}")
     assert "step 2 (held-out loss 5.0000 -> 4.0000 nats a token)" in card
     assert "| wiki | 10 | 5.0000 | 4.0000 |" in card and "| wiki | 72 |" in card
     assert "Not asked yet" in card
-    records.write_json(
+    write_json(
         tmp_path / "rm" / "evaluate.json",
         {
             "params_hash": best["params_hash"],
@@ -152,22 +153,22 @@ def test_the_card_tells_seed_loss_and_probes(cfg, tmp_path, monkeypatch):
     )
     probe = {"question": "Who <b>sang</b> a|b?", "answer": "x", "prediction": "y"}
     (tmp_path / "rm" / "predictions.jsonl").write_text(json.dumps(probe) + "\n")
-    early_stop.write_card(tmp_path / "rm")
+    cards.write_card(tmp_path / "rm")
     card = (tmp_path / "rm" / "card.md").read_text()
     shown = "1 of 2 answered right: 0.5000" in card
     assert shown and "| Who &lt;b>sang&lt;/b> a\\|b? | x | y |" in card
 
 
 def test_answers_of_another_state_are_not_shown_as_the_models(tmp_path):
-    records.write_json(tmp_path / "evaluate.json", {"params_hash": "old", "questions": {"k": 1}})
-    assert early_stop.probes(tmp_path, "new").startswith("Not asked yet")
+    write_json(tmp_path / "evaluate.json", {"params_hash": "old", "questions": {"k": 1}})
+    assert cards.probes(tmp_path, "new").startswith("Not asked yet")
 
 
 def test_a_model_that_only_gets_worse_leaves_no_checkpoint(cfg, tmp_path, monkeypatch):
     scripted(monkeypatch, [1.0, 2.0, 3.0])
     train.train(cfg, one_device_mesh(), tmp_path / "rm")
     assert checkpoint.manager(tmp_path / "rm").all_steps() == []
-    assert records.read_json(tmp_path / "rm" / "best.json")["step"] == 0
+    assert read_json(tmp_path / "rm" / "best.json")["step"] == 0
 
 
 def test_an_empty_seed_set_is_refused(cfg, tmp_path):

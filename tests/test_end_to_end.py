@@ -11,7 +11,11 @@ from transformers import AutoTokenizer
 
 from data_prep import pipeline, sample_corpus
 from demo import noise, report, results
-from mucpt_jax import config, evaluate, export, hf, records, score, train
+from mucpt_jax import config, evaluate, export, score, train
+from mucpt_jax.formats.files import write_json
+from mucpt_jax.formats.manifest import read_manifest
+from mucpt_jax.formats.rows import read_shard
+from mucpt_jax.weights import hf
 
 T = 64
 
@@ -42,7 +46,7 @@ def config_of(run: Path, **sections) -> config.Config:
 
 
 def save_config(cfg: config.Config, workdir: Path) -> None:
-    records.write_json(workdir / "config.json", dataclasses.asdict(cfg))
+    write_json(workdir / "config.json", dataclasses.asdict(cfg))
 
 
 def test_the_whole_road(run):
@@ -117,10 +121,10 @@ def test_noise_slots_hold_the_planted_noise_and_nothing_else(run):
     tokenizer = AutoTokenizer.from_pretrained(run / "raw/tokenizer")
     truth = [json.loads(line) for line in (run / "raw/truth.jsonl").read_text(encoding="utf-8").splitlines()]
     planted = "\n".join(span["text"] for t in truth for span in t["spans"] if span["kind"] in noise.NOISE)
-    manifest = records.read_manifest(run / "data/domain/rows")
+    manifest = read_manifest(run / "data/domain/rows")
     slots, checked = 0, 0
     for shard in manifest["shards"]:
-        for number, row in enumerate(records.read_shard(run / "data/domain/rows" / shard["name"], T)):
+        for number, row in enumerate(read_shard(run / "data/domain/rows" / shard["name"], T)):
             mask = found["slots"][shard["name"], number]
             slots += int(mask.sum())
             assert not mask[row["segment_ids"] == 0].any()

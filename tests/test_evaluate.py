@@ -6,8 +6,12 @@ import pytest
 from conftest import T, one_device_mesh, small_config, write_rows
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from mucpt_jax import checkpoint, evaluate, judge, losses, model, records
-from mucpt_jax.records import UserError
+from mucpt_jax import evaluate
+from mucpt_jax.errors import UserError
+from mucpt_jax.evaluation import alias
+from mucpt_jax.formats.rows import read_shard, target_mask
+from mucpt_jax.run import checkpoint
+from mucpt_jax.step import losses, model
 
 
 def write_tokenizer(folder, entries=97):
@@ -40,9 +44,9 @@ def test_held_out_loss_is_the_mean_over_all_targets_of_a_source(tmp_path, params
     cfg = small_config(evaluate={"rows": str(folder), "batch_rows": 4})
     evaluate.evaluate(cfg, one_device_mesh(), tmp_path / "run")
     found = json.loads((tmp_path / "run" / "evaluate.json").read_text())["heldout"]
-    rows = list(records.read_shard(folder / "music-00000-of-00001.array_record", T))
+    rows = list(read_shard(folder / "music-00000-of-00001.array_record", T))
     batch = {k: np.stack([row[k] for row in rows]) for k in ("tokens", "segment_ids")}
-    mask = records.target_mask(batch["segment_ids"])
+    mask = target_mask(batch["segment_ids"])
     nll = np.asarray(losses.batch_nll(params, batch, cfg))
     assert found["music"]["tokens"] == mask.sum()
     assert found["music"]["nll"] == pytest.approx(nll[mask].mean(), rel=1e-5)
@@ -64,7 +68,7 @@ def test_questions_are_answered_graded_and_kept(tmp_path, params):
     # The same predictions as gold: now all are right.
     for q, a in zip(questions, answers, strict=True):
         q["answer"], q["aliases"] = a["prediction"] or "empty", ["x"]
-    right = sum(bool(judge.normalise(a["prediction"])) for a in answers)
+    right = sum(bool(alias.normalise(a["prediction"])) for a in answers)
     file.write_text("".join(json.dumps(q) + "\n" for q in questions))
     evaluate.evaluate(cfg, one_device_mesh(), tmp_path / "run")
     found = json.loads((tmp_path / "run" / "evaluate.json").read_text())["questions"]
@@ -125,11 +129,11 @@ def test_an_answer_ends_at_the_first_stop_character():
     ],
 )  # fmt: skip
 def test_answers_match_by_normalised_alias(prediction, answer, aliases, right):
-    assert judge.is_correct(prediction, answer, aliases) is right
+    assert alias.is_correct(prediction, answer, aliases) is right
 
 
 def test_wilson_interval_of_the_papers_main_result():
-    low, high = judge.wilson(388, 500)  # 0.776
+    low, high = alias.wilson(388, 500)  # 0.776
     assert (round(low, 3), round(high, 3)) == (0.737, 0.810)
-    assert judge.wilson(0, 0) == (0.0, 1.0)
-    assert judge.wilson(0, 10)[0] == 0.0 and judge.wilson(10, 10)[1] == 1.0
+    assert alias.wilson(0, 0) == (0.0, 1.0)
+    assert alias.wilson(0, 10)[0] == 0.0 and alias.wilson(10, 10)[1] == 1.0

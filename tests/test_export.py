@@ -7,8 +7,14 @@ import numpy as np
 import pytest
 from conftest import VOCAB, one_device_mesh, small_config, write_rows
 
-from mucpt_jax import checkpoint, convert, export, hf_write, model, records, sharding, train
-from mucpt_jax.records import UserError
+from mucpt_jax import export, train
+from mucpt_jax.errors import UserError
+from mucpt_jax.formats.files import read_json, text_hash, write_json
+from mucpt_jax.formats.manifest import read_manifest
+from mucpt_jax.formats.tokenizer import tokenizer_hash
+from mucpt_jax.run import checkpoint
+from mucpt_jax.step import model, sharding
+from mucpt_jax.weights import hf_write, transfer
 
 
 def tokenizer(folder):
@@ -21,7 +27,7 @@ def tokenizer(folder):
 def trained(tmp_path_factory):
     """(config, workdir) of four steps of ntp on two sources, saved after 2 and 4."""
     folder = tmp_path_factory.mktemp("export")
-    hash_of = records.tokenizer_hash(tokenizer(folder / "tokenizer"))
+    hash_of = tokenizer_hash(tokenizer(folder / "tokenizer"))
     for role, sources in (("domain", {"songs": 6}), ("general", {"web": 6})):
         write_rows(folder / role, sources, tokenizer_hash=hash_of)
     cfg = small_config(
@@ -42,7 +48,7 @@ def test_an_export_holds_the_newest_checkpoint_on_any_mesh(trained, tmp_path):
         export.export(run, sharding.make_mesh(run) if name == "split" else one_device_mesh(), workdir)
     weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("one", "split")]
     assert weights[0] == weights[1]
-    back = convert.from_hf(
+    back = transfer.from_hf(
         str(tmp_path / "one"),
         cfg.model,
         sharding.with_shardings(model.abstract(cfg.model), one_device_mesh()),
@@ -56,8 +62,8 @@ def test_the_model_card_tells_the_recipe(trained):
     export.export(cfg, one_device_mesh(), workdir)
     text = (workdir / "hf" / "README.md").read_text()
     assert text.startswith("---\nlibrary_name: transformers\n")
-    manifest = records.read_manifest(cfg.data.domain)
-    shards = records.text_hash("".join(shard["sha256"] for shard in manifest["shards"]))[:16]
+    manifest = read_manifest(cfg.data.domain)
+    shards = text_hash("".join(shard["sha256"] for shard in manifest["shards"]))[:16]
     tokens = 4 * cfg.data.batch_rows * cfg.data.sequence_length
     for told in (
         "4 steps of ntp", f"4 of 4, {tokens:,} tokens", "random parameters", "50.00% of the target tokens", shards,
@@ -66,20 +72,20 @@ def test_the_model_card_tells_the_recipe(trained):
     ):  # fmt: skip
         assert told in text
     assert str(workdir.parent) not in text  # nobody's folders
-    assert records.read_json(workdir / "hf" / "config.json")["eos_token_id"] == 5
+    assert read_json(workdir / "hf" / "config.json")["eos_token_id"] == 5
 
 
 def test_the_card_holds_no_folders_and_no_markup_of_others(trained, tmp_path):
     cfg, workdir = trained
     shutil.copytree(workdir, tmp_path / "run")
-    run = records.read_json(workdir / "config.json")
+    run = read_json(workdir / "config.json")
     shutil.copytree(cfg.data.domain, tmp_path / "domain")
-    manifest = records.read_json(tmp_path / "domain" / "manifest.json")
+    manifest = read_json(tmp_path / "domain" / "manifest.json")
     manifest["sources"] = {"a|b<i>": manifest["sources"]["songs"]}
-    records.write_json(tmp_path / "domain" / "manifest.json", manifest)
+    write_json(tmp_path / "domain" / "manifest.json", manifest)
     run["data"]["domain"], run["init_from"] = str(tmp_path / "domain"), str(tmp_path / "run: x")
     run["loss"]["reference"], run["optimizer"]["trainable"] = str(tmp_path / "rm"), "self_attn|norm"
-    records.write_json(tmp_path / "run" / "config.json", run)
+    write_json(tmp_path / "run" / "config.json", run)
     text = export.card(cfg, tmp_path / "run", "0" * 16)
     assert str(tmp_path) not in text
     for told in (
@@ -111,10 +117,10 @@ def test_an_export_goes_where_a_link_a_dot_or_an_empty_folder_stands(tmp_path, m
     (tmp_path / "link").symlink_to(tmp_path / "disk" / "real")
     written(tmp_path / "link", dtype="float32")
     assert (tmp_path / "link").is_symlink()
-    assert records.read_json(tmp_path / "disk" / "real" / hf_write.MARK)["dtype"] == "float32"
+    assert read_json(tmp_path / "disk" / "real" / hf_write.MARK)["dtype"] == "float32"
     monkeypatch.chdir(tmp_path / "disk" / "real")
     written(".")
-    assert records.read_json(tmp_path / "disk" / "real" / hf_write.MARK)["dtype"] == "bfloat16"
+    assert read_json(tmp_path / "disk" / "real" / hf_write.MARK)["dtype"] == "bfloat16"
     (tmp_path / "empty").mkdir()
     written(f"{tmp_path}/empty/")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["disk", "empty", "link"]
@@ -182,7 +188,7 @@ def test_the_fields_of_the_model_it_comes_from_are_kept(trained, tmp_path):
     )
     train.train(again, one_device_mesh(), tmp_path / "run")
     export.export(again, one_device_mesh(), tmp_path / "run")
-    found = records.read_json(tmp_path / "run" / "hf" / "config.json")
+    found = read_json(tmp_path / "run" / "hf" / "config.json")
     assert (found["bos_token_id"], found["eos_token_id"], found["vocab_size"]) == (3, 4, VOCAB)
     assert (tmp_path / "run" / "hf" / "generation_config.json").read_text() == '{"temperature": 0.5}'
     assert 'base_model: "start"' in (tmp_path / "run" / "hf" / "README.md").read_text()
@@ -214,7 +220,7 @@ def test_a_branch_takes_up_step_and_moments_of_another_run(trained, tmp_path):
     with pytest.raises(UserError, match=r"optimizer\.trainable=None, now it is norm: .*init_state=params"):
         train.train(part, one_device_mesh(), tmp_path / "part")
     folder = tmp_path / "model"
-    convert.to_hf(model.init(cfg.model, jax.random.key(0)), cfg.model, hf_write.About(str(folder)))
+    transfer.to_hf(model.init(cfg.model, jax.random.key(0)), cfg.model, hf_write.About(str(folder)))
     with pytest.raises(UserError, match="has no checkpoint; use init_state=params"):
         train.train(dataclasses.replace(branch, init_from=str(folder)), one_device_mesh(), tmp_path / "x")
 

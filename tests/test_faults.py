@@ -18,8 +18,9 @@ import pytest
 import zstandard
 from test_shard import byte_tokenizer
 
-from data_prep import documents, pipeline, progress
-from mucpt_jax.records import UserError
+from data_prep import pipeline
+from data_prep.jobs import documents, progress
+from mucpt_jax.errors import UserError
 
 SENTENCE = (
     "The band played song number {i} in a small hall, and the people who had come for it stayed until its end; "

@@ -4,7 +4,8 @@ import json
 import pytest
 from conftest import one_device_mesh, small_config, write_rows
 
-from mucpt_jax import goodput, train
+from mucpt_jax import train
+from mucpt_jax.run import goodput
 
 
 def event(phase: str, step: int, seconds: float) -> dict:

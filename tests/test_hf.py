@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mucpt_jax import hf
-from mucpt_jax.records import UserError
+from mucpt_jax.errors import UserError
+from mucpt_jax.weights import hf
 
 GOLDEN = Path(__file__).parent / "data"
 

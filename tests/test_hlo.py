@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from mucpt_jax import hlo
+from mucpt_jax.planning import hlo
 
 # A loop of 3 around a loop of 5.  The inner body holds the product [4, 8] x [8, 16] in a fusion and a sum over all 8
 # devices; the outer one a gather; the entry a tuple sum, a pair of start and done, and a conditional.

@@ -3,8 +3,8 @@ import socket
 import jax
 import pytest
 
-from mucpt_jax import hosts
-from mucpt_jax.records import UserError
+from mucpt_jax.errors import UserError
+from mucpt_jax.run import hosts
 
 SLURM = {
     "SLURM_JOB_ID": "7",

@@ -1,129 +1,104 @@
-"""Who may import whom (the README's tree): arrows run downwards only."""
+"""The rule of the rooms: a file directly in a package is a command (or config, checks, errors); a folder holds what
+commands are made of, and imports only the folders that stand before it in the list."""
 
 import ast
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
-JOBS = {"train", "score", "evaluate", "export", "plan", "audit", "compare"}
-PARTS = {
-    "data",
-    "checkpoint",
-    "convert",
-    "metrics",
-    "optimizer",
-    "generate",
-    "judge",
-    "goodput",
-    "interrupts",
-    "hlo",
-    "accelerators",
-    "advice",
-    "search",
-    "heldout",
-    "reference",
-    "early_stop",
-    "survey",
-    "agreement",
-    "workdir",
-    "paired",
-    "tables",
-    "seqio_tasks",
+ROOMS = {
+    "mucpt_jax": ("formats", "step", "weights", "run", "planning", "evaluation", "page"),
+    "data_prep": ("private", "text", "jobs", "packing", "duplicates", "reporting", "samples"),
 }
-ARRAYS = {"model", "attention", "losses", "objective", "sharding"}
-NO_JAX = {
-    "agreement",
-    "judge",
-    "audit",
-    "survey",
-    "compare",
-    "workdir",
-    "paired",
-    "tables",
-}  # beside the plain floor
-PLAIN = {"config", "checks", "records", "runtime", "hosts", "calibration", "words", "hf", "hf_write"}
+COMMANDS = {
+    "mucpt_jax": {"train", "score", "evaluate", "export", "plan", "audit", "compare", "calibration", "convert",
+                  "seqio_tasks"},
+    "data_prep": {"pipeline", "clean", "boilerplate", "quality", "dedup", "decontaminate", "mask", "shard", "select",
+                  "agree", "overlap", "report", "sample_corpus"},
+}  # fmt: skip
+EVERYWHERE = {"config", "checks", "errors"}
+# The one import between jobs (plan compiles train's step), and the pipeline, which runs the others.
+BETWEEN_COMMANDS = {"mucpt_jax/plan.py": {"train"}, "data_prep/pipeline.py": COMMANDS["data_prep"]}
+OPEN_TO_DATA_PREP = {"formats", "errors"}  # of mucpt_jax
+NO_JAX = {"formats", "evaluation", "page", "planning"}
+JAX_ALL_THE_SAME = {"evaluation/generate.py", "planning/accelerators.py", "planning/search.py"}
+FILES = sorted(f for package in ROOMS for f in (ROOT / package).rglob("*.py"))
 
 
 def imports(file: Path) -> set[str]:
-    found = set()
+    """Dotted names of all that a file imports, also inside functions."""
+    names = set()
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
 
 
-def ours(file: Path) -> set[str]:
-    return {name.split(".")[1] for name in imports(file) if name.startswith("mucpt_jax.")} & (
-        JOBS | PARTS | ARRAYS | PLAIN
+def allowed(file: Path) -> dict[str, set[str]]:
+    """Package -> what the file may import of it: rooms and modules."""
+    package, *rest = file.relative_to(ROOT).parts
+    rooms, free = ROOMS[package], EVERYWHERE if package == "mucpt_jax" else set()
+    before = set(rooms[: rooms.index(rest[0]) + 1]) if len(rest) == 2 else set(rooms)
+    own = before | free | BETWEEN_COMMANDS.get(f"{package}/{'/'.join(rest)}", set())
+    return {package: own} | (
+        {"mucpt_jax": OPEN_TO_DATA_PREP} if package == "data_prep" else {"data_prep": set()}
     )
 
 
-def test_every_module_stands_on_one_floor_and_looks_only_down():
-    files = {f.stem: f for f in (ROOT / "mucpt_jax").glob("*.py") if f.stem != "__init__"}
-    assert set(files) == JOBS | PARTS | ARRAYS | PLAIN
-    below = {
-        "jobs": PARTS | ARRAYS | PLAIN,
-        "parts": PARTS | ARRAYS | PLAIN,
-        "arrays": ARRAYS | PLAIN,
-        "plain": PLAIN,
-    }
-    for floor, names in zip(below, (JOBS, PARTS, ARRAYS, PLAIN), strict=True):
-        for name in names:
-            allowed = below[floor] | ({"train"} if name == "plan" else set())  # plan compiles train's step
-            assert ours(files[name]) <= allowed, f"{name} imports {ours(files[name]) - allowed}"
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
+def test_a_room_imports_only_rooms_before_it(file):
+    for package, names in allowed(file).items():
+        of_package = {name.split(".")[1] for name in imports(file) if name.startswith(f"{package}.")}
+        modules = of_package & (set(ROOMS[package]) | COMMANDS[package] | EVERYWHERE)
+        assert modules <= names, f"{file} imports {modules - names} of {package}"
 
 
-def test_flax_is_known_to_the_model_alone_and_plain_modules_know_no_jax():
-    for file in (ROOT / "mucpt_jax").glob("*.py"):
+@pytest.mark.parametrize("package", ROOMS)
+def test_every_file_is_a_command_or_stands_in_a_room(package):
+    assert {f.stem for f in (ROOT / package).glob("*.py")} == COMMANDS[package] | {"__init__"} | (
+        EVERYWHERE if package == "mucpt_jax" else set()
+    )
+    folders = {f.parent for f in (ROOT / package).rglob("*.py")} - {ROOT / package}
+    assert {folder.name for folder in folders} == set(ROOMS[package])
+    for folder in folders:
+        assert len(list(folder.glob("*.py"))) <= 15, f"{folder} is crowded"
+
+
+def test_flax_is_known_to_the_model_alone_and_plain_rooms_know_no_jax():
+    for file in FILES:
         roots = {name.partition(".")[0] for name in imports(file)}
-        assert "flax" not in roots or file.stem == "model"
-        assert "jax" not in roots or file.stem not in PLAIN | NO_JAX
+        package, *rest = file.relative_to(ROOT).parts
+        assert "flax" not in roots or rest == ["step", "model.py"]
+        plain = package == "data_prep" or (rest[0] in NO_JAX and "/".join(rest) not in JAX_ALL_THE_SAME)
+        assert "jax" not in roots or not plain, file
         lazy = (
-            {"seqio", "tensorflow"} if file.stem == "seqio_tasks" else set()
+            {"seqio", "tensorflow"} if rest == ["seqio_tasks.py"] else set()
         )  # inside a function, see below
-        assert not (roots - lazy) & {"torch", "tensorflow", "seqio", "data_prep", "demo", "ablation"}
+        assert not (roots - lazy) & {"torch", "tensorflow", "seqio", "demo", "ablation"}
 
 
-def test_data_prep_knows_records_and_nothing_else_of_the_device_code():
-    for file in (ROOT / "data_prep").glob("*.py"):
-        assert not {name.partition(".")[0] for name in imports(file)} & {
-            "jax",
-            "flax",
-            "torch",
-            "tensorflow",
-            "demo",
-            "ablation",
-        }
-        assert {name.split(".")[1] for name in imports(file) if name.startswith("mucpt_jax.")} <= {
-            "records",
-            "calibration",
-        }
+def loaded(statement: str, names: str) -> str:
+    """Which of the names are loaded after the statement, in a process of its own."""
+    # As where torch is not installed: TensorBoard's writer would load it in passing.
+    script = (
+        f"import sys; sys.modules['torch'] = None; {statement}; "
+        f"print([n for n in {names.split()} if sys.modules.get(n)])"
+    )
+    run = [sys.executable, "-c", script]
+    return subprocess.run(run, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def test_training_loads_neither_torch_nor_tensorflow_and_data_prep_no_jax():
-    def loaded(statement: str, names: str) -> str:
-        # As where torch is not installed: TensorBoard's writer would load it in passing.
-        script = (
-            f"import sys; sys.modules['torch'] = None; {statement}; "
-            f"print([n for n in {names.split()} if sys.modules.get(n)])"
-        )
-        return subprocess.run(
-            [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
-        ).stdout.strip()
-
-    assert (
-        loaded(
-            "from mucpt_jax import train, score, evaluate, export, plan, audit, agreement, compare, seqio_tasks",
-            "torch tensorflow seqio transformers",
-        )
-        == "[]"
-    )
-    assert loaded("from data_prep import pipeline, sample_corpus", "jax flax torch tensorflow") == "[]"
+    jobs = "from mucpt_jax import train, score, evaluate, export, plan, audit, compare, seqio_tasks"
+    assert loaded(jobs, "torch tensorflow seqio transformers") == "[]"
+    assert loaded("from data_prep import pipeline, sample_corpus, agree", "jax flax torch tensorflow") == "[]"
 
 
 def test_files_stay_short():
-    for file in (ROOT / "mucpt_jax").glob("*.py"):
+    for file in FILES:
         assert len(file.read_text().splitlines()) <= 350, file

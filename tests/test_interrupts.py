@@ -6,7 +6,7 @@ from pathlib import Path
 
 from conftest import wait_for_lines, write_config, write_rows
 
-from mucpt_jax import checkpoint, interrupts
+from mucpt_jax.run import checkpoint, interrupts
 
 ROOT = Path(__file__).parents[1]
 

@@ -5,8 +5,8 @@ import socket
 import numpy as np
 import pytest
 
-from data_prep import language
-from data_prep.language import detect
+from data_prep.text import language
+from data_prep.text.language import detect
 
 ENGLISH = "The song was released in 1998 and was a great success all over Europe."
 HANS = "这首歌于1998年发行，在整个欧洲大获成功，销量超过一百万张。"

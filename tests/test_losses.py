@@ -8,8 +8,9 @@ from conftest import VOCAB, random_row, small_config
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from mucpt_jax import losses, model, objective, records, sharding
 from mucpt_jax.config import Loss
+from mucpt_jax.formats.rows import NO_LOSS
+from mucpt_jax.step import losses, model, objective, sharding
 
 
 def assert_close(a, b, tolerance):
@@ -76,7 +77,7 @@ def test_a_token_without_loss_is_read_but_weighs_nothing():
         "is_domain": np.array([True, False])
     }
     marked = batch | {"segment_ids": batch["segment_ids"].copy()}
-    marked["segment_ids"][:, 5:9] |= np.uint16(records.NO_LOSS)
+    marked["segment_ids"][:, 5:9] |= np.uint16(NO_LOSS)
     before, after = losses.target_mask(batch), losses.target_mask(marked)
     assert (
         before[:, 4:8].any() and (after == before & ~np.isin(np.arange(before.shape[1]), range(4, 8))).all()

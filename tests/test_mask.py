@@ -11,9 +11,10 @@ import planted_private as planted
 import pyarrow.parquet as pq
 import pytest
 
-from data_prep import mask, private
+from data_prep import mask
 from data_prep.mask import mask_text
-from mucpt_jax.records import UserError
+from data_prep.private import masking
+from mucpt_jax.errors import UserError
 
 MUSIC = Path(__file__).parents[2] / "shared" / "data" / "music"
 needs_data = pytest.mark.skipif(not MUSIC.is_dir(), reason="no real text in shared/data beside the checkout")
@@ -98,7 +99,7 @@ def planted_recall(held_out: bool, carriers: list[str]) -> tuple[dict, float]:
     for language, sentence, values in planted.sentences(seed=5, times=40, held_out=held_out):
         before, after = chance.choice(carriers), chance.choice(carriers)
         text, shift = before + sentence + ("。" if language == "zh" else ". ") + after, len(before)
-        spans = private.find(text)
+        spans = masking.find(text)
         for start, end, kind in values:
             planted_[kind, language] += 1
             found[kind, language] += is_found(text, start + shift, end + shift, spans, kind)
@@ -143,12 +144,12 @@ def test_planted_truth_is_found_in_real_music_text(held_out):
 def test_real_music_text_has_hardly_a_hit():
     """Read one by one: 3 phones, an e-mail and an IP address in 39 MB of en, two homes in 5 MB of zh, and so on."""
     for name, most in (("music_zh_wiki", 4), ("music_en_wiki", 10)):
-        assert sum(len(private.find(text)) for text in real_texts(name)) <= most
+        assert sum(len(masking.find(text)) for text in real_texts(name)) <= most
 
 
 @pytest.mark.parametrize("held_out", [False, True])
 def test_numbers_of_music_stay(held_out):
-    hits = [(text, private.find(text)) for text in planted.stays(held_out) if private.find(text)]
+    hits = [(text, masking.find(text)) for text in planted.stays(held_out) if masking.find(text)]
     assert len(hits) <= 0.02 * len(planted.stays(held_out)), hits
 
 
@@ -195,7 +196,7 @@ def test_masking_twice_is_masking_once(placeholder):
 
 def test_spans_are_apart_and_in_order():
     for text in random_texts(1500):
-        spans = private.find(text)
+        spans = masking.find(text)
         assert all(a[1] <= b[0] for a, b in itertools.pairwise(spans)), repr(text)
 
 
@@ -213,7 +214,7 @@ def test_a_document_of_one_line_takes_linear_time(megabytes, value):
     prose = "他在1998年录了这首歌，at 120 BPM, and sold 1,000,000 copies in 1999–2003. "
     line = prose * (megabytes * 1_000_000 // len(prose.encode()))
     started = time.process_time()
-    assert [span[0] > len(line) - 1 for span in private.find(line + value)] == [True]
+    assert [span[0] > len(line) - 1 for span in masking.find(line + value)] == [True]
     assert time.process_time() - started < 20  # on a slow machine; 3 s
 
 
@@ -256,7 +257,7 @@ def test_a_document_of_one_line_takes_linear_time(megabytes, value):
 )
 def test_hostile_runs_take_linear_time(piece):
     started = time.process_time()
-    private.find(piece * (200_000 // len(piece)))
+    masking.find(piece * (200_000 // len(piece)))
     assert time.process_time() - started < 2
 
 

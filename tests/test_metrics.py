@@ -7,8 +7,9 @@ import numpy as np
 import optax
 import pytest
 
-from mucpt_jax import metrics, optimizer
 from mucpt_jax.config import MODELS, Config, Optimizer, Train
+from mucpt_jax.run import metrics
+from mucpt_jax.step import optimizer
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from conftest import VOCAB, T, random_row, small_config
 
-from mucpt_jax import hf, losses, model
 from mucpt_jax.config import Train
+from mucpt_jax.step import losses, model
+from mucpt_jax.weights import hf
 
 GOLDEN = Path(__file__).parent / "data"
 

@@ -10,8 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data_prep import buckets, dedup, signatures, tables
-from mucpt_jax.records import UserError
+from data_prep import dedup
+from data_prep.duplicates import buckets, signatures, work_files
+from mucpt_jax.errors import UserError
 
 HAN = [chr(code) for code in range(0x4E00, 0x4E00 + 2000)]
 ENGLISH = [f"word{n}" for n in range(2000)]
@@ -211,35 +212,35 @@ def test_flags_that_make_no_sense_are_refused_before_anything_is_read(tmp_path, 
 
 
 def test_a_bucket_of_many_alike_gives_a_link_a_member_and_not_a_pair_for_two(tmp_path):
-    work = tables.Work(tmp_path, 1, 0.8)
+    work = work_files.Work(tmp_path, 1, 0.8)
     one = text(random.Random(1))
     signature = signatures.describe(["".join(one)])[2]
-    facts = np.zeros(3000, tables.FACTS)
-    tables.write_signed(work, 0, [(facts, [b"x"] * 3000, np.repeat(signature, 3000, axis=0))])
+    facts = np.zeros(3000, work_files.FACTS)
+    work_files.write_signed(work, 0, [(facts, [b"x"] * 3000, np.repeat(signature, 3000, axis=0))])
     buckets.write_bands(work, 0, np.ones(3000, np.int64))
     links = np.concatenate(list(buckets.near_links((0, 0, 1), [(0, 3000)], work)))
     assert len(links) == 2999 and (links[:, 1] == 0).all()
 
 
 def test_members_unlike_the_first_of_their_bucket_are_compared_with_their_neighbours(tmp_path):
-    work = tables.Work(tmp_path, 1, 0.8)
+    work = work_files.Work(tmp_path, 1, 0.8)
     rng = np.random.default_rng(0)
     signature = rng.integers(0, 256, (3, 256), np.uint8)[[0, 1, 1, 2, 1]]
     signature[:, :8] = 7  # one band that all five share
-    tables.write_signed(work, 0, [(np.zeros(5, tables.FACTS), [b"x"] * 5, signature)])
+    work_files.write_signed(work, 0, [(np.zeros(5, work_files.FACTS), [b"x"] * 5, signature)])
     buckets.write_bands(work, 0, np.ones(5, np.int64))
     links = np.concatenate(list(buckets.near_links((0, 0, 1), [(0, 5)], work)))
     assert sorted(map(tuple, links.tolist())) == [(2, 1), (4, 1), (4, 2)]
 
 
 def test_slices_of_the_tables_hold_every_document_once(tmp_path):
-    work = tables.Work(tmp_path, 9, 0.0)
+    work = work_files.Work(tmp_path, 9, 0.0)
     rng = np.random.default_rng(0)
     for number in range(3):
         hashes = rng.integers(0, 1 << 64, 500, np.uint64, endpoint=False)
         hashes[:3] = 0, (1 << 64) - 1, 1 << 63
-        tables.write_table(work, number, "digests", [hashes], np.arange(500, dtype=np.uint32))
-    found = [tables.read_slice(work, range(3), "digests", 1, (0, part, 7))[1] for part in range(7)]
+        work_files.write_table(work, number, "digests", [hashes], np.arange(500, dtype=np.uint32))
+    found = [work_files.read_slice(work, range(3), "digests", 1, (0, part, 7))[1] for part in range(7)]
     assert len(np.concatenate(found)) == len(np.unique(np.concatenate(found))) == 1500
 
 

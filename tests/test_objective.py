@@ -8,9 +8,14 @@ import optax
 import pytest
 from conftest import VOCAB, T, random_row, small_config, write_rows
 
-from mucpt_jax import calibration, data, losses, model, objective, records, sharding, train
+from mucpt_jax import train
 from mucpt_jax.config import Loss
-from mucpt_jax.records import UserError
+from mucpt_jax.errors import UserError
+from mucpt_jax.formats import score_sums
+from mucpt_jax.formats.files import read_json, write_json
+from mucpt_jax.formats.rows import target_mask
+from mucpt_jax.run import data
+from mucpt_jax.step import losses, model, objective, sharding
 
 
 def batch_of(rows: int = 8, seed: int = 0, domain_rows: int | None = None) -> dict:
@@ -231,10 +236,10 @@ def scored_folder(tmp_path, name="scored", **more):
         row["rm_nll"] = np.where(np.isnan(row["rm_nll"]), np.nan, rng.gamma(1.0, 3.0, T + 1)).astype(
             np.float16
         )
-    masks = [records.target_mask(row["segment_ids"]) for row in rows]
+    masks = [target_mask(row["segment_ids"]) for row in rows]
     r = np.concatenate([row["rm_nll"][1:][mask] for row, mask in zip(rows, masks, strict=True)])
     base = np.linspace(0.5, 9, r.size).astype(np.float16)
-    scores = {"rm_hash": "rm", **calibration.summary(calibration.stats_of(r, "here", base)), **more}
+    scores = {"rm_hash": "rm", **score_sums.summary(score_sums.stats_of(r, "here", base)), **more}
     folder = write_rows(tmp_path / name, {"music": 6}, rows=rows, scores=scores)
     return folder, rows, r.astype(np.float64), base.astype(np.float64)
 
@@ -261,9 +266,9 @@ def test_loss_match_leaves_the_start_models_domain_loss_as_it_is(tmp_path):
     w = all_weights(rows, data.resolved_loss(config_for(folder, weight_norm="loss_match")))
     assert (w * base).sum() == pytest.approx(base.sum(), rel=1e-3)
     folder, *_ = scored_folder(tmp_path, "without")
-    manifest = records.read_json(folder / "manifest.json")
+    manifest = read_json(folder / "manifest.json")
     del manifest["scores"]["mean_raw_weight_by_base_nll"]
-    records.write_json(folder / "manifest.json", manifest)
+    write_json(folder / "manifest.json", manifest)
     with pytest.raises(
         UserError, match=r"knows nothing of the start model's loss.*calibration .*without --base="
     ):

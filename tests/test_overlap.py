@@ -4,9 +4,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from data_prep import overlap, rows
-from mucpt_jax import records
-from mucpt_jax.records import UserError
+from data_prep import overlap
+from data_prep.packing import pack
+from mucpt_jax.errors import UserError
+from mucpt_jax.formats.files import write_json
+from mucpt_jax.formats.manifest import read_manifest, write_index
+from mucpt_jax.formats.rows import shard_name
 
 T = 32
 
@@ -17,18 +20,18 @@ def write(folder, documents, rows_per_shard=100, **manifest):
     shards, tables = [], []
     for source in sorted({source for source, _ in documents}):
         own = [(name, tokens) for (of, name), tokens in documents.items() if of == source]
-        segments = [(rows.run_of(run), name, at) for name, tokens in own for at, run in rows.cut(tokens, T)]
-        packed = [[segments[i] for i in row] for row in rows.pack([len(s[0]) for s in segments], T + 1)]
+        segments = [(pack.run_of(run), name, at) for name, tokens in own for at, run in pack.cut(tokens, T)]
+        packed = [[segments[i] for i in row] for row in pack.pack([len(s[0]) for s in segments], T + 1)]
         parts = [packed[i : i + rows_per_shard] for i in range(0, len(packed), rows_per_shard)]
         for number, part in enumerate(parts):
-            path = folder / records.shard_name(source, number, len(parts))
-            shards.append({**rows.write_shard(path, part, T), "source": source})
+            path = folder / shard_name(source, number, len(parts))
+            shards.append({**pack.write_shard(path, part, T), "source": source})
             table = pq.read_table(path.with_suffix(".index"))
             tables.append(table.set_column(0, "shard", [[path.name] * len(table)]))
-    records.write_index(folder, tables)
+    write_index(folder, tables)
     values = {"schema": 1, "sequence_length": T, "tokenizer_hash": "t", "vocab_size": 100_000}
     values |= {"shards": shards, "sources": {}, "scores": None}
-    records.write_json(folder / "manifest.json", values | manifest)
+    write_json(folder / "manifest.json", values | manifest)
     return str(folder)
 
 
@@ -240,7 +243,7 @@ def test_a_missing_or_foreign_index_is_refused(tmp_path):
     folder = tmp_path / "rows"
     write(folder, {("web", "a"): text(40), ("web", "b"): text(20, 1)})
     table = pq.read_table(folder / "index.parquet")
-    records.write_index(folder, [table.slice(1)])
+    write_index(folder, [table.slice(1)])
     with pytest.raises(UserError, match=r"index\.parquet has 2 segments of web-.*, the manifest 3"):
         overlap.shared(str(folder), str(folder))
     (folder / "index.parquet").unlink()
@@ -254,10 +257,10 @@ def test_shards_of_more_segments_than_the_index_are_refused(tmp_path):
         for name, n in (("rows", 2), ("more", 9))
     ]
     name = "web-00000-of-00001.array_record"
-    manifest = records.read_manifest(folders[0])
+    manifest = read_manifest(folders[0])
     (tmp_path / "rows" / name).write_bytes((tmp_path / "more" / name).read_bytes())
     manifest["shards"][0]["bytes"] = (tmp_path / "rows" / name).stat().st_size
-    records.write_json(tmp_path / "rows" / "manifest.json", manifest)
+    write_json(tmp_path / "rows" / "manifest.json", manifest)
     with pytest.raises(UserError, match=r"web-.* has other segments than index\.parquet"):
         overlap.shared(folders[0], folders[0])
 

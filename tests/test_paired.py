@@ -1,6 +1,6 @@
 import pytest
 
-from mucpt_jax import paired
+from mucpt_jax.evaluation import paired
 
 
 def test_mcnemar_is_the_two_sided_binomial_of_the_discordant_questions():

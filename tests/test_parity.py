@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 from conftest import one_device_mesh, small_config
 
-from mucpt_jax import attention, convert, generate, hf, losses, model, sharding
 from mucpt_jax.config import Train
+from mucpt_jax.evaluation import generate
+from mucpt_jax.step import attention, losses, model, sharding
+from mucpt_jax.weights import hf, transfer
 
 GOLDEN = Path(__file__).parent / "data"
 NAMES = ("qwen2_tied", "qwen2_untied", "qwen2_zero_bias")
@@ -32,7 +34,7 @@ NLL = jax.jit(losses.batch_nll, static_argnums=2)
 def load(folder: Path):
     cfg = hf.read_config(str(folder))
     abstract = sharding.with_shardings(model.abstract(cfg), one_device_mesh())
-    return cfg, convert.from_hf(str(folder), cfg, abstract)
+    return cfg, transfer.from_hf(str(folder), cfg, abstract)
 
 
 @functools.cache

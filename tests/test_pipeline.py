@@ -8,8 +8,8 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from data_prep import dedup, pipeline
-from mucpt_jax import records
-from mucpt_jax.records import UserError
+from mucpt_jax.errors import UserError
+from mucpt_jax.formats.manifest import read_manifest
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_counts_add_up_over_the_whole_road(tmp_path, tokenizer, capsys):
         "dedup": {"read": 4, "kept": 3, "dropped": {"exact_duplicate": 1}},
         "rows": {"read": 3, "kept": 3, "dropped": {}},
     }
-    assert records.read_manifest(str(tmp_path / "out/rows"))["sources"]["raw"]["documents"] == 3
+    assert read_manifest(str(tmp_path / "out/rows"))["sources"]["raw"]["documents"] == 3
     assert "exact_duplicate" in capsys.readouterr().out
     assert json.loads((tmp_path / "out/config.json").read_text())["clean"]["min_chars"] == 10
     assert (tmp_path / "out/report.html").is_file() and (tmp_path / "out/report.json").is_file()
@@ -432,7 +432,7 @@ def test_the_whole_recipe_from_a_crawl_to_rows(tmp_path, tokenizer):
         == 1
     )
     assert counts["read"] == counts["kept"] + sum(counts["dropped"].values())
-    manifest = records.read_manifest(str(tmp_path / "out/rows"))
+    manifest = read_manifest(str(tmp_path / "out/rows"))
     facts = manifest["sources"]["crawl"]
     assert facts["targets"] == facts["tokens"] - facts["segments"] - len("<|email|>")
     report = json.loads((tmp_path / "out/report.json").read_text())

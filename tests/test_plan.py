@@ -12,8 +12,11 @@ import jax
 import pytest
 from conftest import small_config
 
-from mucpt_jax import accelerators, advice, config, hlo, metrics, plan, runtime, search, sharding
-from mucpt_jax.records import UserError
+from mucpt_jax import config, plan
+from mucpt_jax.errors import UserError
+from mucpt_jax.planning import accelerators, advice, hlo, search
+from mucpt_jax.run import metrics, runtime
+from mucpt_jax.step import sharding
 
 ROOT = Path(__file__).parents[1]
 MATRICES = 97 * 32 + 2 * (

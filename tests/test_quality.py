@@ -13,9 +13,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from data_prep import quality, text_counts
+from data_prep import quality
 from data_prep.quality import judge
-from mucpt_jax.records import UserError
+from data_prep.text import measures
+from mucpt_jax.errors import UserError
 
 DATA = Path(__file__).parent / "data"
 SHARED = Path(__file__).parents[2] / "shared" / "data"
@@ -42,7 +43,7 @@ def reason(text: str, **limits: float) -> str | None:
 
 
 def counts(text: str) -> dict[str, int]:
-    return {name: int(values[0]) for name, values in text_counts.count([text]).items()}
+    return {name: int(values[0]) for name, values in measures.count([text]).items()}
 
 
 # Words, lines and runs
@@ -96,7 +97,7 @@ def test_the_most_frequent_run_counts_but_for_its_first():
 def test_neighbours_change_nothing():
     edges = '"" .. . # 1 # "" <b r> https://a b buy now …'.replace('""', "\n").split(" ")
     texts = ([text for *_, text in PLANTED] + edges) * 2
-    together = text_counts.count(texts)
+    together = measures.count(texts)
     for row, text in enumerate(texts):
         assert {name: int(values[row]) for name, values in together.items()} == counts(text), text
 
@@ -281,7 +282,7 @@ def test_a_long_text_counts_as_its_pieces():
     line = "He sang the song of the sea to {} of us.\n"
     text = "".join(line.format(n) for n in range(20_000))
     found = counts(text)
-    assert len(text) > 3 * text_counts.PIECE
+    assert len(text) > 3 * measures.PIECE
     assert 0 <= found["words"] - 220_000 < 8  # a word may be cut
     assert 0 <= found["lines"] - 20_000 < 8
     assert found["characters"] == sum(not char.isspace() for char in text)

@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 from conftest import VOCAB, one_device_mesh, small_config, write_rows
 
-from mucpt_jax import checkpoint, convert, hf_write, reference, score, sharding, train
-from mucpt_jax.records import UserError
+from mucpt_jax import score, train
+from mucpt_jax.errors import UserError
+from mucpt_jax.run import checkpoint, reference
+from mucpt_jax.step import sharding
+from mucpt_jax.weights import hf_write, transfer
 
 
 @pytest.fixture
@@ -46,7 +49,7 @@ def test_stored_scores_and_scoring_while_training_give_the_same_losses(run, tmp_
 def test_a_hugging_face_folder_scores_as_the_run_it_came_from(run, tmp_path):
     mesh = one_device_mesh()
     params = checkpoint.restore_params(tmp_path / "rm", checkpoint.abstract_params(run, mesh), run)
-    convert.to_hf(params, run.model, hf_write.About(str(tmp_path / "hf"), "float32"))
+    transfer.to_hf(params, run.model, hf_write.About(str(tmp_path / "hf"), "float32"))
     batch = {
         "tokens": np.arange(8 * 33, dtype=np.int32).reshape(8, 33) % VOCAB,
         "segment_ids": np.ones((8, 33), np.uint16),

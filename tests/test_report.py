@@ -13,8 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from data_prep import report, report_charts
-from mucpt_jax.records import UserError
+from data_prep import report
+from data_prep.reporting import charts
+from mucpt_jax.errors import UserError
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 needs_browser = pytest.mark.skipif(not CHROMIUM, reason="no chromium, chromium-browser or google-chrome here")
@@ -269,11 +270,11 @@ def test_numbers_of_many_sources_and_languages_are_those_of_all_and_the_page_sta
 
 
 def test_what_cannot_be_seen_is_named_and_what_could_run_is_text():
-    shown = report_charts.visible("<b>&'\"\x00\u202e\ud83d\n歌", 100)
+    shown = charts.visible("<b>&'\"\x00\u202e\ud83d\n歌", 100)
     assert shown == (
         "<bdi>&lt;b&gt;&amp;&#x27;&quot;<i class=hidden>U+0000</i><i class=hidden>U+202E</i>?\n歌</bdi>"
     )
-    assert report_charts.visible("abc", 2) == "<bdi>ab…</bdi>" and report_charts.visible("", 9) == ""
+    assert charts.visible("abc", 2) == "<bdi>ab…</bdi>" and charts.visible("", 9) == ""
 
 
 class Tags(HTMLParser):
@@ -302,19 +303,19 @@ def test_the_page_asks_for_nothing_and_holds_no_tag_of_the_corpus(out):
 )
 def test_a_chart_of_one_source_of_none_and_of_many(rows_):
     given = [{**row, "tokens": None} for row in rows(*rows_)]
-    groups = report_charts.groups(given, "characters", {})
+    groups = charts.groups(given, "characters", {})
     assert (
         sum(part["size"] for part in groups[0]["parts"]) == groups[0]["size"] == sum(row[3] for row in rows_)
     )
-    drawn = report_charts.sunburst(groups, "characters")
-    assert drawn.count("<path") <= 2 + report_charts.SOURCES_SHOWN and "nan" not in drawn
+    drawn = charts.sunburst(groups, "characters")
+    assert drawn.count("<path") <= 2 + charts.SOURCES_SHOWN and "nan" not in drawn
 
 
 def test_every_language_has_a_colour_of_its_own_or_is_grey():
     langs = ("en", "zh-Hans", "zh-Hant", "other", "de", "fr", "ja", "ko", "ru")
     given = rows(*((lang, lang, 1, 100 - size) for size, lang in enumerate(langs)))
-    colors = [group["color"] for group in report_charts.groups(given, "characters", {})]
-    assert colors[3] == colors[-1] == 6 and len(colors) == report_charts.LANGS_SHOWN + 1
+    colors = [group["color"] for group in charts.groups(given, "characters", {})]
+    assert colors[3] == colors[-1] == 6 and len(colors) == charts.LANGS_SHOWN + 1
     assert len(set(colors)) == len(colors) - 1
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from test_faults import content, counts_add_up, flags, lines_of, packed, texts  # noqa: F401
 
-from data_prep import job, pipeline
-from mucpt_jax.records import UserError
+from data_prep import pipeline
+from data_prep.jobs import job
+from mucpt_jax.errors import UserError
 
 KILLED = """
 import os, re, signal, sys

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from mucpt_jax import runtime
+from mucpt_jax.run import runtime
 
 
 def test_every_gpu_flag_is_known_to_the_installed_jaxlib():

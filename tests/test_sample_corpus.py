@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from data_prep import sample_corpus, sample_real, sample_world
-from mucpt_jax.records import UserError
+from data_prep import sample_corpus
+from data_prep.samples import real_text, world
+from mucpt_jax.errors import UserError
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="no real text in shared/data beside the checkout")
@@ -201,13 +202,13 @@ def test_same_seed_same_bytes_whatever_the_hash_seed(raw, tmp_path):
 
 
 def test_another_seed_is_another_world():
-    first, second = (sample_world.synthetic(seed)[2] for seed in (0, 1))
+    first, second = (world.synthetic(seed)[2] for seed in (0, 1))
     assert not {item["question"] for item in first} & {item["question"] for item in second}
 
 
 def real_folder(folder: Path) -> Path:
     """The least that --data needs: 20 documents of 100 characters in each file."""
-    for name in sample_real.NEEDED:
+    for name in real_text.NEEDED:
         path, lang = folder / name, "zh" if "zh" in name else "en"
         path.parent.mkdir(parents=True, exist_ok=True)
         made = [{"id": f"{path.name}{i}", "lang": lang, "text": chr(97 + i) * 100} for i in range(20)]
@@ -227,15 +228,15 @@ def test_the_least_real_folder_will_do(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("file", "damage", "told"),
     [
-        (sample_real.MUSIC[0], lambda data: data[:-20], r"line \d+ cannot be used \(EOFError"),
-        (sample_real.MUSIC[1], lambda data: b"not gzip", r"line 1 cannot be used \(BadGzipFile"),
-        (sample_real.WIKIS[0], lambda data: data + gzip.compress(b"{half"), "line 21 cannot be used"),
+        (real_text.MUSIC[0], lambda data: data[:-20], r"line \d+ cannot be used \(EOFError"),
+        (real_text.MUSIC[1], lambda data: b"not gzip", r"line 1 cannot be used \(BadGzipFile"),
+        (real_text.WIKIS[0], lambda data: data + gzip.compress(b"{half"), "line 21 cannot be used"),
         (
-            sample_real.WIKIS[1],
+            real_text.WIKIS[1],
             lambda data: data + gzip.compress(b'{"id": "x", "lang": "zh"}'),
             "line 21.*text",
         ),
-        (sample_real.QUESTIONS, lambda data: b'{"id": "x"}\n' + data, "line 1 .*lang"),
+        (real_text.QUESTIONS, lambda data: b'{"id": "x"}\n' + data, "line 1 .*lang"),
     ],
 )
 def test_damaged_real_text_is_named_with_its_line(tmp_path, file, damage, told):
@@ -276,9 +277,9 @@ def test_id_cards_have_the_check_digit_of_the_standard(raw):
 
 
 def test_cut_ends_with_a_sentence():
-    assert sample_real.cut("短。" * 2000) == "短。" * 2000
-    assert sample_real.cut("a" * 5000 + ". " + "b" * 5000) == "a" * 5000 + "."
-    assert sample_real.cut("x" * 7000) == "x" * 6000
+    assert real_text.cut("短。" * 2000) == "短。" * 2000
+    assert real_text.cut("a" * 5000 + ". " + "b" * 5000) == "a" * 5000 + "."
+    assert real_text.cut("x" * 7000) == "x" * 6000
 
 
 def test_bad_arguments_are_answered_in_a_sentence(tmp_path, raw):

@@ -8,8 +8,13 @@ import pytest
 from array_record.python.array_record_module import ArrayRecordReader
 from conftest import T, one_device_mesh, random_row, small_config, write_rows
 
-from mucpt_jax import calibration, checkpoint, data, losses, model, objective, records, score, sharding
-from mucpt_jax.records import UserError
+from mucpt_jax import calibration, score
+from mucpt_jax.errors import UserError
+from mucpt_jax.formats.files import file_hash, read_json, write_json
+from mucpt_jax.formats.manifest import read_manifest
+from mucpt_jax.formats.rows import read_shard, target_mask, write_shard
+from mucpt_jax.run import checkpoint, data
+from mucpt_jax.step import losses, model, objective, sharding
 
 
 @pytest.fixture
@@ -28,8 +33,8 @@ def config_of(tmp_path, rows=13, **sections):
 
 
 def all_rows(folder):
-    manifest = records.read_manifest(folder)
-    return [row for s in manifest["shards"] for row in records.read_shard(folder / s["name"], T)]
+    manifest = read_manifest(folder)
+    return [row for s in manifest["shards"] for row in read_shard(folder / s["name"], T)]
 
 
 def test_scores_are_the_models_loss_of_every_target_and_nan_elsewhere(tmp_path, rm):
@@ -42,7 +47,7 @@ def test_scores_are_the_models_loss_of_every_target_and_nan_elsewhere(tmp_path, 
     for raw, row, nll in zip(before, after, np.asarray(nlls), strict=True):
         np.testing.assert_array_equal(row["tokens"], raw["tokens"])
         np.testing.assert_array_equal(row["segment_ids"], raw["segment_ids"])
-        mask = records.target_mask(row["segment_ids"])
+        mask = target_mask(row["segment_ids"])
         np.testing.assert_allclose(row["rm_nll"][1:][mask], nll[mask], rtol=1e-3)  # float16
         assert np.isnan(row["rm_nll"][1:][~mask]).all() and np.isnan(row["rm_nll"][0])
 
@@ -66,9 +71,9 @@ def test_a_segments_scores_do_not_depend_on_its_row(tmp_path, rm):
 def test_the_manifest_holds_hash_histogram_and_the_corpus_mean_on_the_grid(tmp_path, rm):
     cfg = config_of(tmp_path)
     score.score(cfg, one_device_mesh(), tmp_path / "rm")
-    scores = records.read_manifest(tmp_path / "scored")["scores"]
+    scores = read_manifest(tmp_path / "scored")["scores"]
     r = np.concatenate(
-        [row["rm_nll"][1:][records.target_mask(row["segment_ids"])] for row in all_rows(tmp_path / "scored")]
+        [row["rm_nll"][1:][target_mask(row["segment_ids"])] for row in all_rows(tmp_path / "scored")]
     ).astype(np.float64)
     assert scores["rm_hash"] == checkpoint.params_hash(rm)
     assert (scores["encoding"], scores["head_dtype"]) == ("float16", "float32")
@@ -92,9 +97,7 @@ def test_documents_that_the_reference_model_was_trained_on_are_told(tmp_path, rm
     write_rows(tmp_path / "seed", {"songs": 2})  # songs-0-1 ... songs-1-3 stand in the corpus too
     cfg = config_of(tmp_path)
     (tmp_path / "rm").mkdir()
-    records.write_json(
-        tmp_path / "rm" / "config.json", {"data": {"domain": str(tmp_path / "seed"), "general": None}}
-    )
+    write_json(tmp_path / "rm" / "config.json", {"data": {"domain": str(tmp_path / "seed"), "general": None}})
     score.score(cfg, one_device_mesh(), tmp_path / "rm")
     assert "6 documents of" in caplog.text and "songs-0-1 first" in caplog.text
 
@@ -137,9 +140,9 @@ def test_byte_scores_are_half_the_size_and_within_two_percent(tmp_path, rm):
     score.score(coded, one_device_mesh(), tmp_path / "rm")
     for a, b in zip(all_rows(tmp_path / "scored"), all_rows(tmp_path / "coded"), strict=True):
         np.testing.assert_allclose(a["rm_nll"], b["rm_nll"], rtol=0.021)
-    scores = [records.read_manifest(tmp_path / name)["scores"] for name in ("scored", "coded")]
+    scores = [read_manifest(tmp_path / name)["scores"] for name in ("scored", "coded")]
     assert scores[1]["encoding"] == "uint8_log"
-    one = records.read_manifest(tmp_path / "coded")["shards"][0]
+    one = read_manifest(tmp_path / "coded")["shards"][0]
     reader = ArrayRecordReader(str(tmp_path / "coded" / one["name"]))
     assert len(reader.read([0])[0]) == (T + 1) * 7  # 4 + 2 + 1 bytes a token
     assert scores[0]["mean_raw_weight"]["1.0"] == pytest.approx(
@@ -157,11 +160,11 @@ def test_the_start_models_scores_give_the_mean_for_loss_match(tmp_path, rm, monk
     calibration.add_base(str(tmp_path / "scored"), str(tmp_path / "base"))
     r, c = (
         np.concatenate(
-            [row["rm_nll"][1:][records.target_mask(row["segment_ids"])] for row in all_rows(tmp_path / name)]
+            [row["rm_nll"][1:][target_mask(row["segment_ids"])] for row in all_rows(tmp_path / name)]
         ).astype(np.float64)
         for name in ("scored", "base")
     )
-    scores = records.read_manifest(tmp_path / "scored")["scores"]
+    scores = read_manifest(tmp_path / "scored")["scores"]
     found = scores["mean_raw_weight_by_base_nll"]
     assert found["2.0"] == pytest.approx((c / np.maximum(r, 2.0)).sum() / c.sum())
     assert scores["base_hash"] == checkpoint.params_hash(start)
@@ -174,7 +177,7 @@ def test_rows_of_another_tokenizer_than_the_models_own_are_refused(tmp_path, rm)
     write_rows(tmp_path / "seed", {"songs": 2}, tokenizer_hash="another")
     (tmp_path / "rm").mkdir()
     seed = {"domain": str(tmp_path / "seed"), "general": None}
-    records.write_json(tmp_path / "rm" / "config.json", {"data": seed})
+    write_json(tmp_path / "rm" / "config.json", {"data": seed})
     with pytest.raises(UserError, match=r"rows was written with another tokenizer than .*seed"):
         score.score(config_of(tmp_path), one_device_mesh(), tmp_path / "rm")
 
@@ -193,9 +196,9 @@ def test_a_folder_without_rows_and_a_manifest_that_miscounts_are_refused(tmp_pat
     empty = config_of(tmp_path, score={"input": str(tmp_path / "none")})
     with pytest.raises(UserError, match="none holds no rows"):
         score.score(empty, one_device_mesh(), tmp_path / "rm")
-    manifest = records.read_json(tmp_path / "rows" / "manifest.json")
+    manifest = read_json(tmp_path / "rows" / "manifest.json")
     manifest["shards"][0]["records"] += 1
-    records.write_json(tmp_path / "rows" / "manifest.json", manifest)
+    write_json(tmp_path / "rows" / "manifest.json", manifest)
     with pytest.raises(UserError, match="has 13 records, its manifest says 14"):
         score.score(config_of(tmp_path), one_device_mesh(), tmp_path / "rm")
 
@@ -206,11 +209,11 @@ def test_two_workers_on_one_shard_at_once_leave_it_whole(tmp_path):
 
     def slowly():
         yield rows[0]
-        records.write_shard(path, rows)  # the other one begins later and ends sooner
+        write_shard(path, rows)  # the other one begins later and ends sooner
         yield from rows[1:]
 
-    facts = records.write_shard(path, slowly())
-    assert facts["records"] == 4 and facts["sha256"] == records.file_hash(path)
+    facts = write_shard(path, slowly())
+    assert facts["records"] == 4 and facts["sha256"] == file_hash(path)
     assert [p.name for p in tmp_path.iterdir()] == ["a.array_record"]
 
 

@@ -5,9 +5,13 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import T, write_rows
 
-from data_prep import rows, select
-from mucpt_jax import calibration, records
-from mucpt_jax.records import UserError
+from data_prep import select
+from data_prep.packing import pack
+from mucpt_jax.errors import UserError
+from mucpt_jax.formats import score_sums
+from mucpt_jax.formats.files import write_json
+from mucpt_jax.formats.manifest import read_manifest, write_index
+from mucpt_jax.formats.rows import NO_LOSS, read_shard, shard_name, target_mask, write_shard
 
 # (source, document, offset, -log p of its targets by the RM, by the start model); nats, exact in float16
 SEGMENTS = [
@@ -27,22 +31,22 @@ def write(folder, segments=SEGMENTS, which=0, rows_per_shard=100, **manifest):
     for source in sorted({segment[0] for segment in segments}):
         made = []
         for _, document, offset, *scores in (s for s in segments if s[0] == source):
-            run = np.zeros(1 + len(scores[which]), rows.SCORED)
+            run = np.zeros(1 + len(scores[which]), pack.SCORED)
             run["tokens"] = 7 + offset + np.arange(len(run))
             run["rm_nll"] = [np.nan, *scores[which]]
             made.append((run, document, offset))
-        packed = [[made[i] for i in row] for row in rows.pack([len(run) for run, _, _ in made], 9)]
+        packed = [[made[i] for i in row] for row in pack.pack([len(run) for run, _, _ in made], 9)]
         parts = [packed[i : i + rows_per_shard] for i in range(0, len(packed), rows_per_shard)]
         for number, part in enumerate(parts):
-            path = folder / records.shard_name(source, number, len(parts))
-            shards.append({**rows.write_shard(path, part, 8), "source": source})
+            path = folder / shard_name(source, number, len(parts))
+            shards.append({**pack.write_shard(path, part, 8), "source": source})
             table = pq.read_table(path.with_suffix(".index"))
             tables.append(table.set_column(0, "shard", [[path.name] * len(table)]))
             path.with_suffix(".index").unlink()
-    records.write_index(folder, tables)
+    write_index(folder, tables)
     values = {"schema": 1, "sequence_length": 8, "tokenizer_hash": "t", "vocab_size": 97, "sources": {}}
     scores = {"rm_hash": ("rm", "start")[which], "head_dtype": "float32", "encoding": "float16"}
-    records.write_json(folder / "manifest.json", values | {"shards": shards, "scores": scores} | manifest)
+    write_json(folder / "manifest.json", values | {"shards": shards, "scores": scores} | manifest)
     return folder
 
 
@@ -60,10 +64,10 @@ def run(folders, *flags):
 
 def kept(folder):
     """{(source, document, offset): (tokens, scores)} as bytes, from rows and index."""
-    manifest, found = records.read_manifest(folder), {}
+    manifest, found = read_manifest(folder), {}
     length = manifest["sequence_length"]
     for facts in manifest["shards"]:
-        held = list(records.read_shard(folder / facts["name"], length))
+        held = list(read_shard(folder / facts["name"], length))
         for line in pq.read_table(folder / "index.parquet").to_pylist():
             if line["shard"] == facts["name"]:
                 row = held[line["row"]]
@@ -94,7 +98,7 @@ def test_documents_at_or_above_the_threshold_are_kept(folders):
 def test_a_document_is_one_whatever_shards_its_segments_lie_in(tmp_path):
     """Rows of 9 slots: A and B, then the rest of A and C."""
     folders = [write(tmp_path / name, which=i, rows_per_shard=1) for i, name in enumerate(("scored", "base"))]
-    assert len(records.read_manifest(folders[0])["shards"]) == 3
+    assert len(read_manifest(folders[0])["shards"]) == 3
     report, output = run(folders, "--keep=1")
     rho = {(unit["source"], unit["document"]): unit["rho"] for unit in report["nearest"]["kept"]}
     assert rho == {("music", "A"): 0.833333, ("music", "B"): 1.333333, ("songs", "A"): 1.0}
@@ -117,7 +121,7 @@ def test_segments_of_one_document_are_judged_apart(folders):
 )
 def test_keep_takes_the_best_until_the_share_of_targets_is_reached(folders, keep, targets):
     _, output = run(folders, f"--keep={keep}")
-    assert sum(s["targets"] for s in records.read_manifest(output)["shards"]) == targets
+    assert sum(s["targets"] for s in read_manifest(output)["shards"]) == targets
 
 
 def test_a_share_that_comes_out_whole_takes_no_unit_more():
@@ -154,17 +158,17 @@ def scored_pair(tmp_path, encoding="float16"):
     made = {}
     for name, seed in (("scored", 1), ("base", 2)):
         made[name] = write_rows(tmp_path / name, {"music": 20, "songs": 11})
-        manifest = records.read_manifest(made[name])
+        manifest = read_manifest(made[name])
         rng = np.random.default_rng(seed)
         for facts in manifest["shards"]:
             changed = []
-            for row in records.read_shard(made[name] / facts["name"], T):
-                r, mask = np.full(T + 1, np.nan, np.float16), records.target_mask(row["segment_ids"])
+            for row in read_shard(made[name] / facts["name"], T):
+                r, mask = np.full(T + 1, np.nan, np.float16), target_mask(row["segment_ids"])
                 r[1:][mask] = rng.gamma(1.0, 3.0, mask.sum())
                 changed.append(row | {"rm_nll": r})
-            facts |= records.write_shard(made[name] / facts["name"], changed, encoding)
+            facts |= write_shard(made[name] / facts["name"], changed, encoding)
         scores = {"rm_hash": name, "compute_dtype": "float32", "head_dtype": "float32", "encoding": encoding}
-        records.write_json(made[name] / "manifest.json", manifest | {"scores": scores})
+        write_json(made[name] / "manifest.json", manifest | {"scores": scores})
     return made["scored"], made["base"]
 
 
@@ -180,16 +184,16 @@ def test_tokens_and_scores_stay_the_same_bit_for_bit(tmp_path, level, encoding):
         sum(c[side]["segments"] for c in report["sources"].values()) for side in ("read", "kept", "dropped")
     ]
     assert sides == [93, len(after), 93 - len(after)]
-    assert all(facts["records"] <= 3 for facts in records.read_manifest(output)["shards"])
+    assert all(facts["records"] <= 3 for facts in read_manifest(output)["shards"])
 
 
 def test_the_manifest_tells_of_what_was_kept(tmp_path):
     folders = scored_pair(tmp_path)
     _, output = run(folders, "--keep=0.5")
-    manifest, base = records.read_manifest(output), kept(folders[1])
+    manifest, base = read_manifest(output), kept(folders[1])
     r = {name: np.frombuffer(scores, np.float16)[1:] for name, (_, scores) in kept(output).items()}
     c = [np.frombuffer(base[name][1], np.float16)[1:] for name in r]
-    expected = calibration.summary(calibration.stats_of(np.concatenate([*r.values()]), "", np.concatenate(c)))
+    expected = score_sums.summary(score_sums.stats_of(np.concatenate([*r.values()]), "", np.concatenate(c)))
     scores, shards = manifest["scores"], manifest["shards"]
     assert (scores["rm_hash"], scores["base_hash"]) == ("scored", "base")
     assert scores["tokens"] == expected["tokens"] == sum(facts["targets"] for facts in shards)
@@ -212,7 +216,7 @@ def test_scores_counted_by_their_float16_code_give_the_sums_of_all(tmp_path):
     counted, ids = np.zeros((2, select.CODES)), np.ones(len(r) + 1, np.uint16)
     rows_of = ({"rm_nll": np.append(np.float16(np.nan), x), "segment_ids": ids} for x in (r, c))
     select.count_scores(counted, *rows_of, np.array([True]))
-    found, expected = select.stats_of_counts(*counted, ""), calibration.stats_of(r, "", c)
+    found, expected = select.stats_of_counts(*counted, ""), score_sums.stats_of(r, "", c)
     assert found.keys() == expected.keys()
     for name, sums in expected.items():
         np.testing.assert_allclose(found[name], sums, rtol=1e-12)
@@ -247,7 +251,7 @@ def test_what_lies_next_to_the_threshold_is_shown(folders, capsys):
 
 def test_a_source_of_which_nothing_is_left_is_gone(folders):
     report, output = run(folders, "--threshold=1.2")
-    assert {shard["source"] for shard in records.read_manifest(output)["shards"]} == {"music"}
+    assert {shard["source"] for shard in read_manifest(output)["shards"]} == {"music"}
     assert report["sources"]["songs"]["dropped"] == report["sources"]["songs"]["read"]
 
 
@@ -294,10 +298,10 @@ def test_folders_that_do_not_belong_together_are_refused(tmp_path, manifest, tol
 def damaged(folder, array, value):
     """The first target of the only row of songs gets another value."""
     name = "songs-00000-of-00001.array_record"
-    (row,) = records.read_shard(folder / name, 8)
+    (row,) = read_shard(folder / name, 8)
     row[array] = row[array].copy()
     row[array][1] = value
-    records.write_shard(folder / name, [row])
+    write_shard(folder / name, [row])
 
 
 def test_other_tokens_are_refused_with_their_row(folders):
@@ -323,12 +327,12 @@ def test_other_shards_are_refused(tmp_path):
 
 def test_an_index_of_other_rows_is_refused(folders):
     table = pq.read_table(folders[0] / "index.parquet")
-    records.write_index(folders[0], [table.slice(1)])
+    write_index(folders[0], [table.slice(1)])
     with pytest.raises(UserError, match=r"index\.parquet has . segments of music-.*, the manifest 4"):
         run(folders, "--keep=0.5")
     lengths = np.array(table["length"].to_pylist(), np.int32)
     lengths[:2] = lengths[:2][::-1]  # the first row's two segments
-    records.write_index(folders[0], [table.set_column(5, "length", [lengths])])
+    write_index(folders[0], [table.set_column(5, "length", [lengths])])
     with pytest.raises(UserError, match="its segments are not those in"):
         run(folders, "--keep=0.5")
 
@@ -350,11 +354,11 @@ def test_rows_of_another_job_are_not_replaced(folders, tmp_path):
 
 def test_tokens_without_loss_stay_so(folders):
     for folder in folders:
-        facts = next(f for f in records.read_manifest(folder)["shards"] if f["source"] == "songs")
-        (row,) = records.read_shard(folder / facts["name"], 8)
+        facts = next(f for f in read_manifest(folder)["shards"] if f["source"] == "songs")
+        (row,) = read_shard(folder / facts["name"], 8)
         ids = row["segment_ids"].copy()
-        ids[1] |= records.NO_LOSS
-        records.write_shard(folder / facts["name"], [row | {"segment_ids": ids}])
+        ids[1] |= NO_LOSS
+        write_shard(folder / facts["name"], [row | {"segment_ids": ids}])
     _, output = run(folders, "--threshold=0.1")
-    (row,) = records.read_shard(output / "songs-00000-of-00001.array_record", 8)
-    assert row["segment_ids"].tolist()[:3] == [1, 1 + records.NO_LOSS, 1]
+    (row,) = read_shard(output / "songs-00000-of-00001.array_record", 8)
+    assert row["segment_ids"].tolist()[:3] == [1, 1 + NO_LOSS, 1]

@@ -17,7 +17,11 @@ import numpy as np
 import pytest
 from conftest import VOCAB, T, random_row, small_config, write_rows
 
-from mucpt_jax import data, model, records
+from mucpt_jax.formats.files import write_json
+from mucpt_jax.formats.manifest import read_manifest
+from mucpt_jax.formats.rows import read_shard, shard_name, target_mask
+from mucpt_jax.run import data
+from mucpt_jax.step import model
 
 ROOT = Path(__file__).parents[1]
 PYTHON = os.environ.get("MUCPT_SEQIO_PYTHON") or (importlib.util.find_spec("seqio") and sys.executable)
@@ -78,7 +82,7 @@ json.dump(facts, open(out + "/facts.json", "w"))
 
 def scored(rng) -> dict:
     row = random_row(rng)
-    mask = records.target_mask(row["segment_ids"])
+    mask = target_mask(row["segment_ids"])
     row["rm_nll"][1:][mask] = rng.gamma(1.0, 3.0, mask.sum())
     return row
 
@@ -93,24 +97,24 @@ def short(row: dict) -> dict:
 def joined(folder: Path, parts: list[Path]) -> Path:
     """Row folders of a shard each -> one folder with all their shards; equal sources become one."""
     folder.mkdir()
-    manifests = [records.read_manifest(part) for part in parts]
+    manifests = [read_manifest(part) for part in parts]
     shards, sources = [], {}
     for number, (part, manifest) in enumerate(zip(parts, manifests, strict=True)):
         for shard in manifest["shards"]:
-            name = records.shard_name(shard["source"], number, len(parts))
+            name = shard_name(shard["source"], number, len(parts))
             (part / shard["name"]).rename(folder / name)
             shards.append(shard | {"name": name})
             old = sources.setdefault(shard["source"], {})
             for fact, value in manifest["sources"][shard["source"]].items():
                 old[fact] = old.get(fact, 0) + value
-    records.write_json(folder / "manifest.json", manifests[0] | {"shards": shards, "sources": sources})
+    write_json(folder / "manifest.json", manifests[0] | {"shards": shards, "sources": sources})
     return folder
 
 
 def on_disk(folder: Path, source: str) -> dict[str, np.ndarray]:
     """{tokens, segment_ids, rm_nll}: [rows, T+1], in the manifest's order."""
-    shards = [s["name"] for s in records.read_manifest(folder)["shards"] if s["source"] == source]
-    rows = [row for name in shards for row in records.read_shard(folder / name, T)]
+    shards = [s["name"] for s in read_manifest(folder)["shards"] if s["source"] == source]
+    rows = [row for name in shards for row in read_shard(folder / name, T)]
     return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
 
 
@@ -231,7 +235,7 @@ def test_dtypes_are_those_of_seqio(seen):
 @pytest.mark.parametrize("case", CASES)
 def test_only_targets_weigh_in_the_loss(seen, folders, case):
     folder, source = CASES[case]
-    mask = records.target_mask(on_disk(folders[folder], source)["segment_ids"])
+    mask = target_mask(on_disk(folders[folder], source)["segment_ids"])
     weights = of(seen, case)["decoder_loss_weights"]
     np.testing.assert_array_equal(weights, mask.astype(int))
     assert 0 < mask.mean() < 1

@@ -19,8 +19,10 @@ from conftest import one_device_mesh, small_config
 from test_evaluate import write_tokenizer
 from tokenizers import Tokenizer
 
-from mucpt_jax import convert, generate, model
-from mucpt_jax.hf_write import About
+from mucpt_jax.evaluation import generate
+from mucpt_jax.step import model
+from mucpt_jax.weights import transfer
+from mucpt_jax.weights.hf_write import About
 
 PROMPT, NEW = "who sang hey jude?\nA:", 40  # characters are tokens here; tokens to add
 UP, DOWN, ANSWER = 180, 20, 120  # seconds that a server may take to start, to end, to answer
@@ -44,7 +46,7 @@ def exported(tmp_path_factory):
     cfg = dataclasses.replace(small_config().model, tie_word_embeddings=False, rope_theta=1e6)
     run = small_config(model=cfg)
     params = random_params(cfg, tokenizer.get_vocab_size())
-    convert.to_hf(params, cfg, About(str(folder / "model"), "float32", tokenizer=source))
+    transfer.to_hf(params, cfg, About(str(folder / "model"), "float32", tokenizer=source))
     prompt, end = tokenizer.encode(PROMPT).ids, tokenizer.token_to_id("<|endoftext|>")
     tokens = generate.greedy(params, [prompt], run, one_device_mesh(), new=NEW, eod=end)[0]
     assert len(tokens) == NEW and len(set(tokens)) > 8, "a dull text proves little: take another seed"

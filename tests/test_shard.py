@@ -9,9 +9,14 @@ import pyarrow.parquet as pq
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from data_prep import rows, shard
-from mucpt_jax import records
-from mucpt_jax.records import UserError
+from data_prep import shard
+from data_prep.packing import pack
+from mucpt_jax.errors import UserError
+from mucpt_jax.formats import rows
+from mucpt_jax.formats.files import file_hash
+from mucpt_jax.formats.manifest import read_manifest
+from mucpt_jax.formats.rows import NO_LOSS, read_shard, shard_name
+from mucpt_jax.formats.tokenizer import tokenizer_hash
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
@@ -49,25 +54,25 @@ def run(source: Path, output: Path, tokenizer: Path, length: int = 8, *more: str
         f"--sequence_length={length}",
     ]
     counts = shard.run([*flags, *more])
-    return counts, records.read_manifest(str(output))
+    return counts, read_manifest(str(output))
 
 
 def all_rows(folder: Path, manifest: dict) -> list[dict]:
     length = manifest["sequence_length"]
-    return [r for s in manifest["shards"] for r in records.read_shard(folder / s["name"], length)]
+    return [r for s in manifest["shards"] for r in read_shard(folder / s["name"], length)]
 
 
 def texts(folder: Path, manifest: dict, tokenizer: Path) -> dict[str, str]:
     """Document id -> its text put together again from rows and index, without the end-of-document token."""
     decode = Tokenizer.from_file(str(tokenizer / "tokenizer.json")).decode
     shards = {
-        s["name"]: list(records.read_shard(folder / s["name"], manifest["sequence_length"]))
+        s["name"]: list(read_shard(folder / s["name"], manifest["sequence_length"]))
         for s in manifest["shards"]
     }
     found = {}
     for entry in pq.read_table(folder / "index.parquet").sort_by("offset").to_pylist():
         row = shards[entry["shard"]][entry["row"]]
-        tokens = row["tokens"][records.segments(row["segment_ids"]) == entry["segment"]].tolist()
+        tokens = row["tokens"][rows.segment_numbers(row["segment_ids"]) == entry["segment"]].tolist()
         assert len(tokens) == entry["length"]
         found[entry["document"]] = found.get(entry["document"], []) + tokens
     assert all(tokens[-1] == manifest["eod"] for tokens in found.values())
@@ -79,9 +84,9 @@ def texts(folder: Path, manifest: dict, tokenizer: Path) -> dict[str, str]:
 
 def test_best_fit_decreasing_by_hand():
     # 7 and 6 open rows of 10; 4 fits beside 6 only, filling it; 3 fits beside 7, filling it; 2 opens a third.
-    assert rows.pack([2, 4, 7, 3, 6], 10) == [[2, 3], [4, 1], [0]]
-    assert rows.pack([5, 5, 5], 5) == [[0], [1], [2]]
-    assert rows.pack([], 5) == []
+    assert pack.pack([2, 4, 7, 3, 6], 10) == [[2, 3], [4, 1], [0]]
+    assert pack.pack([5, 5, 5], 5) == [[0], [1], [2]]
+    assert pack.pack([], 5) == []
 
 
 def test_every_segment_once_and_no_row_too_full():
@@ -89,7 +94,7 @@ def test_every_segment_once_and_no_row_too_full():
     for _ in range(300):
         capacity = chance.randint(1, 40)
         lengths = [chance.randint(1, capacity) for _ in range(chance.randint(1, 200))]
-        packed = rows.pack(lengths, capacity)
+        packed = pack.pack(lengths, capacity)
         used = [sum(lengths[i] for i in row) for row in packed]
         assert sorted(itertools.chain(*packed)) == list(range(len(lengths)))
         assert max(used) <= capacity
@@ -99,11 +104,11 @@ def test_every_segment_once_and_no_row_too_full():
 
 def test_segments_too_long_are_not_packed():
     with pytest.raises(AssertionError):
-        rows.pack([6], 5)
+        pack.pack([6], 5)
 
 
 def test_cut_keeps_a_rest_of_one_token():
-    assert [(offset, run.tolist()) for offset, run in rows.cut(np.arange(9), 4)] == [
+    assert [(offset, run.tolist()) for offset, run in pack.cut(np.arange(9), 4)] == [
         (0, [0, 1, 2, 3]),
         (4, [4, 5, 6, 7]),
         (8, [8]),
@@ -141,11 +146,11 @@ def test_rows_by_hand(tmp_path, tokenizer):
     totals = {"segments": 3, "tokens": 17, "targets": 14, "records": 2}
     assert manifest["sources"] == {"songs": {"documents": 2, **totals}}
     path = tmp_path / "rows" / name
-    facts = {"bytes": path.stat().st_size, "sha256": records.file_hash(path)}
+    facts = {"bytes": path.stat().st_size, "sha256": file_hash(path)}
     assert manifest["shards"] == [{"name": name, "source": "songs", **totals, **facts}]
     assert manifest["fill"] == 17 / 18
     assert (manifest["eod"], manifest["vocab_size"], manifest["scores"]) == (256, 257, None)
-    assert manifest["tokenizer_hash"] == records.tokenizer_hash(str(tokenizer))
+    assert manifest["tokenizer_hash"] == tokenizer_hash(str(tokenizer))
 
 
 def corpus(folder: Path) -> dict[str, str]:
@@ -174,9 +179,7 @@ def test_shards_are_numbered_over_all_files_and_hold_one_source(tmp_path, tokeni
     _, manifest = run(tmp_path / "docs", tmp_path / "rows", tokenizer, 16, "--rows_per_shard=20")
     for source in ("zh", "en"):
         found = [s for s in manifest["shards"] if s["source"] == source]
-        assert [s["name"] for s in found] == [
-            records.shard_name(source, i, len(found)) for i in range(len(found))
-        ]
+        assert [s["name"] for s in found] == [shard_name(source, i, len(found)) for i in range(len(found))]
         assert len(found) > 3 and all(s["records"] <= 20 for s in found)
         index = pq.read_table(tmp_path / "rows/index.parquet")
         odd = {s["name"]: source == "en" for s in manifest["shards"] if s["source"] == source}
@@ -204,7 +207,7 @@ def test_placeholders_are_read_but_are_no_targets(tmp_path, tokenizer):
         number: letter
         for letter, number in zip(sorted(pre_tokenizers.ByteLevel.alphabet()), range(256), strict=True)
     }
-    marked = "".join(letters[t] for t in row["tokens"][row["segment_ids"] >= records.NO_LOSS].tolist())
+    marked = "".join(letters[t] for t in row["tokens"][row["segment_ids"] >= NO_LOSS].tolist())
     assert marked == "<|phone|><|email|>"
     length = len(text.encode()) + 1
     assert manifest["sources"]["a"] == {
@@ -221,7 +224,7 @@ def test_placeholders_are_read_but_are_no_targets(tmp_path, tokenizer):
 
 def test_full_shards_are_written_while_more_is_read(tmp_path):
     """T=4, two rows a shard: 10 tokens fill a shard, the third row's segment waits for more."""
-    shards, run = [], rows.run_of(range(5))
+    shards, run = [], pack.run_of(range(5))
     segments = [(run, str(i), 0) for i in range(3)]
     assert shard.write_full(segments[:1], shards, tmp_path / "a", (4, 2), last=False) == segments[:1]
     assert shards == []
@@ -232,7 +235,7 @@ def test_full_shards_are_written_while_more_is_read(tmp_path):
 
 
 def test_texts_come_back_when_segments_wait_over_batches(tmp_path, tokenizer, monkeypatch):
-    monkeypatch.setattr("data_prep.documents.BATCH_BYTES", 500)
+    monkeypatch.setattr("data_prep.jobs.documents.BATCH_BYTES", 500)
     chance = random.Random(3)
     made = [{"id": str(i), "text": "x" * chance.randint(1, 70)} for i in range(300)]
     _, manifest = run(
@@ -301,7 +304,7 @@ def test_sizes_that_hold_nothing_are_refused(tmp_path, tokenizer, flag):
 
 
 def test_a_source_for_each_page_is_refused(tmp_path, tokenizer, monkeypatch):
-    monkeypatch.setattr(shard, "MAX_SOURCES", 3)
+    monkeypatch.setattr("data_prep.packing.shards.MAX_SOURCES", 3)
     pages = [{"text": "x", "source": f"page-{i}"} for i in range(4)]
     (tmp_path / "docs").mkdir()
     run(write(tmp_path / "docs/a.jsonl", *pages[:3]), tmp_path / "rows", tokenizer)

@@ -2,7 +2,8 @@ import xml.etree.ElementTree as ElementTree
 
 from test_compare import BY_SEED, write_run
 
-from mucpt_jax import compare, tables
+from mucpt_jax import compare
+from mucpt_jax.evaluation import tables
 
 
 def test_text_of_others_neither_breaks_a_table_nor_steers_a_terminal():

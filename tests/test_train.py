@@ -20,8 +20,11 @@ from conftest import (
     write_rows,
 )
 
-from mucpt_jax import checkpoint, convert, hf_write, model, sharding, train
-from mucpt_jax.records import UserError
+from mucpt_jax import train
+from mucpt_jax.errors import UserError
+from mucpt_jax.run import checkpoint
+from mucpt_jax.step import model, sharding
+from mucpt_jax.weights import hf_write, transfer
 
 ROOT = Path(__file__).parents[1]
 
@@ -286,7 +289,7 @@ def test_training_starts_from_another_run_or_from_a_hugging_face_folder(tmp_path
     cfg = config_of(tmp_path)
     train.train(cfg, one_device_mesh(), tmp_path / "base")
     params = checkpoint.load_params(cfg, one_device_mesh(), tmp_path / "base")
-    convert.to_hf(params, cfg.model, hf_write.About(str(tmp_path / "hf"), "float32"))
+    transfer.to_hf(params, cfg.model, hf_write.About(str(tmp_path / "hf"), "float32"))
     for start in ("base", "hf"):
         second = dataclasses.replace(cfg, init_from=str(tmp_path / start))
         train.train(second, one_device_mesh(), tmp_path / f"from-{start}")

@@ -14,7 +14,10 @@ import pytest
 from conftest import wait_for_lines, write_config, write_rows
 from test_train import trace
 
-from mucpt_jax import checkpoint, config, convert, hf_write, model
+from mucpt_jax import config
+from mucpt_jax.run import checkpoint
+from mucpt_jax.step import model
+from mucpt_jax.weights import hf_write, transfer
 
 ROOT = Path(__file__).parents[1]
 STEPS = 60
@@ -50,7 +53,7 @@ def whole(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("hosts")
     write_rows(folder / "rows", {"web": 40})
     cfg = config.MODELS["nano"]
-    convert.to_hf(model.init(cfg, jax.random.key(0)), cfg, hf_write.About(str(folder / "hf")))
+    transfer.to_hf(model.init(cfg, jax.random.key(0)), cfg, hf_write.About(str(folder / "hf")))
     assert finish(start(folder, "whole", 2)) == [0, 0], (folder / "whole-0.log").read_text()[-3000:]
     return folder
 

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
-from mucpt_jax import words
-from mucpt_jax.records import UserError
+from mucpt_jax.errors import UserError
+from mucpt_jax.formats import words
 
 
 def test_words_start_behind_blanks_and_marks_and_every_han_token_is_one():

@@ -1,0 +1,1 @@
+"""Signatures, groups and repeated lines."""

@@ -1,0 +1,117 @@
+"""What data_prep.dedup stores beside the documents: signatures of what stays, and where what went belongs.
+
+No command of its own.
+
+signatures/part-*.parquet: id, digest, signature of every document of the part that stays; --against reads them.
+groups/part-*.parquet: id, kept, reason of every duplicate that went; `kept` is the id of the one that stands for it.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from data_prep.duplicates import signatures, work_files
+from data_prep.duplicates.buckets import EARLIER, EXACT, NEAR
+from data_prep.duplicates.work_files import Work
+from mucpt_jax.errors import UserError
+
+REASONS = {
+    -EXACT: "exact_duplicate",
+    -NEAR: "near_duplicate",
+    -(EXACT + EARLIER): "exact_duplicate_of_earlier",
+    -(NEAR + EARLIER): "near_duplicate_of_earlier",
+}
+SIGNATURES = pa.schema(
+    {"id": pa.string(), "digest": pa.binary(16), "signature": pa.binary(signatures.SIZE)},
+    {"version": signatures.VERSION},
+)
+GROUPS = pa.schema({"id": pa.string(), "kept": pa.string(), "reason": pa.string()})
+
+
+class Options(NamedTuple):
+    folder: Path  # that becomes the output
+    columns: dict[str, str]  # as in documents.document
+    work: Work
+    sources: tuple[str, ...]  # the best first
+    paragraphs: int  # least characters of a paragraph that goes where it repeats; 0: none
+    signatures: bool
+    groups: bool
+
+
+def find_earlier(folders: str) -> list[str]:
+    """--against -> its files of signatures; UserError where they are missing or cannot be compared."""
+    found = []
+    for folder in filter(None, folders.split(",")):
+        files = sorted(str(f) for f in (Path(folder) / "signatures").glob("part-*.parquet"))
+        if not files:
+            raise UserError(f"--against={folder} holds no signatures/; write it again with --signatures")
+        found += files
+    for file in found:
+        version = (pq.read_schema(file).metadata or {}).get(b"version", b"").decode()
+        if version != signatures.VERSION:
+            raise UserError(
+                f"{file} has signatures of another kind ({version or 'unknown'}, here {signatures.VERSION}); "
+                "write that output again with --signatures"
+            )
+    return found
+
+
+def earlier_batches(path: str) -> Iterator:
+    for batch in pq.ParquetFile(path, page_checksum_verification=True).iter_batches(batch_size=8192):
+        facts = np.zeros(batch.num_rows, work_files.FACTS)
+        facts["digest"] = _bytes(batch["digest"], 16).view("u8")
+        names = batch["id"].to_pylist()
+        yield facts, [name.encode() for name in names], _bytes(batch["signature"], signatures.SIZE)
+
+
+def _bytes(column: pa.FixedSizeBinaryArray, size: int) -> np.ndarray:
+    return np.frombuffer(b"".join(column.to_pylist()), np.uint8).reshape(-1, size)
+
+
+def _binary(rows: np.ndarray) -> pa.FixedSizeBinaryArray:
+    return pa.array([row.tobytes() for row in rows], pa.binary(rows.shape[1]))
+
+
+class Sidecars:
+    """Writes signatures/ of what stays and groups/ of what goes, of one file, where they were asked for."""
+
+    def __init__(self, options: Options, number: int, changes: list[np.ndarray]):
+        self.options, self.number, self.open = options, number, {}
+        self.kept = (
+            {int(row): int(key) for change in changes for row, _, key in change} if options.groups else {}
+        )
+
+    def add(self, names: pa.StringArray, reasons: list[str | None], start: int) -> None:
+        """Ids of a batch whose first document is in row `start`, and why each goes, None where it stays."""
+        if self.options.signatures:
+            here = np.array([n for n, reason in enumerate(reasons) if reason is None], np.int64)
+            facts, signature = (
+                work_files.column(self.options.work, self.number, name)[start + here]
+                for name in ("facts", "signature")
+            )
+            digests = np.ascontiguousarray(facts["digest"])
+            stored = [_binary(digests.view(np.uint8)), _binary(signature)]
+            self._write("signatures", SIGNATURES, [names.take(pa.array(here)), *stored])
+        gone = [n for n, reason in enumerate(reasons) if start + n in self.kept and reason is not None]
+        if gone:
+            keys = np.array([self.kept[start + n] for n in gone], np.uint64)
+            kept = [name.decode() for name in work_files.names(self.options.work, keys)]
+            self._write("groups", GROUPS, [names.take(pa.array(gone)), kept, [reasons[n] for n in gone]])
+
+    def _write(self, name: str, schema: pa.Schema, columns: list) -> None:
+        if name not in self.open:
+            (self.options.folder / name).mkdir(exist_ok=True)
+            path = self.options.folder / name / f"part-{self.number:05d}.parquet"
+            self.open[name] = pq.ParquetWriter(path, schema, compression="zstd", write_page_checksum=True)
+        self.open[name].write_table(pa.table(columns, schema=schema))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for writer in self.open.values():
+            writer.close()

@@ -1,0 +1,1 @@
+"""How a Beam job reads, runs, counts and writes."""

@@ -1,0 +1,146 @@
+"""Notes: what the tasks of a job leave beside its parts, merged into a few files when all is done.
+
+No command of its own; documents.py and job.py call it.
+
+    rejects.jsonl      file and line of what was no document, and the reason; never its text
+    samples.jsonl      a few dropped documents of each reason: {"reason", "id", "source", "lang", "text"}, text masked
+    composition.json   {"read": rows, "kept": rows}, a row is {"source", "lang", "documents", "characters", "bytes"}
+
+Every note is of one input file (`part`, five digits), so a task that a runner repeats replaces its own.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from data_prep.private import masking
+from mucpt_jax.formats.files import write_json
+
+FILES = ("rejects.jsonl", "samples.jsonl", "composition.json", "counts.json")
+SAMPLES = 20  # of a reason in samples.jsonl
+SAMPLE_CHARACTERS = 300
+SAMPLE_BYTES = 6000  # of a reason and an input file
+MAX_KINDS = 1000  # pairs of source and language in composition.json; the smallest go together as "(other)"
+
+
+def forget(folder: Path, part: str) -> None:
+    """What an attempt before left of this input file."""
+    for name in (f"rejects-{part}.jsonl", f"samples-{part}.*.jsonl"):
+        for note in Path(folder).glob(name):
+            note.unlink()
+
+
+def add_lines(path: Path, lines: Iterable[dict]) -> None:
+    with open(path, "a", encoding="utf-8") as f:
+        f.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+
+
+# Samples
+
+
+def masked(text: str, most: int) -> str:
+    """The first characters of a text with <type> for private data: samples go where the corpus does not."""
+    found = masking.find(text[: 2 * most])  # what stands over the edge is seen whole
+    spans = [span for span in found if span[0] < most]
+    end = max(most, spans[-1][1] if spans else 0)
+    return masking.replaced(text[:end], spans, "<{type}>")
+
+
+def add_samples(batch: pa.RecordBatch, reasons: list[str | None], folder: Path) -> None:
+    part = batch.schema.metadata[b"part"].decode()
+    for reason in sorted({reason for reason in reasons if reason}):
+        path = Path(folder) / f"samples-{part}.{reason}.jsonl"
+        rows = [row for row, given in enumerate(reasons) if given == reason][:SAMPLES]
+        if not path.exists() or path.stat().st_size < SAMPLE_BYTES:
+            add_lines(path, (sample(batch, row, reason) for row in rows))
+
+
+def sample(batch: pa.RecordBatch, row: int, reason: str) -> dict:
+    given = {
+        name: masked(batch[name][row].as_py(), SAMPLE_CHARACTERS) for name in ("id", "source", "lang", "text")
+    }
+    return {"reason": reason} | given
+
+
+# Composition
+
+
+class Composition(dict):
+    """{(source, lang): [documents, characters, bytes]}"""
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        sizes = [pc.utf8_length(batch["text"]), pc.binary_length(batch["text"])]
+        table = pa.table([batch["source"], batch["lang"], *sizes], ["source", "lang", "characters", "bytes"])
+        found = table.group_by(["source", "lang"]).aggregate(
+            [("characters", "count"), ("characters", "sum"), ("bytes", "sum")]
+        )
+        for source, lang, *numbers in zip(*(column.to_pylist() for column in found.columns), strict=True):
+            self.add_numbers((source, lang), numbers)
+
+    def add_numbers(self, kind: tuple[str, str], numbers: list[int]) -> None:
+        before = self.get(kind, [0] * len(numbers))
+        self[kind] = [a + b for a, b in zip(before, numbers, strict=True)]
+
+    def write(self, folder: Path, side: str, part: str) -> None:
+        write_json(Path(folder) / f"{side}-{part}.composition", [[*kind, *self[kind]] for kind in self])
+
+
+def merge_composition(folder: Path) -> None:
+    made = {}
+    for side in ("read", "kept"):
+        total = Composition()
+        for path in sorted(Path(folder).glob(f"{side}-*.composition")):
+            for source, lang, *numbers in json.loads(path.read_text(encoding="utf-8")):
+                total.add_numbers((source, lang), numbers)
+            path.unlink()
+        made[side] = list(rows_of(total))
+    write_json(Path(folder) / "composition.json", made)
+
+
+def rows_of(total: Composition) -> Iterator[dict]:
+    """By source and language; rows of `shard` have tokens too."""
+    largest = sorted(total, key=lambda kind: (-total[kind][1], kind))
+    if len(largest) > MAX_KINDS:
+        small, total = largest[MAX_KINDS - 1 :], Composition(total)
+        for kind in small:
+            total.add_numbers(("(other)", ""), total.pop(kind))
+    names = ("documents", "characters", "bytes", "tokens")
+    for source, lang in sorted(total):
+        yield {"source": source, "lang": lang, **dict(zip(names, total[source, lang], strict=False))}
+
+
+# All is done
+
+
+def merge(folder: Path) -> None:
+    merge_rejects(folder)
+    merge_samples(folder)
+    merge_composition(folder)
+    for path in folder.glob("*.progress"):
+        path.unlink()
+
+
+def merge_rejects(folder: Path) -> None:
+    for piece in sorted(folder.glob("rejects-*.jsonl")):
+        with open(folder / "rejects.jsonl", "ab") as merged, open(piece, "rb") as f:
+            shutil.copyfileobj(f, merged)
+        piece.unlink()
+
+
+def merge_samples(folder: Path) -> None:
+    """Of each reason those whose ids have the smallest hashes: anywhere in the corpus, and the same ones again."""
+    pieces = sorted(folder.glob("samples-*.jsonl"))
+    for reason in sorted({piece.name.split(".")[1] for piece in pieces}):
+        found = []
+        for piece in (piece for piece in pieces if piece.name.split(".")[1] == reason):
+            found += piece.read_text(encoding="utf-8").splitlines()
+            found = sorted(
+                set(found), key=lambda line: (hashlib.sha256(json.loads(line)["id"].encode()).digest(), line)
+            )[:SAMPLES]
+            piece.unlink()
+        add_lines(folder / "samples.jsonl", map(json.loads, found))

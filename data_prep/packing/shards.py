@@ -1,0 +1,77 @@
+"""Shards of a row folder: full ones as segments come, and their final names and index when all are written."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from data_prep.jobs import notes
+from data_prep.packing.pack import Segment, pack, write_shard
+from mucpt_jax.errors import UserError
+from mucpt_jax.formats.manifest import INDEX_SCHEMA, write_index
+from mucpt_jax.formats.rows import shard_name
+
+MAX_SOURCES = 1000  # each makes shards of its own
+
+
+ROW_FILES = ("*.array_record", "manifest.json", "index.parquet", *notes.FILES)
+
+
+def write_full(
+    segments: list[Segment], shards: list[dict], stem: Path, size: tuple[int, int], last: bool
+) -> list[Segment]:
+    """Packs and writes shards of exactly size[1] rows of T = size[0], or `last`ly all; returns what waits for more.
+
+    Rows past the last full shard are opened again: together with later segments they pack better.
+    """
+    length, limit = size
+    if not last and sum(len(run) for run, _, _ in segments) < limit * (length + 1):
+        return segments
+    rows = pack([len(run) for run, _, _ in segments], length + 1)
+    end = len(rows) if last else len(rows) - len(rows) % limit
+    for start in range(0, end, limit):
+        chosen = [[segments[i] for i in row] for row in rows[start : min(end, start + limit)]]
+        shards.append(write_shard(stem.with_name(f"{stem.name}-{len(shards):05d}.shard"), chosen, length))
+    return [segments[i] for row in rows[end:] for i in row]
+
+
+def check_sources(where: str, sources: dict) -> None:
+    if len(sources) > MAX_SOURCES:
+        raise UserError(
+            f"{where} has more than {MAX_SOURCES:,} sources, for example {next(iter(sources))}; `source` (without one "
+            "the file's name) must name a corpus, not a page or a part, so write it anew"
+        )
+
+
+def number_shards(folder: Path) -> tuple[list[dict], dict[str, int]]:
+    """Provisional names -> <source>-<i>-of-<n>, over all input files; writes the index.
+
+    Returns the manifest's shards by name, and the documents of each source.
+    """
+    by_source, kept = {}, {}
+    for path in sorted(folder.glob("*.facts")):
+        for source, facts in json.loads(path.read_text(encoding="utf-8")).items():
+            by_source.setdefault(source, []).extend(facts["shards"])
+            kept[source] = kept.get(source, 0) + facts["documents"]
+        path.unlink()
+    check_sources("--input", by_source)
+    shards, provisional = [], {}
+    for source, found in by_source.items():
+        for i, facts in enumerate(found):
+            name = shard_name(source, i, len(found))
+            provisional[name] = folder / facts["name"]
+            shards.append({**facts, "name": name, "source": source})
+            (folder / facts["name"]).rename(folder / name)
+    shards.sort(key=lambda facts: facts["name"])
+
+    def tables() -> Iterator[pa.Table]:
+        for shard in shards:
+            path = provisional[shard["name"]].with_suffix(".index")
+            table = pq.read_table(path, schema=INDEX_SCHEMA)
+            yield table.set_column(0, "shard", pa.array([shard["name"]] * len(table), pa.string()))
+            path.unlink()
+
+    write_index(str(folder), tables())
+    return shards, kept

@@ -1,0 +1,1 @@
+"""Private data: finding it and putting placeholders in its place."""

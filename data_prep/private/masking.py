@@ -1,0 +1,154 @@
+"""Where private data stands in a text: e-mail addresses, phone numbers, identity and bank cards, and the like.
+
+find(text) gives spans, replaced(text, spans, placeholder) the text without them, mask_text both at once; data_prep.mask
+is the job.
+
+A number is private by its form alone only where the form leaves no doubt (a checksum, a mobile's prefix); else by
+words beside it.  So BPM, years, catalogue and chart numbers, barcodes, ISRC and opus numbers stay, and so does
+"867-5309", which is a song; "Phone: 867-5309" is a number to call.  Addresses are private when whole (town, street and
+number; in English with its code), when they lead to a door, or when someone is said to live or get mail there.
+
+Each kind has a hint, a pattern that fails fast on almost every line, and the pattern proper for the lines that are
+left; they stand in addresses.py and numbers.py.
+"""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+from data_prep.private.addresses import HOMES, MESSENGERS, NET
+from data_prep.private.numbers import BLANK, EDGES, NUMBERS, Kind, Span
+from mucpt_jax.errors import UserError
+
+KINDS = (*NET, *MESSENGERS, *NUMBERS, *HOMES)  # the first that finds a value has it
+TYPES = tuple(dict.fromkeys(kind.name for kind in KINDS if kind.name))
+ROUNDS = 10  # a find may uncover another; random and hostile texts were done after 3
+
+# As some keyboards write them; same length, so places stay.
+_WIDE = re.compile("[０-９Ａ-Ｚａ-ｚ＠]")
+_NARROW = {wide: wide - 0xFEE0 for wide in range(0xFF01, 0xFF5F) if chr(wide - 0xFEE0).isalnum()} | {
+    ord(wide): narrow for wide, narrow in zip("＠．－＿", "@.-_", strict=True)
+}
+
+
+def find(text: str) -> list[tuple[int, int, str]]:
+    """[(start, end, type)] in order, none within another."""
+    if not text.isascii() and _WIDE.search(text):
+        text = text.translate(_NARROW)
+    lines: dict[Span, list[Kind]] = {}
+    hints = {kind.hint for kind in KINDS}
+    hinted = {hint: list(_lines(hint, text)) for hint in hints}
+    for kind in KINDS:
+        for line in hinted[kind.hint]:
+            lines.setdefault(line, []).append(kind)
+    return sorted(
+        (start + first, start + last, name)
+        for (start, end), kinds in lines.items()
+        for first, last, name in _find_in_line(text[start:end], kinds)
+        if name
+    )
+
+
+def replaced(text: str, spans: list[tuple[int, int, str]], placeholder: str) -> str:
+    """The text with the placeholder, whose {type} is filled in, in the place of each span, as `find` gives them."""
+    pieces, last = [], 0
+    for start, end, kind in spans:
+        pieces += [text[last:start], placeholder.replace("{type}", kind)]
+        last = end
+    return "".join([*pieces, text[last:]])
+
+
+def _lines(hint: re.Pattern, text: str) -> Iterator[Span]:
+    match = hint.search(text)
+    while match:
+        start, end = text.rfind("\n", 0, match.start()) + 1, text.find("\n", match.end())
+        end = len(text) if end < 0 else end
+        yield start, end
+        match = hint.search(text, end)
+
+
+def _find_in_line(line: str, kinds: list[Kind]) -> list[tuple[int, int, str]]:
+    """Until nothing more is found, so that a masked text has nothing to mask."""
+    found: list[tuple[int, int, str]] = []
+    for _ in range(ROUNDS):
+        before = len(found)
+        for kind in kinds:
+            spans = _apart(kind.span(line, match) for match in kind.pattern.finditer(line))
+            found += [(*span, kind.name) for span in spans]
+            line = _without(line, spans)
+        if len(found) == before:
+            break
+    return found
+
+
+def _apart(spans: Iterable[Span | None]) -> list[Span]:
+    """Those that begin after the one before ends: an address may reach back into another."""
+    kept: list[Span] = []
+    for span in spans:
+        if span and (not kept or span[0] >= kept[-1][1]):
+            kept.append(span)
+    return kept
+
+
+def _without(line: str, spans: list[Span]) -> str:
+    pieces, last = [], 0
+    for start, end in spans:
+        pieces += [line[last:start], BLANK * (end - start)]
+        last = end
+    return "".join([*pieces, line[last:]]) if spans else line
+
+
+PLACEHOLDER = "<|{type}|>"
+
+
+def mask_text(text: str, placeholder: str = PLACEHOLDER) -> tuple[str, dict[str, int]]:
+    """-> (masked text, {type: hits}); masking a masked text changes nothing."""
+    spans = find(text)
+    return replaced(text, spans, placeholder), dict(Counter(kind for _, _, kind in spans))
+
+
+def mask_meta(meta: str, placeholder: str = PLACEHOLDER) -> tuple[str, dict[str, int]]:
+    """A JSON object -> (the same with its strings and numbers masked, {type: hits}); its keys stay."""
+    try:
+        values = json.loads(meta)
+        if not find("\n".join(told(values))):  # nearly always
+            return meta, {}
+        hits = Counter()
+        return json.dumps(mask_values(values, placeholder, hits), ensure_ascii=False), dict(hits)
+    except (ValueError, RecursionError):  # of someone else's table: no JSON, or lists in lists in lists
+        return mask_text(meta, placeholder)
+
+
+def told(value, key: str = "") -> Iterator[str]:
+    """Each string and number behind its key, which may say what it is: {"phone": "867-5309"}."""
+    if isinstance(value, (dict, list)):
+        for name, item in value.items() if isinstance(value, dict) else ((key, item) for item in value):
+            yield from told(item, name)
+    else:
+        yield f'"{key}": {value if isinstance(value, str) else json.dumps(value)}'
+
+
+def mask_values(value, placeholder: str, hits: Counter, key: str = ""):
+    """The same with its strings and numbers masked; adds to hits."""
+    if isinstance(value, dict):
+        return {name: mask_values(item, placeholder, hits, name) for name, item in value.items()}
+    if isinstance(value, list):
+        return [mask_values(item, placeholder, hits, key) for item in value]
+    (line,), label = told(value, key), f'"{key}": '
+    text, found = mask_text(line, placeholder)
+    if not text.startswith(label):  # the key itself is private, and stays
+        text, found = mask_text(line.removeprefix(label), placeholder)
+    hits.update(found)
+    return text.removeprefix(label) if found else value
+
+
+def check_placeholder(placeholder: str, flag: str = "--placeholder") -> None:
+    """UserError where a placeholder could be taken for private data, or for part of it, in the next run."""
+    made = [placeholder.replace("{type}", kind) for kind in TYPES]
+    bare = any(not text or text[0] not in EDGES or text[-1] not in EDGES for text in made)
+    if "{type}" not in placeholder or "\n" in placeholder or bare or any(map(find, made)):
+        raise UserError(
+            f"{flag}={placeholder} will not do; it must contain {{type}}, begin and end with one of "
+            f"{' '.join(EDGES)}, and hold no private data itself, as {PLACEHOLDER} does"
+        )

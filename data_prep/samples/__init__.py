@@ -1,0 +1,1 @@
+"""The demo's corpus: an invented world, and planted noise."""

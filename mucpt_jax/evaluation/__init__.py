@@ -1,0 +1,1 @@
+"""Answers, their judging, and runs put side by side."""

@@ -1,0 +1,58 @@
+"""card.md of a reference model: what it is, what it was trained on, what it knows.  Plain files: no jax here."""
+
+import json
+import math
+from pathlib import Path
+
+from mucpt_jax.formats.files import read_json
+
+
+def write_card(workdir: Path) -> None:
+    """card.md: what the model is, what it was trained on, what it knows.  Nothing where no best.json stands."""
+    if not (workdir / "best.json").is_file():
+        return
+    best, cfg = read_json(workdir / "best.json"), read_json(workdir / "config.json")
+    folder = cfg["data"]["domain"] or cfg["data"]["general"]
+    seed = [f"| {name} | {s['documents']:,} | {s['targets']:,} |" for name, s in sources_of(folder).items()]
+    before = best["before"]["sources"]
+    losses = [
+        f"| {name} | {s['tokens']:,} | {before[name]['nll'] if name in before else math.nan:.4f} | {s['nll']:.4f} |"
+        for name, s in best["sources"].items()
+    ]
+    text = [
+        f"# Reference model {best['params_hash']}\n",
+        f"{cfg['model']['name']} from {cfg['init_from'] or 'random parameters'}, step {best['step']} "
+        f"(held-out loss {best['before']['nll']:.4f} -> {best['nll']:.4f} nats a token), "
+        f"peak lr {cfg['optimizer']['peak_lr']}, T={cfg['data']['sequence_length']}.\n",
+        f"## Seed: {folder}\n",
+        "| source | documents | target tokens |\n|---|---|---|", *seed,
+        f"\n## Held-out loss, nats a token: {cfg['evaluate']['rows']}\n",
+        "| source | target tokens | before | after |\n|---|---|---|---|", *losses,
+        f"\n## Probes\n\n{probes(workdir, best['params_hash'])}",
+    ]  # fmt: skip
+    (workdir / "card.md").write_text("\n".join(text) + "\n", encoding="utf-8")
+
+
+def sources_of(folder: str) -> dict:
+    """The seed's sources; empty where its rows are not here any more."""
+    path = Path(folder) / "manifest.json"
+    return read_json(path)["sources"] if path.is_file() else {}
+
+
+def probes(workdir: Path, params_hash: str) -> str:
+    path = workdir / "evaluate.json"
+    answered = read_json(path) if path.is_file() else {}
+    found = answered.get("questions")
+    if not found or answered["params_hash"] != params_hash:
+        return "Not asked yet: `--job=evaluate --config.evaluate.questions=FILE`."
+    lines = (workdir / "predictions.jsonl").read_text(encoding="utf-8").split("\n")
+    shown = [json.loads(line) for line in lines[:10] if line]
+    table = [f"| {cell(p['question'])} | {cell(p['answer'])} | {cell(p['prediction'])} |" for p in shown]
+    return "\n".join([
+        "{k} of {n} answered right: {accuracy:.4f} (95% {low:.4f}..{high:.4f}).  The first ones:\n".format(**found),
+        "| question | answer | the model's |\n|---|---|---|", *table,
+    ])  # fmt: skip
+
+
+def cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")

@@ -1,0 +1,151 @@
+"""What a run left in its workdir: read, checked, and put beside others.  Plain files: no jax here.
+
+config.json and metrics.jsonl are the train job's, evaluate.json, predictions.jsonl and config.evaluate.json the
+evaluate job's; any of them may be missing.
+"""
+
+import dataclasses
+import json
+from pathlib import Path
+
+from mucpt_jax import config
+from mucpt_jax.errors import UserError
+from mucpt_jax.formats.files import read_json
+
+# What a result depends on; the other sections are speed, logging and other jobs.
+SETTINGS = ("seed", "init_from", "model", "loss", "data", "optimizer", "train.compute_dtype")
+IGNORED = {
+    "loss.vocab_parts", "data.read_threads", "optimizer.offload",  # speed
+    "loss.mean_raw_weight", "loss.mean_raw_median", "loss.rm_hash",  # follow from the data
+}  # fmt: skip
+ASKED = ("prompt", "stop", "max_new_tokens")  # of evaluate.*: how a question is put
+
+
+def read(folder: str) -> dict:
+    """{"config", "settings", "metrics", "evaluate", "asked", "answers"}, empty or None where a file is missing.
+
+    answers: {(id, question, answer, aliases): prediction}, so that an edited question is another question.
+    """
+    path = Path(folder)
+    names = ("config.json", "evaluate.json", "config.evaluate.json")
+    trained, evaluated, asked = (read_object(path / n) if (path / n).is_file() else {} for n in names)
+    lines = read_lines(path / "metrics.jsonl") if (path / "metrics.jsonl").is_file() else []
+    if not (trained or evaluated or lines):
+        raise UserError(
+            f"{folder} is no run: it has no config.json, metrics.jsonl or evaluate.json; name the --workdir of a job"
+        )
+    check_evaluated(path / "evaluate.json", evaluated)
+    values = flat(dataclasses.asdict(config.Config())) | flat(trained) if trained else {}
+    graded = evaluated.get("questions")  # where it is missing, predictions are of an earlier evaluation
+    return {
+        "config": values,
+        "settings": settings(values),
+        "metrics": next((line for line in reversed(lines) if "sources" in line), None),
+        "evaluate": evaluated,
+        "asked": {key: value for key, value in asked.get("evaluate", {}).items() if key in ASKED},
+        "answers": read_answers(path / "predictions.jsonl", graded) if graded else None,
+    }
+
+
+def check_evaluated(path: Path, found: dict) -> None:
+    heldout, graded = (found.get(name) or {} for name in ("heldout", "questions"))
+    sources = heldout.values() if isinstance(heldout, dict) else [None]
+    if not all(isinstance(s, dict) and s.keys() >= {"nll", "tokens"} for s in sources):
+        raise UserError(f"{path} has a held-out source without nll and tokens; evaluate again")
+    if not isinstance(graded, dict):
+        raise UserError(f"{path} has questions without k and n; evaluate again")
+
+
+def read_object(path: Path) -> dict:
+    found = read_json(path)
+    if not isinstance(found, dict):
+        raise UserError(f"{path} holds no JSON object; run the job that wrote it again")
+    return found
+
+
+def read_lines(path: Path) -> list[dict]:
+    """Objects of a JSONL file.  A last line without its end was cut off by a kill and does not count."""
+    found = []
+    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
+        try:
+            found.append(dict(json.loads(line)))
+        except (ValueError, TypeError) as error:
+            raise UserError(
+                f"{path} line {number} is no JSON object ({error}); run the job that wrote it again"
+            ) from error
+    return found
+
+
+def read_answers(path: Path, graded: dict) -> dict[tuple, dict]:
+    if not path.is_file():
+        raise UserError(f"{path} is missing though evaluate.json has grades; run --job=evaluate again")
+    found = {}
+    for number, p in enumerate(read_lines(path), 1):
+        aliases = p.get("aliases") or []
+        texts = [p.get("question"), p.get("answer"), *(aliases if isinstance(aliases, list) else [None])]
+        fits = all(isinstance(text, str) for text in texts) and "id" in p
+        if not fits or not isinstance(p.get("correct"), bool):
+            raise UserError(
+                f"{path} line {number} is no prediction (id, question, answer, correct); run --job=evaluate again"
+            )
+        found[str(p["id"]), p["question"], p["answer"], tuple(aliases)] = p
+    right = sum(p["correct"] for p in found.values())
+    if (right, len(found)) != (graded.get("k"), graded.get("n")):
+        raise UserError(
+            f"{path} has {right} right of {len(found)}, evaluate.json beside it says {graded.get('k')} of "
+            f"{graded.get('n')}, so they are of two evaluations; run --job=evaluate again"
+        )
+    return found
+
+
+def flat(values: dict, prefix: str = "") -> dict:
+    """{"loss": {"alpha": 1}} -> {"loss.alpha": 1}"""
+    found = {}
+    for name, value in values.items():
+        found |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return found
+
+
+def settings(values: dict) -> dict:
+    """What a result depends on, of a flat config; knobs that the objective does not read are left out."""
+    kind = values.get("loss.kind")
+    return {
+        key: value
+        for key, value in values.items()
+        if (key in SETTINGS or key.partition(".")[0] in SETTINGS) and key not in IGNORED and used(key, kind)
+    }
+
+
+def used(key: str, kind: str) -> bool:
+    if not key.startswith("loss.") or key == "loss.kind":
+        return True
+    rho1 = key in ("loss.keep", "loss.reference")
+    return rho1 if kind == "rho1" else kind == "mucpt" and key != "loss.keep"
+
+
+def differing(found: list[dict]) -> list[str]:
+    """Keys with several values; of another model its name stands for its sizes."""
+    keys = dict.fromkeys([*config.keys(), *(key for s in found for key in s)])  # in the config's order
+    values = {key: {json.dumps(s[key]) for s in found if key in s} for key in keys}
+    differ = [key for key in keys if len(values[key]) > 1 and key != "loss.kind"]
+    if "model.name" in differ:
+        differ = [key for key in differ if key == "model.name" or not key.startswith("model.")]
+    return differ
+
+
+def seed_groups(runs: dict, by_seed: list[str]) -> list[list[str]]:
+    """Names of runs that agree but for seed and by_seed, by seed; a run by itself where a seed comes twice."""
+    alike = {}
+    for name, run in runs.items():
+        fixed = {k: v for k, v in run["settings"].items() if k not in {"seed", *by_seed}}
+        alike.setdefault(json.dumps(fixed or name, sort_keys=True), []).append(name)
+    groups = []
+    for names in alike.values():
+        seeds = {seed(runs[name]): name for name in names}
+        several = len(seeds) == len(names) > 1
+        groups += [[seeds[s] for s in sorted(seeds)]] if several else [[name] for name in names]
+    return groups
+
+
+def seed(run: dict) -> int | None:
+    return run["config"].get("seed")

@@ -1,0 +1,196 @@
+"""A comparison of runs (compare.py) as tables and as a picture.  No jax here."""
+
+import itertools
+import warnings
+
+from rich.cells import cell_len
+
+from mucpt_jax.errors import UserError
+
+NONE = "not measured"
+PATHS = {"init_from", "data.domain", "data.general", "loss.reference"}
+COLOURS = {"ntp": "#4c566a", "rho1": "#d08770", "mucpt": "#2a6f97"}
+
+
+def of(result: dict) -> list[tuple[str, list[list[str]]]]:
+    """(title, head and rows of cells)."""
+    baseline = result["baseline"]
+    found = [
+        ("Runs", run_rows(result)),
+        ("Held-out loss, nats a token", heldout_rows(result["runs"])),
+        ("Questions", question_rows(result["questions"])),
+    ]
+    if len(result["runs"]) > 1:
+        found.append(("Against the baseline, on the same questions", pair_rows(result["pairs"])))
+    if result["seeds"]:
+        found.append(("Questions over seeds", seed_rows(result["seeds"], baseline)))
+        found.append(("Held-out loss over seeds", heldout_seed_rows(result["seeds"])))
+    return found
+
+
+def run_rows(result: dict) -> list[list[str]]:
+    keys = [key for key in result["differ"] if key not in ("loss.kind", "optimizer.steps")]
+    columns = {key: setting_cells(result["runs"], key) for key in keys}
+    rows = [["run", "objective", *map(short, keys), "steps", "tokens", "weight", "ESS", "general loss"]]
+    for i, run in enumerate(result["runs"]):
+        steps = f"{run['step']:,}/{run['steps']:,}" if run["step"] and run["steps"] else NONE
+        last = [cell(run[name], ".3f") for name in ("mean_weight", "ess", "general_nll")]
+        settings = [columns[key][i] for key in keys]
+        rows.append(
+            [
+                run["run"],
+                run["objective"] or "not trained",
+                *settings,
+                steps,
+                cell(run["tokens"], ",d"),
+                *last,
+            ]
+        )
+    return rows
+
+
+def setting_cells(runs: list[dict], key: str) -> list[str]:
+    """A setting of every run; - where its objective does not read it; folders without the levels that they share."""
+    found = [run["settings"].get(key) for run in runs]
+    if key in PATHS:
+        folders = [value for value in found if value]
+        ends = dict(zip(folders, without_shared(folders), strict=True))
+        found = [ends.get(value) for value in found]
+    return [
+        NONE if not run["settings"] else "-" if key not in run["settings"] else str(value)
+        for run, value in zip(runs, found, strict=True)
+    ]
+
+
+def without_shared(folders: list[str]) -> list[str]:
+    """runs/data/wiki/rows, runs/data/web/rows -> wiki/rows, web/rows: at least two levels stay."""
+    parts = [folder.split("/") for folder in folders]
+    shared = itertools.takewhile(lambda level: len(set(level)) == 1, zip(*parts, strict=False))
+    start = min([len(list(shared)), *(max(len(p) - 2, 0) for p in parts)])
+    return ["/".join(p[start:]) for p in parts]
+
+
+def heldout_rows(runs: list[dict]) -> list[list[str]]:
+    sources = list(dict.fromkeys(source for run in runs for source in run["heldout"])) or ["all"]
+    rows = [[run["run"], *(cell(run["heldout"].get(source), ".4f") for source in sources)] for run in runs]
+    return [["run", *sources], *rows]
+
+
+def question_rows(questions: list[dict]) -> list[list[str]]:
+    rows = [["run", "questions", "right", "accuracy", "95%"]]
+    for q in questions:
+        right = f"{q['k']:,}/{q['n']:,}" if q["n"] else NONE
+        rows.append([q["run"], q["where"], right, cell(q["accuracy"], ".4f"), interval(q, ".3f")])
+    return rows
+
+
+def pair_rows(pairs: list[dict]) -> list[list[str]]:
+    rows = [["run", "baseline", "questions", "n", "difference", "95%", "won", "lost", "p", "Holm p"]]
+    for q in pairs:
+        known = q["difference"] is not None
+        counts = [f"{q[name]:,}" if known else NONE for name in ("n", "only_run", "only_baseline")]
+        difference = [cell(q["difference"], "+.4f"), interval(q, "+.3f")]
+        tests = [p_cell(q[name]) for name in ("p", "p_holm")]
+        names = [q["run"], q["baseline"] or NONE, q["where"]]
+        rows.append([*names, counts[0], *difference, *counts[1:], *tests])
+    return rows
+
+
+def seed_rows(seeds: list[dict], baseline: str) -> list[list[str]]:
+    rows = [["runs", "seeds", "questions", "accuracy", "difference"]]
+    for group in seeds:
+        numbers = " ".join(map(str, group["seeds"]))
+        difference = spread_cell(group["difference"], "+.3f") if baseline not in group["runs"] else "baseline"
+        accuracy = spread_cell(group["accuracy"], ".3f")
+        rows.append([group["group"], numbers, group["where"], accuracy, difference])
+    return rows
+
+
+def heldout_seed_rows(seeds: list[dict]) -> list[list[str]]:
+    groups = [group for group in seeds if group["where"] == "all"]
+    sources = list(dict.fromkeys(source for group in groups for source in group["heldout"])) or ["all"]
+    rows = [
+        [group["group"], *(spread_cell(group["heldout"].get(s), ".4f", each=False) for s in sources)]
+        for group in groups
+    ]
+    return [["runs", *sources], *rows]
+
+
+def spread_cell(found: dict | None, form: str, each: bool = True) -> str:
+    """+0.123 ± 0.021 (+0.150 +0.100 +0.120)"""
+    if found is None or found["mean"] is None:
+        return NONE
+    sd = f" ± {found['sd']:{form.lstrip('+')}}" if found["sd"] is not None else ""
+    values = f" ({' '.join(cell(value, form) for value in found['values'])})" if each else ""
+    return f"{found['mean']:{form}}{sd}{values}"
+
+
+def cell(value, form: str) -> str:
+    return NONE if value is None else format(value, form)
+
+
+def p_cell(p: float | None) -> str:
+    return "<0.0001" if p is not None and p < 1e-4 else cell(p, ".4f")
+
+
+def interval(found: dict, form: str) -> str:
+    return NONE if found["low"] is None else f"{found['low']:{form}} .. {found['high']:{form}}"
+
+
+def short(key: str) -> str:
+    """loss.rm_floor -> rm_floor; model.name and the data folders keep their section."""
+    return key if key.startswith(("model.", "data.")) else key.rpartition(".")[2]
+
+
+def text(rows: list[list[str]]) -> str:
+    """Aligned columns; Chinese characters are two wide."""
+    rows = [list(map(one_line, row)) for row in rows]
+    widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(c + " " * (w - cell_len(c)) for c, w in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )
+
+
+def markdown(rows: list[list[str]]) -> str:
+    head, *body = [[one_line(c).replace("|", "\\|") for c in row] for row in rows]
+    return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *body])
+
+
+def one_line(cell: str) -> str:
+    """What could end a row or steer a terminal stands as \\n, \\x1b."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in cell)
+
+
+def plot(result: dict, file: str) -> None:
+    """SVG: the accuracy of every run with its interval, and the baseline's as a line."""
+    shown = [q for q in result["questions"] if q["where"] == "all" and q["n"]][::-1]  # the first on top
+    if not shown:
+        raise UserError(
+            "no run has answered questions, so there is nothing to plot; run --job=evaluate with them"
+        )
+    import matplotlib  # half a second that the tables do not need
+
+    matplotlib.use("svg")
+    import matplotlib.pyplot as plt
+
+    objectives = {run["run"]: run["objective"] for run in result["runs"]}
+    # Text stays text, so the viewer's fonts draw it and matplotlib need not know its glyphs; the same file each time.
+    with plt.rc_context({"svg.fonttype": "none", "svg.hashsalt": "compare"}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")
+        fig, axis = plt.subplots(figsize=(8, 1.2 + 0.4 * len(shown)), layout="constrained")
+        for y, q in enumerate(shown):
+            axis.plot(
+                [q["low"], q["high"]], [y, y], color=COLOURS.get(objectives[q["run"]], "0.4"), linewidth=2
+            )
+            axis.plot(q["accuracy"], y, "o", color=COLOURS.get(objectives[q["run"]], "0.4"))
+            axis.annotate(
+                f"{q['k']:,}/{q['n']:,}", (q["accuracy"], y), (0, 6), textcoords="offset points", ha="center"
+            )
+            if q["run"] == result["baseline"]:
+                axis.axvline(q["accuracy"], color="0.6", linestyle="--", linewidth=1, zorder=0)
+        axis.set_yticks(range(len(shown)), [q["run"] for q in shown], parse_math=False)
+        axis.set(xlabel="accuracy, 95% (Wilson); dashed: the baseline", ylim=(-0.6, len(shown) - 0.4))
+        axis.spines[["top", "right"]].set_visible(False)
+        fig.savefig(file, format="svg", metadata={"Date": None})
+        plt.close(fig)

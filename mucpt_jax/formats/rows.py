@@ -1,0 +1,121 @@
+"""Rows on disk: ArrayRecord shards <source>-00000-of-00003.array_record, of one packed row a record.  No jax here.
+
+A record is three arrays of T + 1 numbers, little-endian, one after the other:
+    tokens       int32     token ids; 0 in the padding
+    segment_ids  uint16    1, 2, ... for the segments of the row; 0 is padding; + NO_LOSS where a token is read but is
+                           no target (a placeholder that data_prep.mask left)
+    rm_nll       float16   -log p_RM(tokens[t] | tokens of the same segment before t), nats; NaN until scored
+With the encoding uint8_log, rm_nll is a byte: 0 is NaN, 1..255 are 0.001..32 nats in equal steps of the logarithm, so
+that a weight 1 / max(r, floor) is off by at most 2.1% (float16: 0.05%).  A record's length tells which one it is.
+"""
+
+import os
+import uuid
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
+
+from mucpt_jax.errors import UserError
+from mucpt_jax.formats.files import file_hash
+
+COLUMNS = (
+    ("tokens", np.dtype("<i4")),
+    ("segment_ids", np.dtype("<u2")),
+    ("rm_nll", np.dtype("<f2")),
+)
+NO_LOSS = 1 << 15
+BYTES_PER_TOKEN = sum(dtype.itemsize for _, dtype in COLUMNS)
+LOG_CODES = np.concatenate([[np.nan], np.geomspace(1e-3, 32, 255)]).astype(np.float16)  # nats
+
+
+def encode_row(row: dict[str, np.ndarray], encoding: str = "float16") -> bytes:
+    """Row of three arrays [T+1] -> one record; encoding (of rm_nll): float16 | uint8_log."""
+    packed = [np.ascontiguousarray(row[name], dtype) for name, dtype in COLUMNS]
+    if encoding == "uint8_log":
+        packed[2] = to_log_code(packed[2])
+    return b"".join(array.tobytes() for array in packed)
+
+
+def to_log_code(r: np.ndarray) -> np.ndarray:
+    """f2[...] nats -> u1[...], the nearest of LOG_CODES by ratio; NaN is 0, what lies outside goes to the ends."""
+    steps = np.log(np.clip(r.astype(np.float64), 1e-3, 32) / 1e-3) / np.log(32 / 1e-3) * 254
+    return np.where(np.isnan(r), 0, np.rint(np.nan_to_num(steps)) + 1).astype(np.uint8)
+
+
+def decode_row(record: bytes, sequence_length: int, where: str = "record") -> dict[str, np.ndarray]:
+    """One record -> {"tokens" i4[T+1], "segment_ids" u2[T+1], "rm_nll" f2[T+1]}, read-only views.
+
+    Coded scores come back as float16 in an array of their own.
+    """
+    slots = sequence_length + 1
+    if len(record) not in (slots * BYTES_PER_TOKEN, slots * (BYTES_PER_TOKEN - 1)):
+        raise UserError(
+            f"{where} has {len(record)} bytes, a row of T={sequence_length} has {slots * BYTES_PER_TOKEN}; "
+            "write the shard again or set data.sequence_length to the shard's T"
+        )
+    row, start = {}, 0
+    for name, dtype in COLUMNS[:2]:
+        row[name] = np.frombuffer(record, dtype, slots, start)
+        start += slots * dtype.itemsize
+    coded = len(record) < slots * BYTES_PER_TOKEN
+    found = np.frombuffer(record, np.uint8 if coded else COLUMNS[2][1], slots, start)
+    return row | {"rm_nll": LOG_CODES[found] if coded else found}
+
+
+def segment_numbers(segment_ids: np.ndarray) -> np.ndarray:
+    """u2[...] -> u2[...] without NO_LOSS; of numpy or jax arrays."""
+    return segment_ids & np.uint16(NO_LOSS - 1)
+
+
+def target_mask(segment_ids: np.ndarray) -> np.ndarray:
+    """u2[..., T+1] -> bool[..., T]: is position t+1 a target?  Not the first token of a segment, padding or NO_LOSS."""
+    found, here = segment_numbers(segment_ids), segment_ids[..., 1:]
+    return (found[..., 1:] == found[..., :-1]) & (here > 0) & (here < NO_LOSS)
+
+
+def shard_name(source: str, shard: int, shards: int) -> str:
+    return f"{source}-{shard:05d}-of-{shards:05d}.array_record"
+
+
+def write_shard(path: Path, rows: Iterable[dict[str, np.ndarray]], encoding: str = "float16") -> dict:
+    """Writes beside, then renames, so that a file under its final name is whole.  Returns records, bytes, sha256."""
+    path = Path(path)
+    beside = path.with_suffix(f".{uuid.uuid4().hex[:8]}.writing")  # another worker may write the same shard
+    writer, records = ArrayRecordWriter(str(beside), "group_size:1"), 0
+    for row in rows:
+        record = encode_row(row, encoding)
+        try:
+            writer.write(record)
+        except RuntimeError as error:
+            raise not_written(path, beside, error) from error
+        records += 1
+    try:
+        writer.close()
+    except RuntimeError as error:
+        raise not_written(path, beside, error) from error
+    facts = {"records": records, "bytes": beside.stat().st_size, "sha256": file_hash(beside)}
+    os.replace(beside, path)
+    return facts
+
+
+def not_written(path: Path, beside: Path, error: RuntimeError) -> UserError:
+    beside.unlink(missing_ok=True)
+    reason = str(error).strip().splitlines()[0][:200]  # array_record has no error class of its own
+    return UserError(
+        f"{path} could not be written ({reason}); make room on the disk and start the same command again"
+    )
+
+
+def read_shard(path: Path, sequence_length: int) -> Iterator[dict[str, np.ndarray]]:
+    """Rows of one shard in order."""
+    where = str(path)
+    try:
+        reader = ArrayRecordReader(str(path))
+        for i in range(reader.num_records()):
+            where = f"{path} record {i}"
+            yield decode_row(reader.read([i])[0], sequence_length, where)
+        reader.close()
+    except (RuntimeError, IndexError) as error:  # array_record has no error class of its own
+        raise UserError(f"{where} is damaged ({error}); write this shard again") from error

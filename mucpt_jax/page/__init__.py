@@ -1,0 +1,1 @@
+"""The audit page: what it shows, and its HTML."""

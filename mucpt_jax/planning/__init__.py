@@ -1,0 +1,1 @@
+"""What a compiled step tells before anything is rented."""

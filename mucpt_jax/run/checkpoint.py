@@ -1,0 +1,226 @@
+"""Checkpoints by Orbax: parameters, optimiser state and data position in one atomic step folder.
+
+Where the parameters of a job come from, first match wins (printed at the start of training):
+    1. the newest checkpoint in the job's own workdir, all of it
+    2. init_from, the workdir of another run: its newest checkpoint, whatever mesh it was trained on; parameters only,
+       or with init_state=all its step and optimiser state too: a branch, which may have other data and settings
+    3. init_from, a Hugging Face folder
+    4. training only: random, from config.seed
+"""
+
+import dataclasses
+import functools
+import hashlib
+import logging
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import orbax.checkpoint as ocp
+
+from mucpt_jax.config import Config, Model
+from mucpt_jax.errors import UserError
+from mucpt_jax.step import model, sharding
+from mucpt_jax.weights import hf, transfer
+
+
+def manager(workdir: Path, cfg: Config | None = None) -> ocp.CheckpointManager:
+    """Asynchronous; a step folder appears under its name only when all of it is written."""
+    keep = cfg.train.keep_checkpoints if cfg else None
+    options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=cfg is not None)
+    return ocp.CheckpointManager((workdir / "checkpoints").absolute(), options=options)
+
+
+def save(ckpt: ocp.CheckpointManager, step: int, state: tuple, cfg: Config, identity: dict) -> None:
+    """`identity` is data.fingerprint; with the step it fixes the data position.  Returns before all is written."""
+    params, opt_state = state
+    meta = {"step": step, "model": dataclasses.asdict(cfg.model), "identity": identity}
+    items = ocp.args.Composite(
+        params=ocp.args.StandardSave(params),
+        opt_state=ocp.args.StandardSave(opt_state),
+        meta=ocp.args.JsonSave(meta),
+    )
+    try:
+        ckpt.save(step, args=items)
+    except Exception as error:  # of this save or, as they run behind, of the one before
+        raise write_failed(ckpt, step, error) from error
+
+
+def finish(ckpt: ocp.CheckpointManager, step: int) -> None:
+    try:
+        ckpt.wait_until_finished()
+    except Exception as error:
+        raise write_failed(ckpt, step, error) from error
+
+
+def write_failed(ckpt: ocp.CheckpointManager, step: int, error: Exception) -> UserError:
+    ckpt.reload()  # what is on disk, not what was meant to be
+    good = ckpt.latest_step()
+    reason = str(error).strip().splitlines()[0][:300]
+    return UserError(
+        f"a checkpoint could not be written under {ckpt.directory} by step {step} ({reason}); "
+        f"{f'checkpoint {good} is good' if good is not None else 'there is none yet'}: "
+        "make room and start the same command again to go on from there"
+    )
+
+
+def restore(ckpt: ocp.CheckpointManager, abstract_state: tuple, cfg: Config, identity: dict) -> tuple | None:
+    """(step, (params, opt_state)) of the newest checkpoint, onto any mesh; None where there is none."""
+    step = ckpt.latest_step()
+    if step is None:
+        return None
+    found = read_meta(ckpt, step, cfg)["identity"]
+    for key, value in identity.items():
+        if key not in found:
+            raise UserError(
+                f"{ckpt.directory}/{step} was written by an older version, which did not keep {key}: the run cannot "
+                "go on exactly; start in another --workdir with --config.init_from"
+            )
+        if found[key] != value:
+            raise UserError(
+                f"{ckpt.directory}/{step} was trained with {key}={found[key]}, now it is {value}: the run cannot "
+                "go on exactly; restore that setting, or start in another --workdir with --config.init_from"
+            )
+    params, opt_state = abstract_state
+    items = read_items(ckpt, step, params=params, opt_state=opt_state)
+    return step, (items["params"], items["opt_state"])
+
+
+def read_items(ckpt: ocp.CheckpointManager, step: int, **abstract) -> dict:
+    """Arrays of the named items, in the shapes and shardings asked for."""
+    args = {name: ocp.args.StandardRestore(item) for name, item in abstract.items()}
+    try:
+        return ckpt.restore(step, args=ocp.args.Composite(**args))
+    except Exception as error:
+        raise damaged(ckpt, step, error) from error
+
+
+def read_meta(ckpt: ocp.CheckpointManager, step: int, cfg: Config) -> dict:
+    """What is known about a checkpoint, after checking that it holds the config's model."""
+    try:
+        meta = ckpt.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
+        found = Model(**meta["model"])
+    except Exception as error:
+        raise damaged(ckpt, step, error) from error
+    hf.check_same_model(found, cfg.model, f"{ckpt.directory}/{step}")
+    return meta
+
+
+def damaged(ckpt: ocp.CheckpointManager, step: int, error: Exception) -> UserError:
+    others = [s for s in ckpt.all_steps() if s != step]
+    return UserError(
+        f"{ckpt.directory}/{step} is damaged ({' '.join(str(error).split())[:200]}); move it away to go on from "
+        f"{f'step {max(others)}' if others else 'the start'}"
+    )
+
+
+def newest_step(workdir: Path) -> int | None:
+    return manager(workdir).latest_step() if (workdir / "checkpoints").is_dir() else None
+
+
+def has_checkpoint(workdir: Path) -> bool:
+    return newest_step(workdir) is not None
+
+
+def restore_params(workdir: Path, abstract_params: dict, cfg: Config) -> dict:
+    """Parameters of the newest checkpoint of a run."""
+    ckpt = manager(workdir)
+    step = ckpt.latest_step()
+    read_meta(ckpt, step, cfg)
+    logging.info("parameters from %s/%d", ckpt.directory, step)
+    return read_items(ckpt, step, params=abstract_params)["params"]
+
+
+def abstract_params(cfg: Config, mesh: jax.sharding.Mesh) -> dict:
+    return sharding.with_shardings(model.abstract(cfg.model), mesh)
+
+
+def load_params(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> dict:
+    """Parameters for a job that needs trained ones: sources 1 to 3 of the list above."""
+    if has_checkpoint(workdir):
+        return restore_params(workdir, abstract_params(cfg, mesh), cfg)
+    if cfg.init_from:
+        return initial_params(cfg, mesh)
+    raise UserError(
+        f"{workdir} holds no checkpoint and init_from is empty; name a trained run with --workdir "
+        "or a model with --config.init_from"
+    )
+
+
+def describe_sources(cfg: Config, workdir: Path) -> str:
+    """The list above as it is for this run."""
+    own, other = newest_step(workdir), newest_step(Path(cfg.init_from)) if cfg.init_from else None
+    what = "all of it" if cfg.init_state == "all" else "parameters only"
+    found = [
+        (f"the newest checkpoint in {workdir}", own is not None, f"step {own}"),
+        ("init_from, another run", other is not None, f"{cfg.init_from} step {other}, {what}"),
+        ("init_from, a Hugging Face folder", bool(cfg.init_from) and other is None, cfg.init_from),
+        ("random", True, f"seed {cfg.seed}"),
+    ]
+    taken = next(i for i, (_, there, _) in enumerate(found) if there)
+    lines = [
+        f"  {i + 1}. {name}{f': {told}  <-' if i == taken else ''}" for i, (name, _, told) in enumerate(found)
+    ]
+    return "\n".join(lines)
+
+
+def check_init_from(cfg: Config) -> None:
+    if not Path(cfg.init_from).is_dir():
+        raise UserError(
+            f"init_from={cfg.init_from} is no folder; name a Hugging Face folder or a run's workdir"
+        )
+
+
+def branch(cfg: Config, abstract_state: tuple) -> tuple[int, tuple]:
+    """(step, (params, opt_state)) of the newest checkpoint of init_from, whatever data and settings it had."""
+    check_init_from(cfg)
+    if not has_checkpoint(Path(cfg.init_from)):
+        raise UserError(
+            f"init_state=all needs a run's workdir, {cfg.init_from} has no checkpoint; use init_state=params"
+        )
+    ckpt, wanted = manager(Path(cfg.init_from)), cfg.optimizer.trainable
+    found = read_meta(ckpt, ckpt.latest_step(), cfg)["identity"].get("optimizer.trainable")
+    if found != wanted:
+        raise UserError(
+            f"{cfg.init_from} was trained with optimizer.trainable={found}, now it is {wanted}: its moments are of "
+            "other parameters; use that one, or init_state=params"
+        )
+    restored = restore(ckpt, abstract_state, cfg, {})
+    if restored[0] >= cfg.optimizer.steps:
+        raise UserError(
+            f"{cfg.init_from} has {restored[0]} steps already; a branch of it needs more: --config.optimizer.steps"
+        )
+    return restored
+
+
+def initial_params(cfg: Config, mesh: jax.sharding.Mesh) -> dict:
+    """Sources 2 to 4: what a training run starts from."""
+    shapes = abstract_params(cfg, mesh)
+    if not cfg.init_from:
+        logging.info("parameters are random, seed %d", cfg.seed)
+        shardings = jax.tree.map(lambda leaf: leaf.sharding, shapes)
+        init = jax.jit(functools.partial(model.init, cfg.model), out_shardings=shardings)
+        return init(jax.random.key(cfg.seed))
+    check_init_from(cfg)
+    if has_checkpoint(Path(cfg.init_from)):
+        return restore_params(Path(cfg.init_from), shapes, cfg)
+    logging.info("parameters from the Hugging Face folder %s", cfg.init_from)
+    return transfer.from_hf(cfg.init_from, cfg.model, shapes)
+
+
+@jax.jit
+def checksum(x: jax.Array) -> jax.Array:
+    """uint32 of a float32 array's bits and their places.  Sums of integers: the same on every mesh."""
+    bits = jax.lax.bitcast_convert_type(x, jnp.uint32).ravel()
+    place = jnp.arange(bits.size, dtype=jnp.uint32) * jnp.uint32(2_654_435_761) + jnp.uint32(1)
+    mixed = (bits ^ (bits >> 16)) * (place | jnp.uint32(1))
+    return jnp.sum(mixed ^ (mixed >> 15), dtype=jnp.uint32)
+
+
+def params_hash(params: dict) -> str:
+    """Names a set of parameters, whatever the mesh: 16 hex digits."""
+    lines = [
+        f"{sharding.path_name(path)} {leaf.shape} {int(checksum(leaf))}"
+        for path, leaf in jax.tree_util.tree_leaves_with_path(params)
+    ]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]

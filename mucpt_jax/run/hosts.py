@@ -1,0 +1,162 @@
+"""Finding the other processes of a run: explicit flags, JAX_ variables, Slurm, MPI, Kubernetes.  No jax here."""
+
+import glob
+import importlib.util
+import logging
+import os
+import re
+import socket
+import time
+from collections.abc import Callable, Mapping
+
+from mucpt_jax.errors import UserError
+from mucpt_jax.run import runtime
+
+# Who starts processes, how to see it, jax's name for it (None: jax looks itself).  First match wins.
+# mpirun stands before Slurm: inside an allocation it leaves Slurm's variables too, and they are its daemons'.
+LAUNCHERS = (
+    ("Open MPI", ("OMPI_MCA_orte_hnp_uri",), "ompi"),  # up to 4
+    ("MPI", ("OMPI_COMM_WORLD_SIZE",), "mpi4py"),  # Open MPI 5
+    (
+        "Slurm",
+        ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID"),
+        "slurm",
+    ),
+    ("MPI", ("PMI_SIZE",), "mpi4py"),  # MPICH, Intel MPI
+    ("Kubernetes", ("KUBERNETES_SERVICE_HOST",), None),
+)
+TRIPLE = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
+FLAGS = ("--coordinator", "--num_processes", "--process_id")
+
+
+def launcher(env: Mapping = os.environ) -> tuple[str, str | None]:
+    """(who started this process beside others, jax's name for it); ("", None) where nobody is seen."""
+    found = ((name, method) for name, seen, method in LAUNCHERS if all(v in env for v in seen))
+    return next(found, ("", None))
+
+
+def processes_started(env: Mapping = os.environ) -> int:
+    """How many processes srun, mpirun or the JAX_ variables speak of; 1 where there is no sign of others."""
+    for name in ("JAX_NUM_PROCESSES", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS", "PMI_SIZE"):
+        if env.get(name, "").isdigit():
+            return int(env[name])
+    return 1
+
+
+def refuse_strangers(env: Mapping = os.environ) -> None:
+    """Without mesh.distributed each process would train a whole model alone, all in the same workdir."""
+    if (count := processes_started(env)) > 1:
+        raise UserError(
+            f"{count} processes were started but mesh.distributed is off; add --config.mesh.distributed=True, "
+            "or start one process"
+        )
+
+
+def start(initialize: Callable, coordinator: str | None = None, processes: int | None = None,
+                process: int | None = None, env: Mapping = os.environ) -> None:  # fmt: skip
+    """Joins the other processes of the run.  `initialize` is jax.distributed.initialize.
+
+    In this order: the three arguments, the three JAX_ variables, what launched us (Slurm, MPI, TPU, Kubernetes).
+    """
+    values = [
+        env.get(name) or None if value is None else value
+        for name, value in zip(TRIPLE, (coordinator, processes, process), strict=True)
+    ]
+    if None not in values:
+        address, count, index = checked_triple(*values)
+        if index:
+            wait_for(address)
+        logging.info("process %d of %d, coordinator %s", index, count, address)
+        # deactivate: else Slurm's variables, where there are any, would hide all GPUs but one.
+        initialize(address, count, index, cluster_detection_method="deactivate")
+        return
+    if values != [None] * 3:
+        missing = [f"{f} ({n})" for f, n, v in zip(FLAGS, TRIPLE, values, strict=True) if v is None]
+        raise UserError(
+            f"{' and '.join(missing)} must be given too: the three of {', '.join(FLAGS)} belong together; "
+            "give all, or none where Slurm, MPI or Kubernetes starts the processes"
+        )
+    name, method = launcher(env)
+    devices = local_gpus(name, env)
+    if method == "mpi4py" and importlib.util.find_spec("mpi4py") is None:
+        raise UserError(
+            f"jax asks {name}'s launcher through mpi4py; pip install mpi4py, or give {', '.join(FLAGS)}"
+        )
+    try:
+        initialize(cluster_detection_method=method, local_device_ids=devices)
+    except Exception as error:  # whatever jax's search raises, down to the Kubernetes client's own errors
+        told = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        seen = (
+            f"{name} could not be asked for the other hosts"
+            if name
+            else "no Slurm, MPI or Kubernetes was found"
+        )
+        raise UserError(
+            f"mesh.distributed is on but {seen} ({told}); give {', '.join(FLAGS)} (docs/scaling.md), or set "
+            "--config.mesh.distributed=False for a single process"
+        ) from error
+
+
+def checked_triple(coordinator: str, processes: int | str, process: int | str) -> tuple[str, int, int]:
+    """("host:port", how many, which one) as numbers, or what is wrong with them."""
+    try:
+        count, index = int(processes), int(process)
+    except ValueError:
+        raise UserError(f"{processes!r} processes, number {process!r}: these must be whole numbers") from None
+    if not re.fullmatch(r".+:\d+", coordinator):
+        raise UserError(
+            f"the coordinator {coordinator!r} must be HOST:PORT of process 0; for example node001:9876"
+        )
+    if not 0 <= index < count:
+        raise UserError(f"the process id {index} must be in 0..{count - 1}: there are {count} processes")
+    return coordinator, count, index
+
+
+def wait_for(address: str, seconds: float = 300) -> None:
+    """Waits until process 0 listens.  jax would wait too, but then end this process with a C++ stack trace."""
+    host, _, port = address.rpartition(":")
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+            return
+        except OSError as error:  # refused, no route, or a name that DNS does not know yet
+            if time.monotonic() > end:
+                raise UserError(
+                    f"the coordinator {address} did not answer in {seconds:.0f} s ({error}); start process 0 there, "
+                    "and let the hosts reach that port"
+                ) from error
+        time.sleep(1)
+
+
+def local_gpus(name: str, env: Mapping = os.environ) -> list[int] | None:
+    """Which of the GPUs it can see this process drives; None: jax decides.
+
+    Under Slurm and MPI jax gives process i of a host GPU i alone.  That fits one process per GPU; with one per host it
+    would leave the others idle without a word, and with --gpus-per-task each process sees one GPU, called 0.
+    """
+    here = processes_here(name, env)
+    if here is None or env.get("JAX_LOCAL_DEVICE_IDS") or runtime.accelerator(env) != "gpu":
+        return None
+    visible = env.get("CUDA_VISIBLE_DEVICES")
+    gpus = len(visible.split(",")) if visible else len(glob.glob("/dev/nvidia[0-9]*"))
+    if gpus and (here == 1 or gpus == 1):
+        return list(range(gpus))
+    if gpus and here != gpus:
+        raise UserError(
+            f"{name} started {here} processes on a host with {gpus} GPUs; start one per GPU or one per host "
+            "(Slurm: --ntasks-per-node), or name each one's GPUs in JAX_LOCAL_DEVICE_IDS"
+        )
+    return None
+
+
+def processes_here(name: str, env: Mapping = os.environ) -> int | None:
+    """How many processes this host runs, as far as the launcher says so."""
+    if name == "Slurm":  # "8(x31),4": by node of the step
+        counts = []
+        for count, times in re.findall(r"(\d+)(?:\(x(\d+)\))?", env.get("SLURM_STEP_TASKS_PER_NODE", "")):
+            counts += [int(count)] * int(times or 1)
+        node = int(env.get("SLURM_NODEID", 0))
+        return counts[node] if node < len(counts) else None
+    local = env.get("OMPI_COMM_WORLD_LOCAL_SIZE") or env.get("MPI_LOCALNRANKS")
+    return int(local) if local else None

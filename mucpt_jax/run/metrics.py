@@ -1,0 +1,239 @@
+"""What a run tells: metrics.jsonl, TensorBoard events, the progress line, model FLOPs and MFU."""
+
+import contextlib
+import json
+import logging
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import jax
+from tensorboardX import SummaryWriter
+
+from mucpt_jax.config import Config, Model, Train
+from mucpt_jax.run.data import Source, token_share
+
+# Dense bfloat16 FLOP/s of one device, from the makers' data sheets; matched in jax's device_kind.
+PEAK_FLOPS = {
+    "H20": 148e12,  # before H200, which holds the same letters
+    "H100 PCIe": 756e12,  # these two before H100
+    "H100 NVL": 835e12,
+    "H100": 989e12,
+    "H200": 989e12,
+    "A100": 312e12,
+    "v5 lite": 197e12,  # v5e
+    "v5p": 459e12,
+    "v5": 459e12,  # how a v5p names itself; after v5 lite
+    "v6 lite": 918e12,  # v6e
+    "v6e": 918e12,
+}
+
+
+def peak_flops(device_kind: str) -> float | None:
+    """FLOP/s of one device, None where it is not known (CPUs: MFU is then not shown)."""
+    words = f" {device_kind.replace('-', ' ')} "
+    return next((peak for name, peak in PEAK_FLOPS.items() if f" {name} " in words), None)
+
+
+def matmul_parameters(cfg: Model) -> int:
+    """Weights that multiply every token: all matrices but the embedding, the head included."""
+    q, kv = cfg.num_attention_heads * cfg.head_dim, cfg.num_key_value_heads * cfg.head_dim
+    attention = cfg.hidden_size * (2 * q + 2 * kv)
+    mlp = 3 * cfg.hidden_size * cfg.intermediate_size
+    return cfg.num_hidden_layers * (attention + mlp) + cfg.hidden_size * cfg.vocab_size
+
+
+def flops_per_token(cfg: Model, sequence_length: int) -> float:
+    """Model FLOPs of forward and backward per token, causal attention; recomputation does not count."""
+    q = cfg.num_attention_heads * cfg.head_dim
+    # q.k and p.v: 2 * 2 * q * T forward, three times that with backward, half of it under the causal mask.
+    attention = 6 * cfg.num_hidden_layers * q * sequence_length
+    return 6 * matmul_parameters(cfg) + attention
+
+
+def packed_flops(cfg: Model, tokens: float, pairs: float) -> float:
+    """Model FLOPs of forward and backward for real tokens of packed rows that attend to `pairs` keys together."""
+    q = cfg.num_attention_heads * cfg.head_dim
+    return 6 * matmul_parameters(cfg) * tokens + 12 * cfg.num_hidden_layers * q * pairs
+
+
+class Clock:
+    """Tokens, FLOPs and seconds since the start, the first step (compilation) apart."""
+
+    def __init__(self, cfg: Config, start: int):
+        self.cfg, self.first, self.tokens, self.flops, self.by_source = cfg, start + 1, 0, 0.0, {}
+        self.since = self.last = time.monotonic()
+        kind = jax.devices()[0].device_kind
+        one = cfg.mesh.peak_tflops * 1e12 if cfg.mesh.peak_tflops else peak_flops(kind)
+        self.peak = one and one * jax.device_count()
+        if not self.peak:
+            logging.info(
+                "MFU is unknown: name the dense bfloat16 peak of %s by --config.mesh.peak_tflops", kind
+            )
+
+    def add(self, step: int, values: dict, sources: list[Source]) -> None:
+        for i, source in enumerate(sources):
+            n = int(values["tokens"][i])
+            self.by_source[source.name] = self.by_source.get(source.name, 0) + n
+        self.last = time.monotonic()
+        if step == self.first:
+            self.since = self.last
+        else:
+            self.tokens += int(values["tokens"].sum())
+            self.flops += packed_flops(
+                self.cfg.model, float(values["real_tokens"]), float(values["attended_pairs"])
+            )
+
+    def rates(self, step: int) -> dict[str, float | None]:
+        """tokens_per_second: targets.  mfu: of real tokens attending in their documents; mfu_causal: of all positions,
+        attending to their whole row, as it is usually published.  None where not known (yet)."""
+        cfg, done = self.cfg, step - self.first
+        seconds = max(self.last - self.since, 1e-9)
+        positions = done * cfg.data.batch_rows * cfg.data.sequence_length
+        causal = positions * flops_per_token(cfg.model, cfg.data.sequence_length)
+        return {
+            "tokens_per_second": self.tokens / seconds,
+            "mfu": self.flops / (seconds * self.peak) if self.peak else None,
+            "mfu_causal": causal / (seconds * self.peak) if self.peak else None,
+            "eta_seconds": seconds / done * (cfg.optimizer.steps - step) if done else None,
+        }
+
+    def summary(self, sources: list[Source]) -> None:
+        total = sum(self.by_source.values())
+        for source in sources:
+            n = self.by_source.get(source.name, 0)
+            logging.info(
+                "realised mixture: %s %.4f of the target tokens (wanted %.4f), %d tokens, %.2f epochs in this start",
+                source.name, n / total, token_share(source, sources, self.cfg), n, n / source.targets,
+            )  # fmt: skip
+
+
+def per_source(values: dict, sources: list[Source]) -> dict:
+    """Means over the step's tokens of each source, nats; ess: effective share of tokens, 1 = equal weights;
+    at_floor, at_cap: shares of the tokens with r at or below the floor, with a weight at a cap."""
+    found = {}
+    for i, source in enumerate(sources):
+        n = int(values["tokens"][i])
+        if n == 0:
+            continue
+        weight = float(values["weight"][i])
+        found[source.name] = {
+            "is_domain": source.is_domain,
+            "nll": float(values["nll"][i]) / n,
+            "weighted_nll": float(values["weighted_nll"][i]) / n,
+            "mean_weight": weight / n,
+            "ess": weight**2 / (n * max(float(values["weight_squared"][i]), 1e-30)),
+            "at_floor": int(values["floored"][i]) / n,
+            "at_cap": int(values["capped"][i]) / n,
+            "tokens": n,
+        }
+    return found
+
+
+@contextlib.contextmanager
+def profiler(cfg: Train, workdir: Path) -> Iterator[Callable]:
+    """Gives at(step, pending), called before each step: traces train.profile_steps steps from train.profile_step on.
+
+    The window closes at the end of the run too; a run that goes on from inside it has none.
+    """
+    first = None  # step at which the window was opened
+
+    def close(step: int) -> None:
+        nonlocal first
+        jax.profiler.stop_trace()
+        logging.info("profile of steps %d..%d in %s/profile", first, step - 1, workdir)
+        first = None
+
+    def at(step: int, pending) -> None:
+        nonlocal first, last
+        last = step
+        if step == cfg.profile_step:
+            jax.block_until_ready(pending)
+            jax.profiler.start_trace(str(workdir / "profile"))
+            first = step
+        elif first is not None and step == first + cfg.profile_steps:
+            jax.block_until_ready(pending)
+            close(step)
+
+    last = 0
+    try:
+        yield at
+    finally:
+        if first is not None:
+            close(last + 1)
+
+
+@contextlib.contextmanager
+def log(workdir: Path, after_step: int) -> Iterator[Callable[[dict], None]]:
+    """Gives write(values): one line of metrics.jsonl and TensorBoard scalars.  Only host 0 writes.
+
+    Lines after `after_step` belong to a run that was cut off and will be written again, so they go.
+    """
+    if jax.process_index() > 0:
+        yield lambda values: None
+        return
+    path = workdir / "metrics.jsonl"
+    keep_until(path, after_step)
+    board = SummaryWriter(str(workdir / "tensorboard"), purge_step=after_step + 1)
+    with open(path, "a", encoding="utf-8") as file:
+
+        def write(values: dict) -> None:
+            file.write(to_json(values))
+            file.flush()
+            for name, value in flat(values):
+                board.add_scalar(name, value, values["step"])
+
+        try:
+            yield write
+        finally:
+            with contextlib.suppress(OSError):  # on a full disk it would hide the error that matters
+                board.close()
+
+
+def to_json(values: dict) -> str:
+    """One line; what is not finite becomes null, as JSON has no NaN."""
+
+    def finite(value):
+        if isinstance(value, dict):
+            return {name: finite(item) for name, item in value.items()}
+        if isinstance(value, list):
+            return [finite(item) for item in value]
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    return json.dumps(finite(values), ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def keep_until(path: Path, step: int) -> None:
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        with contextlib.suppress(json.JSONDecodeError):  # a line cut off by a kill
+            if json.loads(line)["step"] <= step:
+                kept.append(line + "\n")
+    beside = path.with_suffix(".writing")
+    beside.write_text("".join(kept), encoding="utf-8")
+    os.replace(beside, path)
+
+
+def flat(values: dict, prefix: str = "") -> Iterator[tuple[str, float]]:
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from flat(value, f"{prefix}{name}/")
+        elif isinstance(value, int | float):
+            yield prefix + name, value
+
+
+def progress(values: dict, steps: int) -> str:
+    """One line for people: loss, per source weighted and plain, speed, MFU, time left."""
+    sources = "  ".join(
+        f"{name} {s['nll']:.3f} (weighted {s['weighted_nll']:.3f})" for name, s in values["sources"].items()
+    )
+    share = "MFU n/a" if values["mfu"] is None else f"MFU {values['mfu']:.1%}"
+    minutes, seconds = divmod(round(values["eta_seconds"] or 0), 60)
+    return (
+        f"step {values['step']}/{steps}  loss {values['loss']:.4f} | {sources} | "
+        f"{values['tokens_per_second']:,.0f} tok/s  {share}  ETA {minutes // 60}:{minutes % 60:02d}:{seconds:02d}"
+    )
