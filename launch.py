@@ -23,9 +23,7 @@ from mucpt_jax.run import hosts, runtime
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file; FILE:ARGUMENT passes an argument.")
 _JOB = flags.DEFINE_enum("job", "train", ["train", "score", "evaluate", "export", "plan"], "What to do.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; default runs/<name of the config>.")
-_COORDINATOR = flags.DEFINE_string(
-    "coordinator", None, "HOST:PORT of process 0, where nothing starts the processes."
-)
+_COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, where nothing starts the processes.")
 _NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "With --coordinator: how many.")
 _PROCESS_ID = flags.DEFINE_integer("process_id", None, "With --coordinator: which one this is, from 0.")
 
@@ -95,9 +93,7 @@ def run(cfg: config.Config, workdir: Path) -> None:
         "plan": plan.plan,
     }
     if _JOB.value != "plan":  # its devices are not here
-        cfg = dataclasses.replace(
-            cfg, train=dataclasses.replace(cfg.train, attention=attention.of_device(cfg))
-        )
+        cfg = dataclasses.replace(cfg, train=dataclasses.replace(cfg.train, attention=attention.of_device(cfg)))
     logging.info("config\n%s", config.describe(dataclasses.asdict(cfg)))
     if jax.process_index() == 0 and _JOB.value != "train":  # train saves its own when it really starts
         write_json(workdir / f"config.{_JOB.value}.json", dataclasses.asdict(cfg))

@@ -46,9 +46,7 @@ def start(folder: Path) -> jax.sharding.Mesh:
     if jax.config.jax_compilation_cache_dir is None:
         jax.config.update("jax_compilation_cache_dir", str(folder.absolute() / "compile_cache"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
-    logging.basicConfig(
-        filename=folder / "log.txt", level=logging.INFO, format="%(asctime)s %(message)s", force=True
-    )
+    logging.basicConfig(filename=folder / "log.txt", level=logging.INFO, format="%(asctime)s %(message)s", force=True)
     if not (folder / "tokenizer" / "tokenizer.json").is_file():
         world.write_tokenizer(folder / "tokenizer")
     return sharding.make_mesh(config.Config(), jax.devices()[:1])
@@ -131,11 +129,7 @@ def write_agreed(place: Place, scored: Path, output: Path) -> None:
 def continued(place: Place, domain: str, role: str, changes: dict, workdir: Path) -> None:
     """Continued pretraining from the base model on the domain rows of a folder, and its evaluation; role: of the
     documents in the rows."""
-    folders = {
-        "data.domain": domain,
-        "data.general": place.rows("general"),
-        "init_from": str(place.folder / "base"),
-    }
+    folders = {"data.domain": domain, "data.general": place.rows("general"), "init_from": str(place.folder / "base")}
     cfg = config_of(place, place.budget.steps, folders | changes)
     train.train(cfg, place.mesh, workdir)
     if cfg.loss.kind == "mucpt":

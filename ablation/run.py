@@ -107,16 +107,12 @@ def main() -> None:
 
 
 def arguments() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", default="runs/ablation", help="everything is written below this folder")
     parser.add_argument("--seeds", type=int, default=3, help="how many worlds (3)")
     parser.add_argument("--regimes", default="", help=f"some of {','.join(world.REGIMES)}; default: all")
     parser.add_argument("--rows", default="", help=f"some of {','.join(ROWS)}; ntp always; default: all")
-    parser.add_argument(
-        "--publish", action="store_true", help="copy all figures, table and plot into the checkout"
-    )
+    parser.add_argument("--publish", action="store_true", help="copy all figures, table and plot into the checkout")
     return parser
 
 
@@ -129,9 +125,7 @@ def chosen(given: str, known: dict, flag: str) -> list[str]:
     return [name for name in known if name in asked]
 
 
-def run(
-    folder: Path, seeds, regimes: list[str], rows: list[str], publish=False, size=None, budget=None
-) -> dict:
+def run(folder: Path, seeds, regimes: list[str], rows: list[str], publish=False, size=None, budget=None) -> dict:
     """All that is not done yet, then tables and plot; returns what results.json holds."""
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     import jax  # here: --help needs none

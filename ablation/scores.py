@@ -89,12 +89,7 @@ def rewrite(source: Path, output: Path, scores: Callable, name: str) -> None:
 
 def mean_weights(scored: Path, documents: Path, cfg: config.Config) -> dict[str, float]:
     """Mean training weight of the tokens of each kind (a letter of world.KINDS); not for rho1, which asks the model."""
-    kinds, sums, units, loss = (
-        slot_kinds(scored, documents),
-        {},
-        data.word_units(cfg),
-        data.resolved_loss(cfg),
-    )
+    kinds, sums, units, loss = (slot_kinds(scored, documents), {}, data.word_units(cfg), data.resolved_loss(cfg))
     for shard in shards_of(scored):
         rows = rows_of(scored, shard)
         batch = {name: np.stack([row[name] for row in rows]) for name in rows[0]}

@@ -18,11 +18,7 @@ from mucpt_jax.errors import UserError
 from mucpt_jax.formats.files import read_json, write_json
 
 ROOT = Path(__file__).parents[1]
-RESULT, PLOT, PAGE = (
-    ROOT / "benchmarks/results/ablation.json",
-    ROOT / "docs/ablation.svg",
-    ROOT / "docs/objective.md",
-)
+RESULT, PLOT, PAGE = (ROOT / "benchmarks/results/ablation.json", ROOT / "docs/ablation.svg", ROOT / "docs/objective.md")
 MARKS = "<!-- ablation: written by python -m ablation.run --publish -->", "<!-- /ablation -->"
 RHO1 = "best rho1"  # of its grid: the one with the largest mean
 ORDERS = (  # regime, figure, the better, the worse, must it hold?
@@ -127,10 +123,7 @@ def step_figures(metrics: Path) -> dict:
     """Means over the logged steps: gradient norm, and the domain tokens' effective share (sum w)^2 / (n sum w^2)."""
     lines = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
     shares = [share for line in lines if (share := domain_ess(line["sources"])) is not None]
-    return {
-        "ess": mean(shares) if shares else None,
-        "grad_norm": mean(line["grad_norm"] for line in lines),
-    }
+    return {"ess": mean(shares) if shares else None, "grad_norm": mean(line["grad_norm"] for line in lines)}
 
 
 def domain_ess(sources: dict[str, dict]) -> float | None:
@@ -182,12 +175,7 @@ def markdown(found: dict) -> list[str]:
     runs = found["runs"]
     lines = []
     for regime in dict.fromkeys(r["regime"] for r in runs):
-        lines += [
-            f"### Regime {regime}",
-            "",
-            f"Told to the reference model: {world.REGIMES[regime].told()}.",
-            "",
-        ]
+        lines += [f"### Regime {regime}", "", f"Told to the reference model: {world.REGIMES[regime].told()}.", ""]
         lines += [*main_table(runs, regime), ""]
         lines += ["Exact match by words of the answer:", "", *length_table(runs, regime), ""]
         if not world.REGIMES[regime].all_facts:
@@ -195,10 +183,7 @@ def markdown(found: dict) -> list[str]:
     lines += ["### Orders", "", *map(sentence, found["claims"]), "", "### Rows", "", *legend(runs), ""]
     versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
     minutes = f"{found['seconds'] / 60:.0f} minutes"
-    return [
-        *lines,
-        f"({found['machine']}; {versions}; {found['date']}; {minutes}; `benchmarks/results/ablation.json`)",
-    ]
+    return [*lines, f"({found['machine']}; {versions}; {found['date']}; {minutes}; `benchmarks/results/ablation.json`)"]
 
 
 def main_table(runs: list[dict], regime: str) -> list[str]:
@@ -270,9 +255,7 @@ def sentence(claim: dict) -> str:
 
 def aligned(table: list[list[str]]) -> list[str]:
     widths = [max(3, *map(len, column)) for column in zip(*table, strict=True)]
-    padded = [
-        " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in table
-    ]
+    padded = [" | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in table]
     padded.insert(1, " | ".join("-" * width for width in widths))
     return [f"| {line} |" for line in padded]
 
@@ -284,9 +267,7 @@ def plot(runs: list[dict], file: Path) -> None:
     """A panel per regime, a line per row: exact match on covered facts (full) and uncovered ones (hollow)."""
     regimes = list(dict.fromkeys(r["regime"] for r in runs))
     rows = rows_of(runs, regimes[0])
-    fig, axes = plt.subplots(
-        1, len(regimes), figsize=(3.9 * len(regimes) + 1, 5.4), sharey=True, squeeze=False
-    )
+    fig, axes = plt.subplots(1, len(regimes), figsize=(3.9 * len(regimes) + 1, 5.4), sharey=True, squeeze=False)
     for axis, regime in zip(axes[0], regimes, strict=True):
         for at, row in enumerate(rows):
             means = [draw(axis, at, row, runs, regime, side) for side in ("covered", "uncovered")]
@@ -337,9 +318,7 @@ def publish_results(folder: Path) -> None:
     page = PAGE.read_text(encoding="utf-8") if PAGE.is_file() else ""
     pattern = re.compile(f"{re.escape(MARKS[0])}.*?{re.escape(MARKS[1])}", re.DOTALL)
     if not pattern.search(page):
-        raise UserError(
-            f"{PAGE} has no lines {MARKS[0]} and {MARKS[1]} for the table; write them where it shall stand"
-        )
+        raise UserError(f"{PAGE} has no lines {MARKS[0]} and {MARKS[1]} for the table; write them where it shall stand")
     shutil.copy(folder / "results.json", RESULT)
     shutil.copy(folder / "ablation.svg", PLOT)
     table = (folder / "table.md").read_text(encoding="utf-8")

@@ -79,13 +79,7 @@ POOLS = {  # attribute -> words of its answers
     "album": invented("moon rain fire dust", "song light road glass"),
 }
 LENGTHS = {"birthplace": 1, "genre": 2, "award": 3, "label": 4, "album": 6}  # words of an answer
-VERBS = {
-    "birthplace": "was born in",
-    "genre": "plays",
-    "award": "won",
-    "label": "signed with",
-    "album": "released",
-}
+VERBS = {"birthplace": "was born in", "genre": "plays", "award": "won", "label": "signed with", "album": "released"}
 QUESTION = "{n} : {a} :"
 PATTERNS = (
     QUESTION + " {v} .",

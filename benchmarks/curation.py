@@ -109,9 +109,7 @@ def rows_of(task: Task, sizes: dict[str, float], args: argparse.Namespace, folde
     commands |= {peer.flag: peer_command(peer, getattr(args, peer.flag)) for peer in peers}
     part_of = {"ours": "whole", "plain": "quarter"} | {peer.flag: peer.part for peer in peers}
     calls = {
-        (name, part): lambda c=c, part=part: cpu_of(
-            c(task, folder / f"{task.language}-{part}", folder / "out")
-        )
+        (name, part): lambda c=c, part=part: cpu_of(c(task, folder / f"{task.language}-{part}", folder / "out"))
         for name, c in commands.items()
         for part in ("two", part_of[name])
     }
@@ -181,9 +179,7 @@ def script(python: str, name: str, task: Task, source: Path, output: Path) -> li
 
 
 def version(python: str, package: str) -> str:
-    return subprocess.run(
-        [python, "-c", VERSION, package], capture_output=True, text=True, check=True
-    ).stdout.strip()
+    return subprocess.run([python, "-c", VERSION, package], capture_output=True, text=True, check=True).stdout.strip()
 
 
 # What masking finds
@@ -227,9 +223,7 @@ def finders(args: argparse.Namespace, folder: Path, language: str) -> dict[str, 
     task = Task("spans", language, (), ())
     commands = {"plain loop": plain_command}
     commands |= {
-        f"{peer.flag} {version(getattr(args, peer.flag), peer.package)}": peer_command(
-            peer, getattr(args, peer.flag)
-        )
+        f"{peer.flag} {version(getattr(args, peer.flag), peer.package)}": peer_command(peer, getattr(args, peer.flag))
         for peer in PEERS_OF["mask"]
         if getattr(args, peer.flag)
     }
@@ -254,10 +248,7 @@ def found_of(made: list[tuple[str, tuple]], found: list[list], stays: list[str])
     for column, kinds in TYPES.items():
         all_ = [hit for kind in kinds for hit in hits.get(kind, ())]
         columns[column] = sum(all_) / len(all_)
-    return columns | {
-        "planted": len(made),
-        "music_lines_hit": f"{sum(map(bool, found[len(made) :]))}/{len(stays)}",
-    }
+    return columns | {"planted": len(made), "music_lines_hit": f"{sum(map(bool, found[len(made) :]))}/{len(stays)}"}
 
 
 def is_found(text: str, start: int, end: int, spans: list, kind: str) -> bool:
@@ -272,14 +263,10 @@ def is_found(text: str, start: int, end: int, spans: list, kind: str) -> bool:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of real data, see planted.FILES")
     for name in PEER_FLAGS:
-        parser.add_argument(
-            f"--{name}", metavar="PY", help=f"the python of a virtual environment with {name}"
-        )
+        parser.add_argument(f"--{name}", metavar="PY", help=f"the python of a virtual environment with {name}")
     parser.add_argument("--megabytes", type=float, default=20, help="text of each language (20)")
     parser.add_argument("--rounds", type=int, default=3, help="measured calls of each contestant (3)")
     parser.add_argument("--values", type=int, default=40, help="planted values of each sentence (40)")
@@ -289,9 +276,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         rows, found = list(speed(args, Path(name))), masking(args, Path(name))
     facts.write(args.output, "Text a second of one core, start-up taken off: jobs, plain loops, peers", rows)
-    what = (
-        "Share of planted private data that is masked; of sentences with numbers of music, those with a hit"
-    )
+    what = "Share of planted private data that is masked; of sentences with numbers of music, those with a hit"
     facts.write(f"{args.output}_masking", what, found)
 
 

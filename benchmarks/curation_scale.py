@@ -32,9 +32,7 @@ PIECES, CHARACTERS = 5, 500  # that a document is put together from
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of real data, see planted.FILES")
     parser.add_argument("--megabytes", type=int, default=40, help="text of 1x")
     parser.add_argument("--jobs", default="clean,boilerplate,quality,dedup,decontaminate,mask,shard")

@@ -30,10 +30,7 @@ EXPECTED = {  # name of the file -> title, command
         "Curation jobs on 1, 4 and 16 times the text",
         "python -m benchmarks.curation_scale --data=../shared/data",
     ),
-    "curation_masking": (
-        "Curation: what masking finds",
-        CURATION,
-    ),
+    "curation_masking": ("Curation: what masking finds", CURATION),
     "near_duplicates": ("Near-duplicates", NEAR),
     "near_duplicates_by_jaccard": ("Near-duplicates by similarity", NEAR),
     "near_duplicates_speed": ("Near-duplicates beside datatrove", NEAR),
@@ -47,9 +44,7 @@ Seconds are medians.  Sides that are compared take turns in one run.
 
 
 def main() -> None:
-    argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    ).parse_args()
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     DOCUMENT.write_text(render(read_results(facts.RESULTS)), encoding="utf-8")
     print(DOCUMENT)
 
@@ -57,9 +52,7 @@ def main() -> None:
 def read_results(folder: Path) -> dict[str, dict]:
     """Name -> result, of the files in this document's shape."""
     found = {file.stem: read_json(file) for file in sorted(Path(folder).glob("*.json"))}
-    return {
-        name: result for name, result in found.items() if isinstance(result, dict) and result.keys() >= SHAPE
-    }
+    return {name: result for name, result in found.items() if isinstance(result, dict) and result.keys() >= SHAPE}
 
 
 def render(results: dict[str, dict]) -> str:
@@ -73,9 +66,7 @@ def section(name: str, result: dict | None) -> list[str]:
     if result is None:
         return [*lines, "Not measured.", ""]
     versions = ", ".join(f"{package} {version}" for package, version in result["versions"].items())
-    source = (
-        f"({facts.cell(result['machine'])}; {versions}; {result['date']}; `benchmarks/results/{name}.json`)"
-    )
+    source = f"({facts.cell(result['machine'])}; {versions}; {result['date']}; `benchmarks/results/{name}.json`)"
     return [*lines, f"{result['what']}.", "", *facts.table(result["rows"]), "", source, ""]
 
 

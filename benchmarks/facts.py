@@ -69,9 +69,7 @@ def alternate(contestants: dict[str, Callable[[], float]], rounds: int, warmup: 
     for turn in range(warmup + rounds):
         first = turn % len(names) if names else 0
         for name in names[first:] + names[:first]:
-            contestants[
-                name
-            ]()  # behind another one's step caches are cold and freed memory is gone: not counted
+            contestants[name]()  # behind another one's step caches are cold and freed memory is gone: not counted
             seconds[name].append(contestants[name]())
     return {name: found[warmup:] for name, found in seconds.items()}
 
@@ -86,9 +84,7 @@ def table(rows: list[dict]) -> list[str]:
     lines = [columns] + [[cell(row.get(key)) for key in columns] for row in rows]
     lines[0] = [name.replace("_", " ") for name in columns]
     widths = [max(3, *(len(line[i]) for line in lines)) for i in range(len(columns))]
-    padded = [
-        " | ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)) for line in lines
-    ]
+    padded = [" | ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)) for line in lines]
     padded.insert(1, " | ".join("-" * width for width in widths))
     return [f"| {line} |" for line in padded]
 
@@ -114,6 +110,4 @@ def use(device: str) -> None:
     if device == "cpu":
         jax.config.update("jax_platforms", "cpu")
     elif jax.default_backend() != device:
-        raise SystemExit(
-            f"error: --device={device} but jax has {jax.devices()[0].device_kind}; install jax for it"
-        )
+        raise SystemExit(f"error: --device={device} but jax has {jax.devices()[0].device_kind}; install jax for it")

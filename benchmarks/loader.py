@@ -23,13 +23,9 @@ BAR, MFU = 20, 0.5
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tokens", type=int, default=4096, help="T of a row")
-    parser.add_argument(
-        "--rows", type=int, default=3000, help="rows of the domain folder; general has a third"
-    )
+    parser.add_argument("--rows", type=int, default=3000, help="rows of the domain folder; general has a third")
     parser.add_argument("--batch_rows", type=int, default=32, help="rows of a step")
     parser.add_argument("--steps", type=int, default=200, help="measured steps of each number of threads")
     parser.add_argument("--threads", default="1,2,8", help="data.read_threads, comma-separated")
@@ -94,9 +90,7 @@ def write_folder(folder: Path, source: str, rows: int, tokens: int, scored: bool
         made = [random_row(rng, tokens, scored, vocab) for _ in range(min(each, rows - number * each))]
         name = shard_name(source, number, 4)
         targets = sum(int(target_mask(row["segment_ids"]).sum()) for row in made)
-        shards.append(
-            {"name": name, "source": source, "targets": targets, **write_shard(folder / name, made)}
-        )
+        shards.append({"name": name, "source": source, "targets": targets, **write_shard(folder / name, made)})
     total = {key: sum(shard[key] for shard in shards) for key in ("records", "targets")}
     grid = {"0.001": 1.0, "100.0": 1.0}  # of floors; mean weights play no part here
     write_json(folder / "manifest.json", {

@@ -33,16 +33,12 @@ BINS = ((0.0, 0.6), (0.6, 0.7), (0.7, 0.75), (0.75, 0.8), (0.8, 0.85), (0.85, 0.
 # What it finds
 
 
-def quality(
-    data: Path, folder: Path, copies: int = 2000, seed: int = 0, flags: tuple[str, ...] = ()
-) -> list[dict]:
+def quality(data: Path, folder: Path, copies: int = 2000, seed: int = 0, flags: tuple[str, ...] = ()) -> list[dict]:
     """Recall and precision on planted copies among all documents of a language, a row each for en and zh."""
     return [planted_row(data, folder, language, copies, seed, flags) for language in planted.FILES]
 
 
-def planted_row(
-    data: Path, folder: Path, language: str, copies: int, seed: int, flags: tuple[str, ...]
-) -> dict:
+def planted_row(data: Path, folder: Path, language: str, copies: int, seed: int, flags: tuple[str, ...]) -> dict:
     docs = planted.documents(data, language, least=200)
     made = planted.plant(docs, language, copies, seed)
     source = folder / f"planted-{language}"
@@ -54,9 +50,7 @@ def planted_row(
     found = [kept.get(a, a) == kept.get(b, b) for a, b in pairs]
     dropped = [pair for pair in kept.items() if pair[0] != pair[1]]
     of_copies = [pair for pair in dropped if any(name.endswith("-copy") for name in pair)]
-    words, others = (
-        similarities(texts, pairs, s) for s in (planted.word_shingles, planted.character_shingles)
-    )
+    words, others = (similarities(texts, pairs, s) for s in (planted.word_shingles, planted.character_shingles))
     of_characters = similarities(texts, of_copies, planted.character_shingles)
     return {
         "language": language,
@@ -84,9 +78,7 @@ def real_row(data: Path, folder: Path, flags: tuple[str, ...] = ()) -> dict:
     write(folder / "real/b.jsonl.gz", [{"id": f"{doc['id']}-2022", "text": doc["text"]} for doc in new])
     kept = groups(dedup(folder / "real", folder / "out-real", *flags))
     pairs = [(f"{doc['id']}-2022", doc["id"]) for doc in new if doc["id"] in old]
-    texts = {f"{doc['id']}-2022": doc["text"] for doc in new} | {
-        name: doc["text"] for name, doc in old.items()
-    }
+    texts = {f"{doc['id']}-2022": doc["text"] for doc in new} | {name: doc["text"] for name, doc in old.items()}
     found = [kept.get(a, a) == kept.get(b, b) for a, b in pairs]
     true = similarities(texts, pairs, planted.word_shingles)
     return {
@@ -146,16 +138,12 @@ def by_jaccard(true: list[float], found: list[bool]) -> dict:
 # How fast
 
 
-def speed(
-    data: Path, folder: Path, datatrove: str | None, megabytes: float = 20, rounds: int = 2
-) -> list[dict]:
+def speed(data: Path, folder: Path, datatrove: str | None, megabytes: float = 20, rounds: int = 2) -> list[dict]:
     """Rows of en and zh: MB/s per core of signatures and of whole jobs, and how many times datatrove's."""
     return [speed_row(data, folder, language, datatrove, megabytes, rounds) for language in planted.FILES]
 
 
-def speed_row(
-    data: Path, folder: Path, language: str, datatrove: str | None, megabytes: float, rounds: int
-) -> dict:
+def speed_row(data: Path, folder: Path, language: str, datatrove: str | None, megabytes: float, rounds: int) -> dict:
     docs = planted.documents(data, language, least=1)
     random.Random(0).shuffle(docs)
     parts = {"ours": sample(docs, megabytes), "datatrove": sample(docs, megabytes / 4), "two": docs[:2]}
@@ -229,15 +217,11 @@ def signature_seconds(path: Path, folder: Path) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of real data, see planted.FILES")
     parser.add_argument("--datatrove", help="the python of a virtual environment with datatrove")
     parser.add_argument("--copies", type=int, default=2000, help="planted copies of each language")
-    parser.add_argument(
-        "--megabytes", type=float, default=20, help="text of each language in the measure of speed"
-    )
+    parser.add_argument("--megabytes", type=float, default=20, help="text of each language in the measure of speed")
     parser.add_argument(
         "--rounds", type=int, default=2, help="pairs of calls of each contestant, the second one counts"
     )

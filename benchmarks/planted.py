@@ -15,12 +15,7 @@ from pathlib import Path
 
 FILES = {
     "en": ("music/music_en_wiki", "music/music_en_bios", "general/general_en_wiki"),
-    "zh": (
-        "music/music_zh_wiki",
-        "general/general_zh_wiki",
-        "general/general_zh_laws",
-        "general/general_zh_lctt_tech",
-    ),
+    "zh": ("music/music_zh_wiki", "general/general_zh_wiki", "general/general_zh_laws", "general/general_zh_lctt_tech"),
 }
 HAN = r"㐀-䶿一-鿿豈-﫿぀-ㄯ"
 UNIT = re.compile(rf"[{HAN}]|[^\W_{HAN}]+")
@@ -35,20 +30,14 @@ def read(data: Path, name: str) -> Iterator[dict]:
 def documents(data: Path, language: str, least: int) -> list[dict]:
     """Of at least so many characters; ids name the language."""
     found = (doc for name in FILES[language] for doc in read(data, name))
-    return [
-        {"id": f"{language}-{n}", "text": doc["text"]}
-        for n, doc in enumerate(found)
-        if len(doc["text"]) >= least
-    ]
+    return [{"id": f"{language}-{n}", "text": doc["text"]} for n, doc in enumerate(found) if len(doc["text"]) >= least]
 
 
 def plant(docs: list[dict], language: str, count: int, seed: int) -> list[dict]:
     """Copies {"id", "text", "of", "rate"} of `count` of these; two thirds with at most 3% of edits."""
     rng = random.Random(f"{seed} {language}")
     chosen = rng.sample(docs, min(count, len(docs)))
-    words = [
-        span for doc in rng.sample(docs, min(50, len(docs))) for span in SPAN[language].findall(doc["text"])
-    ]
+    words = [span for doc in rng.sample(docs, min(50, len(docs))) for span in SPAN[language].findall(doc["text"])]
     made = []
     for doc in chosen:
         rate = rng.uniform(0, 0.03) if rng.random() < 2 / 3 else rng.uniform(0.03, 0.3)

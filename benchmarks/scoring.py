@@ -20,9 +20,7 @@ BATCHES = 2  # of one measured scoring call
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
     parser.add_argument("--models", help=f"comma-separated; cpu: {','.join(SIZES)}; gpu: qwen2.5-0.5b, ...")
     parser.add_argument("--tokens", type=int, help="T of a row; default 512, on the GPU 4096")

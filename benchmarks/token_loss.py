@@ -18,9 +18,7 @@ MEMORY_BAR, TIME_BARS = 1 / 3, {"cpu": 1.4, "gpu": 1.1}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu", help="gpu: bfloat16, 8192 tokens")
     parser.add_argument("--hidden", default="896,1536", help="D, comma-separated")
     parser.add_argument("--tokens", type=int, help="N; default 2048, on the GPU 8192, in rows of a quarter")
@@ -53,9 +51,7 @@ def sweep(hidden: int, tokens: int, parts: list[int], args) -> list[dict]:
         jax.random.randint(keys[2], (4, tokens // 4), 0, VOCABULARY),
     )
     programs = {"naive": compiled(naive_nll, inputs)}
-    programs |= {
-        str(count): compiled(functools.partial(nll_by_parts, count=count), inputs) for count in parts
-    }
+    programs |= {str(count): compiled(functools.partial(nll_by_parts, count=count), inputs) for count in parts}
     seconds = facts.alternate(
         {name: functools.partial(timed, program, inputs) for name, program in programs.items()}, args.rounds
     )

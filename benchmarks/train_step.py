@@ -39,13 +39,9 @@ LR = 1e-4
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
-    parser.add_argument(
-        "--models", help=f"comma-separated; cpu: {','.join(SIZES)}; gpu: {','.join(GPU_MODELS)}"
-    )
+    parser.add_argument("--models", help=f"comma-separated; cpu: {','.join(SIZES)}; gpu: {','.join(GPU_MODELS)}")
     parser.add_argument("--tokens", type=int, help="T of a row; default 512, on the GPU 4096")
     parser.add_argument("--rows", type=int, default=4, help="B of a step")
     parser.add_argument("--rounds", type=int, default=5, help="measured steps of each side")
@@ -114,9 +110,7 @@ def compare(name: str, args) -> dict:
 def against(seconds: dict, losses: dict) -> dict:
     apart = max(abs(a - b) for a, b in zip(losses["ours"], losses["torch"], strict=True))
     if apart > 1e-4:
-        raise UserError(
-            f"the losses of the two sides are {apart:.1e} nats apart: they do not do the same work"
-        )
+        raise UserError(f"the losses of the two sides are {apart:.1e} nats apart: they do not do the same work")
     ratio = facts.median(seconds["torch"]) / facts.median(seconds["ours"])
     return {
         "torch_s": facts.median(seconds["torch"]),
@@ -150,9 +144,7 @@ def cost_of_weights(name: str, attention: str, tokens: int, args) -> dict:
     from mucpt_jax.run import metrics
     from mucpt_jax.step.attention import of_device
 
-    ntp = make_config(
-        config.MODELS[name], "ntp", args.rows, tokens, "bfloat16", args.remat or "full", attention
-    )
+    ntp = make_config(config.MODELS[name], "ntp", args.rows, tokens, "bfloat16", args.remat or "full", attention)
     ntp = dataclasses.replace(ntp, train=dataclasses.replace(ntp.train, attention=of_device(ntp)))
     mucpt = dataclasses.replace(ntp, loss=dataclasses.replace(ntp.loss, kind="mucpt", mean_raw_weight=0.5))
     batch, state = random_batch(ntp, segments=8), first_state(ntp, None)
@@ -214,8 +206,7 @@ def write_weights(cfg: config.Config, folder: str) -> dict:
     params = model.init(cfg.model, jax.random.key(0))
     keys = iter(jax.random.split(jax.random.key(1), 100))
     params = jax.tree_util.tree_map_with_path(
-        lambda path, p: jax.random.normal(next(keys), p.shape) * 0.02 if "bias" in str(path[-1]) else p,
-        params,
+        lambda path, p: jax.random.normal(next(keys), p.shape) * 0.02 if "bias" in str(path[-1]) else p, params
     )
     transfer.to_hf(params, cfg.model, hf_write.About(folder, "float32"))
     return params
@@ -295,9 +286,7 @@ def torch_step(folder: str, batch: dict, way: str) -> Callable[[], float]:
     import torch
     from transformers import AutoModelForCausalLM
 
-    net = AutoModelForCausalLM.from_pretrained(
-        folder, attn_implementation="sdpa", dtype=torch.float32
-    ).train()
+    net = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="sdpa", dtype=torch.float32).train()
     cfg = config.Optimizer()
     groups = [
         {"params": [p for p in net.parameters() if p.ndim > 1], "weight_decay": cfg.weight_decay},

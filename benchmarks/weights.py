@@ -49,9 +49,7 @@ SIDES = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gigabytes", type=float, default=2.0, help="of the folder, about")
     parser.add_argument("--folder", help="where the random folder is; default: a temporary place")
     parser.add_argument("--rounds", type=int, default=3, help="measured turns of each side")
@@ -80,13 +78,7 @@ def compare(folder: Path, rounds: int) -> list[dict]:
     for (side, cache), runs in found.items():
         seconds = facts.median([run["seconds"] for run in runs])
         plain = facts.median([run["seconds"] for run in found["plain", cache]])
-        row = {
-            "side": side,
-            "cache": cache,
-            "GB": gigabytes,
-            "seconds": seconds,
-            "times_plain": seconds / plain,
-        }
+        row = {"side": side, "cache": cache, "GB": gigabytes, "seconds": seconds, "times_plain": seconds / plain}
         if runs[0].get("bound"):
             peak = max(run["peak"] for run in runs)
             row |= {"peak_GB": peak / 1e9, "of_share_and_largest": peak / runs[0]["bound"]}
@@ -115,10 +107,7 @@ def start(side: str, folder: Path, gigabytes: float = 0.0) -> dict:
             env |= {"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{free.getsockname()[1]}", "JAX_NUM_PROCESSES": "2"}
     runs = [
         subprocess.Popen(
-            [*own, f"--gigabytes={gigabytes}"],
-            env=env | {"JAX_PROCESS_ID": str(i)},
-            stdout=subprocess.PIPE,
-            text=True,
+            [*own, f"--gigabytes={gigabytes}"], env=env | {"JAX_PROCESS_ID": str(i)}, stdout=subprocess.PIPE, text=True
         )
         for i in range(count)
     ]
@@ -149,9 +138,7 @@ def measure(side: str, folder: Path, gigabytes: float) -> dict:
 
     if "two processes" in side:
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
-        jax.distributed.initialize(
-            os.environ["JAX_COORDINATOR_ADDRESS"], 2, int(os.environ["JAX_PROCESS_ID"])
-        )
+        jax.distributed.initialize(os.environ["JAX_COORDINATOR_ADDRESS"], 2, int(os.environ["JAX_PROCESS_ID"]))
     cfg = hf.read_config(str(folder))
     about = hf_write.About(str(folder.with_name("out")), like=str(folder))
     if side == "convert":

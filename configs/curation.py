@@ -47,7 +47,7 @@ def get_config(argument: str = "") -> ConfigDict:
         paragraphs=0,  # paragraphs of so many characters that stood elsewhere go; 0: none
     )
     config.decontaminate = dict(
-        questions="",  # JSONL or CSV files of evaluation questions, or globs; without them the stage is left out
+        questions=""  # JSONL or CSV files of evaluation questions, or globs; without them the stage is left out
     )
     config.mask = dict(placeholder="<|{type}|>")
     config.shard = dict(

@@ -20,9 +20,7 @@ def get_config():
     c.optimizer.peak_lr, c.optimizer.final_lr, c.optimizer.warmup_fraction = 6e-5, 3e-5, 0.0005
     c.mesh.fsdp = 256
     c.mesh.distributed = True
-    c.train.micro_batches = (
-        1  # by --job=plan: 4 rows at once fit 96 GB, and each layer is gathered once a step
-    )
+    c.train.micro_batches = 1  # by --job=plan: 4 rows at once fit 96 GB, and each layer is gathered once a step
     c.train.checkpoint_every = 250
     c.score.batch_rows = c.evaluate.batch_rows = 256
     return c

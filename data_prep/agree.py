@@ -94,15 +94,11 @@ def count(job: Job, shards: list[dict], workers: int) -> Counts:
 def open_input(job: Job, workers: int) -> dict:
     manifest = read_manifest(job.scored)
     if not manifest["scores"]:
-        raise UserError(
-            f"{job.scored} holds no scores (rm_nll is NaN); run launch.py --job=score on it first"
-        )
+        raise UserError(f"{job.scored} holds no scores (rm_nll is NaN); run launch.py --job=score on it first")
     if "agreement" in manifest["scores"]:
         raise UserError(f"{job.scored} was written by this job; name the folder that the score job wrote")
     if manifest["tokenizer_hash"] != tokenizer_hash(job.tokenizer):
-        raise UserError(
-            f"--tokenizer={job.tokenizer} did not write the rows of {job.scored}; name the one that did"
-        )
+        raise UserError(f"--tokenizer={job.tokenizer} did not write the rows of {job.scored}; name the one that did")
     if (Path(job.output) / "manifest.json").is_file():
         raise UserError(f"--output={job.output} holds rows already; name another folder or delete it")
     if (Path(job.output) / "scoring.json").is_file():
@@ -110,9 +106,7 @@ def open_input(job: Job, workers: int) -> dict:
     if not (Path(job.scored) / "index.parquet").is_file():
         raise UserError(f"{job.scored}/index.parquet is missing; copy it from where the rows were scored")
     if not 2 <= job.documents <= MOST:
-        raise UserError(
-            f"--documents={job.documents}: a claim needs 2 to {MOST} documents that agree; 3 is usual"
-        )
+        raise UserError(f"--documents={job.documents}: a claim needs 2 to {MOST} documents that agree; 3 is usual")
     if workers < 1:
         raise UserError(f"--workers={workers} does nothing; use 1 or more")
     if not 0 < job.cap < float("inf"):
@@ -130,9 +124,7 @@ def in_workers(what: str, work: Callable, shards: list[dict], workers: int) -> I
                 log.info("%s: shard %d/%d", what, number, len(shards))
                 yield found
         except BrokenProcessPool as error:
-            raise UserError(
-                f"{what}: a worker was killed, mostly for memory; use a smaller --workers"
-            ) from error
+            raise UserError(f"{what}: a worker was killed, mostly for memory; use a smaller --workers") from error
 
 
 def end_with_parent() -> None:
@@ -167,9 +159,7 @@ def count_claims(job: Job, shard: dict) -> tuple[np.ndarray, np.ndarray, np.ndar
                 slots.append(document | claims(found)[2])
                 names.append(document | found[:, 2])
     # A document makes a claim once, however often it does.
-    found = [
-        np.unique(np.unique(np.concatenate(keys)) & 0xFFFFFFFF, return_counts=True) for keys in (slots, names)
-    ]
+    found = [np.unique(np.unique(np.concatenate(keys)) & 0xFFFFFFFF, return_counts=True) for keys in (slots, names)]
     return *found[0], *found[1], len(set(document_of.values()))
 
 
@@ -179,9 +169,7 @@ def documents_of(folder: str, shard: dict) -> dict[tuple[int, int], int]:
     table = read_index(folder, shard)
     numbers = table["document"].combine_chunks().dictionary_encode().indices.to_numpy()
     here = np.isin(numbers, numbers[table["offset"].to_numpy() == 0])
-    places = zip(
-        table["row"].to_numpy()[here].tolist(), table["segment"].to_numpy()[here].tolist(), strict=True
-    )
+    places = zip(table["row"].to_numpy()[here].tolist(), table["segment"].to_numpy()[here].tolist(), strict=True)
     return dict(zip(places, numbers[here].tolist(), strict=True))
 
 
@@ -280,9 +268,7 @@ def finish(job: Job, manifest: dict, written: list[tuple[dict, dict, np.ndarray]
 def as_text(scores: dict) -> str:
     told, n = scores["agreement"], max(scores["tokens"], 1)
     shares = [told[f"targets_{what}"] / n for what in ("in_names", "agreed", "lowered")]
-    return "{:.1%} of the targets stand in names, {:.1%} in agreed claims; r of {:.1%} was lowered".format(
-        *shares
-    )
+    return "{:.1%} of the targets stand in names, {:.1%} in agreed claims; r of {:.1%} was lowered".format(*shares)
 
 
 def main() -> None:
@@ -294,9 +280,7 @@ def main() -> None:
     parser.add_argument("--tokenizer", required=True, help="folder of the tokenizer of the rows")
     parser.add_argument("--output", required=True, help="new folder of scored rows")
     parser.add_argument("--documents", type=int, default=3, help="that make a claim agreed (3)")
-    parser.add_argument(
-        "--cap", type=float, default=1.5, help="r of agreed names is at most this, nats (1.5)"
-    )
+    parser.add_argument("--cap", type=float, default=1.5, help="r of agreed names is at most this, nats (1.5)")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (all cores)")
     args = vars(parser.parse_args())
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")

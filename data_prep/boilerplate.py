@@ -82,9 +82,7 @@ def without_lines(batch: pa.RecordBatch, place: np.ndarray, sizes: np.ndarray, t
         reasons[row] = None if texts[row] else "only_repeated_lines"
     documents.count("repeated_line", int((place >= 0).sum()), namespace="lines")
     documents.count("repeated_line", len(changed), namespace="changed")
-    return documents.keep(
-        documents.replace(batch, "text", texts) if changed else batch, reasons, options.folder
-    )
+    return documents.keep(documents.replace(batch, "text", texts) if changed else batch, reasons, options.folder)
 
 
 def tell(told: dict[int, tuple[int, str]], lines: list[str], places: list[int]) -> None:
@@ -120,9 +118,7 @@ def add_steps(pipeline: beam.Pipeline, files: list[str], options: Options):
     )
     lines = counted | "Lines" >> beam.Map(lambda file: (file.number, file.lines))
     all_counted = beam.pvalue.AsList(counted)
-    found = spread_tasks(pipeline, "Key", lines, 1) | "Candidates" >> beam.Map(
-        repeats.candidates, all_counted, options
-    )
+    found = spread_tasks(pipeline, "Key", lines, 1) | "Candidates" >> beam.Map(repeats.candidates, all_counted, options)
     all_found = beam.pvalue.AsList(found)
     repeated = (
         counted
@@ -142,19 +138,13 @@ def parse(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
     """(our flags, Beam's); UserError for what would fail only after hours of other stages."""
     parser = job.parser(__doc__)
     parser.add_argument("--min_documents", type=int, default=20, help="documents that a line repeats in (20)")
-    parser.add_argument(
-        "--min_share", type=float, default=0.02, help="share of its source's documents (0.02)"
-    )
+    parser.add_argument("--min_share", type=float, default=0.02, help="share of its source's documents (0.02)")
     parser.add_argument("--min_letters", type=int, default=30, help="of a line of plain text (30)")
     args, beam_args = parser.parse_known_args(argv)
     if args.min_documents < 2:
-        raise UserError(
-            f"--min_documents={args.min_documents} is below 2; a line repeats in two documents or more"
-        )
+        raise UserError(f"--min_documents={args.min_documents} is below 2; a line repeats in two documents or more")
     if not 0 <= args.min_share <= 1:
-        raise UserError(
-            f"--min_share={args.min_share} is not from 0 to 1; it is a share of a source's documents"
-        )
+        raise UserError(f"--min_share={args.min_share} is not from 0 to 1; it is a share of a source's documents")
     if args.min_letters < 1:
         raise UserError(f"--min_letters={args.min_letters} is no number of letters; use 1 or more")
     return args, beam_args

@@ -33,15 +33,8 @@ def _meaning() -> Iterator[str]:
     """Whose meaning NFKC would change: 10², 3½, ①, ™, m²; accents that stand alone; letters of Korean and Thai."""
     yield from "ำຳ"
     yield from map(chr, range(0x3131, 0x318F))
-    for code in [
-        *range(0x80, 0x3130),
-        *range(0x3190, 0x3400),
-        *range(0xA640, 0xABFF),
-        *range(0x1D400, 0x1F300),
-    ]:
-        if re.match(
-            "<(super|sub|fraction|circle|compat> 0020|square>.*00B[23])", unicodedata.decomposition(chr(code))
-        ):
+    for code in [*range(0x80, 0x3130), *range(0x3190, 0x3400), *range(0xA640, 0xABFF), *range(0x1D400, 0x1F300)]:
+        if re.match("<(super|sub|fraction|circle|compat> 0020|square>.*00B[23])", unicodedata.decomposition(chr(code))):
             yield chr(code)
 
 
@@ -139,9 +132,7 @@ def _converter() -> opencc.OpenCC:
     return opencc.OpenCC("t2s")
 
 
-def without_others(
-    text: str, found: language.Found, languages: Sequence[str]
-) -> tuple[str, language.Found, int]:
+def without_others(text: str, found: language.Found, languages: Sequence[str]) -> tuple[str, language.Found, int]:
     """A mixed document without its lines in languages that were not asked for, and their number."""
     foreign = sum(share for lang, share in found.shares.items() if lang not in languages)
     if foreign < language.MIXED:
@@ -180,11 +171,7 @@ def drop_reason(text: str, lang: str, min_chars: int, languages: Sequence[str]) 
 
 
 def clean_batch(
-    batch: pa.RecordBatch,
-    folder: Path,
-    min_chars: int = 20,
-    languages: Sequence[str] = (),
-    simplified: bool = False,
+    batch: pa.RecordBatch, folder: Path, min_chars: int = 20, languages: Sequence[str] = (), simplified: bool = False
 ) -> pa.RecordBatch:
     cleaned = [clean(text) for text in batch["text"].to_pylist()]
     texts = [one.text for one in cleaned]
@@ -204,9 +191,7 @@ def clean_batch(
         removed["other_language"] = sum(lines)
     _count(removed, "lines")
     _count(changed, "changed")
-    reasons = [
-        drop_reason(text, one.lang, min_chars, languages) for text, one in zip(texts, found, strict=True)
-    ]
+    reasons = [drop_reason(text, one.lang, min_chars, languages) for text, one in zip(texts, found, strict=True)]
     return documents.keep(described(batch, texts, found), reasons, folder)
 
 
@@ -222,9 +207,7 @@ def _count(numbers: Counter, namespace: str) -> None:
 def described(batch: pa.RecordBatch, texts: Sequence[str], found: Sequence[language.Found]) -> pa.RecordBatch:
     """The batch with new texts, their languages, and what meta says of them."""
     rows = zip(batch["meta"].to_pylist(), batch["lang"].to_pylist(), found, strict=True)
-    meta = [
-        meta_with(meta, given if given != one.lang else "", language.mixed(one)) for meta, given, one in rows
-    ]
+    meta = [meta_with(meta, given if given != one.lang else "", language.mixed(one)) for meta, given, one in rows]
     columns = {"text": texts, "lang": [one.lang for one in found], "meta": meta}
     for name, values in columns.items():
         batch = documents.replace(batch, name, values)
@@ -234,17 +217,13 @@ def described(batch: pa.RecordBatch, texts: Sequence[str], found: Sequence[langu
 def parse(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
     """(our flags, Beam's); UserError for what would fail only after hours of other stages."""
     parser = job.parser(__doc__)
-    parser.add_argument(
-        "--min_chars", type=int, default=20, help="shorter documents go as too_short (default 20)"
-    )
+    parser.add_argument("--min_chars", type=int, default=20, help="shorter documents go as too_short (default 20)")
     parser.add_argument(
         "--languages",
         default="",
         help=f"of {','.join(language.LANGUAGES)}; others go, of mixed documents by line (default: all stay)",
     )
-    parser.add_argument(
-        "--simplify", action="store_true", help="write traditional Chinese in simplified characters"
-    )
+    parser.add_argument("--simplify", action="store_true", help="write traditional Chinese in simplified characters")
     args, beam_args = parser.parse_known_args(argv)
     if args.min_chars < 0:
         raise UserError(f"--min_chars={args.min_chars} is negative; 0 keeps short documents")

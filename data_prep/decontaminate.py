@@ -62,9 +62,7 @@ def load(patterns: tuple[str, ...]) -> Table:
         raise UserError(f"--questions={missing[0]} names no file; name a JSONL or CSV file or a glob")
     found = [question for file in files for question in read_questions(file)]
     if not found:
-        raise UserError(
-            f"--questions={patterns[0]} holds no question; each line needs `question` and `answer`"
-        )
+        raise UserError(f"--questions={patterns[0]} holds no question; each line needs `question` and `answer`")
     grams = {}
     for number, question in enumerate(found):
         *_, (size, longest) = [(0, question.words), *grams_of(question.words)]  # 0: a question without words
@@ -86,15 +84,11 @@ def by_hash(places: dict[int, list]) -> tuple[np.ndarray, np.ndarray]:
 def read_questions(file: str) -> Iterator[Question]:
     try:
         with open(file, encoding="utf-8-sig", newline="") as lines:
-            rows = (
-                csv.DictReader(lines) if file.endswith(".csv") else map(json.loads, filter(str.strip, lines))
-            )
+            rows = csv.DictReader(lines) if file.endswith(".csv") else map(json.loads, filter(str.strip, lines))
             for number, row in enumerate(rows, 1):
                 yield question_of({str(key).lower(): value for key, value in row.items()}, f"{file} {number}")
     except (OSError, ValueError, AttributeError, csv.Error) as error:
-        raise UserError(
-            f"{file} cannot be read as questions ({error}); use JSONL or CSV with a header"
-        ) from error
+        raise UserError(f"{file} cannot be read as questions ({error}); use JSONL or CSV with a header") from error
 
 
 def question_of(row: dict, where: str) -> Question:

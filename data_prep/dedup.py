@@ -52,9 +52,7 @@ def sign(file: tuple[int, str], options: Options) -> tuple[int, int]:
 
 def signed_batches(number: int, path: str, options: Options) -> Iterator:
     with paragraphs.Writer(options.work, number, options.paragraphs) as writer:
-        for batch, _ in documents.read_batches(
-            path, options.columns, options.folder / f"sign-{number:05d}.progress"
-        ):
+        for batch, _ in documents.read_batches(path, options.columns, options.folder / f"sign-{number:05d}.progress"):
             if batch.num_rows:
                 texts = batch["text"].to_pylist()
                 writer.add(texts)
@@ -78,9 +76,7 @@ def quality(batch: pa.RecordBatch) -> np.ndarray | float:
         return 0.0
     kind = batch.schema.field("quality").type
     if not (pa.types.is_floating(kind) or pa.types.is_integer(kind)):
-        raise UserError(
-            f"column quality holds {kind}, not numbers; rename it, or make it a number, more is better"
-        )
+        raise UserError(f"column quality holds {kind}, not numbers; rename it, or make it a number, more is better")
     found = batch["quality"].cast(pa.float64()).to_numpy(zero_copy_only=False)
     return np.where(np.isnan(found), -np.inf, found)
 
@@ -197,9 +193,7 @@ class ReadWithoutDuplicates(beam.PTransform):
 
     def lines(self, pipeline, changes):
         work = self.options.work
-        settled = (
-            changes | "SettledOfFile" >> beam.CoGroupByKey() | "Settled" >> beam.Map(write_settled, work)
-        )
+        settled = changes | "SettledOfFile" >> beam.CoGroupByKey() | "Settled" >> beam.Map(write_settled, work)
         return spread_tasks(pipeline, "Lines", settled, 1) | "Repeats" >> beam.FlatMap(
             paragraphs.repeats, beam.pvalue.AsList(settled), work
         )
@@ -213,21 +207,14 @@ def parse(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
     """(our flags, Beam's); UserError for what would fail only after hours of other stages."""
     parser = job.parser(__doc__)
     parser.add_argument(
-        "--similarity",
-        type=float,
-        default=0.8,
-        help="least Jaccard of near-duplicates; 0: exact ones only (0.8)",
+        "--similarity", type=float, default=0.8, help="least Jaccard of near-duplicates; 0: exact ones only (0.8)"
     )
-    parser.add_argument(
-        "--sources", default="", help="sources, comma-separated: the first are kept before others"
-    )
+    parser.add_argument("--sources", default="", help="sources, comma-separated: the first are kept before others")
     parser.add_argument(
         "--against", default="", help="outputs of earlier runs, comma-separated: drop what is near them"
     )
     parser.add_argument("--signatures", action="store_true", help="write signatures/, for a later --against")
-    parser.add_argument(
-        "--groups", action="store_true", help="write groups/: what each dropped document was like"
-    )
+    parser.add_argument("--groups", action="store_true", help="write groups/: what each dropped document was like")
     parser.add_argument(
         "--paragraphs", type=int, nargs="?", const=64, default=0,
         help="drop paragraphs of so many characters (64) that stood elsewhere",
@@ -250,9 +237,7 @@ def check_arguments(args: argparse.Namespace) -> None:
             f"--similarity={args.similarity} is neither 0 nor from 0.5 to 1; below, documents share but a topic"
         )
     if args.paragraphs < 0:
-        raise UserError(
-            f"--paragraphs={args.paragraphs} is no number of characters; use 1 or more, 0 for none"
-        )
+        raise UserError(f"--paragraphs={args.paragraphs} is no number of characters; use 1 or more, 0 for none")
     if not args.similarity and (args.signatures or args.against):
         raise UserError("--similarity=0 makes no signatures, which --signatures and --against need; give 0.8")
     output = Path(args.output).resolve()

@@ -241,9 +241,7 @@ def best_twins(
     return containment, twin
 
 
-def matches_of_shard(
-    corpus: Folder, number: int, sketch: Sketch, sample: int, counts: np.ndarray
-) -> np.ndarray:
+def matches_of_shard(corpus: Folder, number: int, sketch: Sketch, sample: int, counts: np.ndarray) -> np.ndarray:
     """i8[2, n]: corpus document and place in the sketch of every shingle that a seed document has too.
 
     Adds the documents' shingles to counts i8[2, documents]: of the divided sample, and of their own.
@@ -307,9 +305,7 @@ def names_of(folder: Folder, documents: np.ndarray) -> list[dict]:
     return names
 
 
-def report_of(
-    corpus: Folder, seed: Folder, by_id: np.ndarray, containment: np.ndarray, twin: np.ndarray
-) -> dict:
+def report_of(corpus: Folder, seed: Folder, by_id: np.ndarray, containment: np.ndarray, twin: np.ndarray) -> dict:
     by_text = twin >= 0
     chosen = {"read": np.full(len(twin), True), "by_id": by_id, "by_text": by_text, "both": by_id & by_text}
     chosen |= {"shared": by_id | by_text, "too_short_for_text": corpus.tokens < SHINGLE + LEAST - 1}

@@ -40,11 +40,7 @@ JOBS = {
     "mask": mask, "shard": shard,
 }  # fmt: skip
 NEEDS = {"decontaminate": "questions", "shard": "tokenizer"}  # without it, the stage is left out
-READS = {
-    "dedup": "--against=",
-    "decontaminate": "--questions=",
-    "shard": "--tokenizer=",
-}  # files besides the input
+READS = {"dedup": "--against=", "decontaminate": "--questions=", "shard": "--tokenizer="}  # files besides the input
 RECIPE = str(Path(__file__).parents[1] / "configs/curation.py")
 FILES = ("report.html", "report.json", "config.json", "stages.json", "counts.json", "lock")
 # The hidden ones are of a stage that was killed.
@@ -96,9 +92,7 @@ def check_output(output: str, files: list[str]) -> None:
     final = job.check_output(output, files, OWN)
     inside = [file for file in files if "://" not in file and final in Path(file).resolve().parents]
     if inside:
-        raise UserError(
-            f"--output={output} holds the input {inside[0]}, which it would replace; name another"
-        )
+        raise UserError(f"--output={output} holds the input {inside[0]}, which it would replace; name another")
 
 
 def begin(out: Path, stages: list[Stage], config: ConfigDict) -> None:
@@ -134,9 +128,7 @@ def run_stages(
 def stages_of(config: ConfigDict) -> Iterator[Stage]:
     names = str(config.get("stages", "")).split(",")
     if names != [name for name in JOBS if name in names]:
-        raise UserError(
-            f"config.stages={','.join(names)} is no part of {','.join(JOBS)}, in this order; give one"
-        )
+        raise UserError(f"config.stages={','.join(names)} is no part of {','.join(JOBS)}, in this order; give one")
     names = [name for name in names if is_usable(name, config)]
     if not names:
         raise UserError(f"config.stages={config.stages} leaves no stage to run; give what it needs")

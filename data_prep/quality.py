@@ -159,10 +159,7 @@ def parse(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
     parser = job.parser(__doc__)
     for rule in RULES:
         parser.add_argument(
-            f"--{rule.name}",
-            type=float,
-            default=rule.default,
-            help=f"{rule.comment} (default {rule.default:g})",
+            f"--{rule.name}", type=float, default=rule.default, help=f"{rule.comment} (default {rule.default:g})"
         )
     parser.add_argument("--min_quality", type=float, default=0.0, help="of the score (default 0)")
     args, beam_args = parser.parse_known_args(argv)
@@ -184,9 +181,7 @@ def check_limits(limits: Mapping[str, float]) -> None:
         least = limits.get(name.replace("max_", "min_"), 0)
         if least > value:
             low = name.replace("max_", "min_")
-            raise UserError(
-                f"--{low}={least:g} and --{name}={value:g} leave nothing between them; change one"
-            )
+            raise UserError(f"--{low}={least:g} and --{name}={value:g} leave nothing between them; change one")
 
 
 def run(argv: list[str] | None = None) -> dict:

@@ -121,9 +121,7 @@ def read_stage(out: Path, stage: str, run: dict) -> dict:
 def finished(out: Path, stages: list[dict]) -> str | None:
     paths = [out / "counts.json", *(out / s["stage"] / "counts.json" for s in stages)]
     times = [path.stat().st_mtime for path in paths if path.is_file()]
-    return (
-        datetime.datetime.fromtimestamp(max(times), datetime.UTC).isoformat("T", "seconds") if times else None
-    )
+    return datetime.datetime.fromtimestamp(max(times), datetime.UTC).isoformat("T", "seconds") if times else None
 
 
 def json_lines(path: Path) -> Iterator[dict]:
@@ -156,12 +154,7 @@ def total(stages: list[dict]) -> dict:
             dropped[reason] = dropped.get(reason, 0) + documents
     read, kept = stages[0]["read"], stages[-1]["kept"]
     chained = all(before["kept"] == after["read"] for before, after in pairwise(stages))
-    return {
-        "read": read,
-        "kept": kept,
-        "dropped": dropped,
-        "adds_up": chained and read == kept + sum(dropped.values()),
-    }
+    return {"read": read, "kept": kept, "dropped": dropped, "adds_up": chained and read == kept + sum(dropped.values())}
 
 
 # Tokens
@@ -308,10 +301,7 @@ def copies(where: Path) -> dict | None:
     shown = np.flatnonzero(groups)[-1] + 1
     ends = [str(a) if b == a + 1 else f"{a}-{b - 1}" for a, b in pairwise(starts[: shown + 1].tolist())]
     rows = zip(ends, groups.tolist(), documents.astype(int).tolist(), strict=False)
-    return {
-        "groups": [dict(zip(("size", "groups", "documents"), r, strict=True)) for r in rows],
-        "largest": most,
-    }
+    return {"groups": [dict(zip(("size", "groups", "documents"), r, strict=True)) for r in rows], "largest": most}
 
 
 def quality(where: Path) -> dict | None:

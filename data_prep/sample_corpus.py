@@ -130,12 +130,8 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--output", type=Path, required=True, metavar="RAW", help="folder to write")
-    parser.add_argument(
-        "--seed", type=int, default=0, help="another seed is another world or pick (default 0)"
-    )
-    parser.add_argument(
-        "--data", type=Path, metavar="FOLDER", help="real text: music/, general/, eval/, tokenizer/"
-    )
+    parser.add_argument("--seed", type=int, default=0, help="another seed is another world or pick (default 0)")
+    parser.add_argument("--data", type=Path, metavar="FOLDER", help="real text: music/, general/, eval/, tokenizer/")
     budget = "with --data: characters of domain and of general; seed gets 2/3 of it (default 600000)"
     parser.add_argument("--characters", type=int, metavar="N", help=budget)
     return parser.parse_args(argv)
@@ -144,9 +140,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
 def run(argv: list[str] | None = None) -> None:
     args = arguments(argv)
     if args.characters is not None and not args.data:
-        raise UserError(
-            "--characters is the budget of --data; leave it out, the synthetic corpus has one size"
-        )
+        raise UserError("--characters is the budget of --data; leave it out, the synthetic corpus has one size")
     if args.characters is not None and args.characters < 1:
         raise UserError(f"--characters={args.characters} must be positive, for example 600000")
     facts = build(args.output, args.seed, args.data, args.characters or 600_000)

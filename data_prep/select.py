@@ -101,9 +101,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     if args.keep is not None and not 0 < args.keep <= 1:
         raise UserError(f"--keep={args.keep} is no share; use more than 0 and at most 1")
     if args.threshold is not None and not 0 < args.threshold < math.inf:
-        raise UserError(
-            f"--threshold={args.threshold} is no ratio of losses; use a number above 0, such as 1.0"
-        )
+        raise UserError(f"--threshold={args.threshold} is no ratio of losses; use a number above 0, such as 1.0")
     if args.rows_per_shard < 1:
         raise UserError(f"--rows_per_shard={args.rows_per_shard} holds no row; use 1 or more")
     return args
@@ -112,18 +110,14 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
 def open_tokenizer(folder: str, manifest: dict):
     tokenizer = tokens.load_tokenizer(folder)
     if tokenizer_hash(folder) != manifest["tokenizer_hash"]:
-        raise UserError(
-            f"--tokenizer={folder} did not write these rows; name the one that did, or leave it out"
-        )
+        raise UserError(f"--tokenizer={folder} did not write these rows; name the one that did, or leave it out")
     return tokenizer
 
 
 def check_replaced(output: str) -> None:
     """Rows of other jobs have the same file names, and may be the only copy."""
     if any(Path(output).glob("*")) and not (Path(output) / "select.json").is_file():
-        raise UserError(
-            f"--output={output} holds files that this job did not write; name a new or empty folder"
-        )
+        raise UserError(f"--output={output} holds files that this job did not write; name a new or empty folder")
 
 
 def choose(units: dict[str, np.ndarray], args: argparse.Namespace) -> tuple[np.ndarray, int]:
@@ -207,9 +201,7 @@ def stats_of_counts(targets: np.ndarray, base: np.ndarray, where: str) -> dict:
 
 def write_manifest(folder: Path, manifest: dict, about: dict, kept: dict, written: dict, stats: dict) -> None:
     """Gives shards their final names, writes index and manifest; kept: {source: counts}, to hold against the disk."""
-    facts = {
-        source: {"documents": kept[source]["documents"], "shards": done} for source, done in written.items()
-    }
+    facts = {source: {"documents": kept[source]["documents"], "shards": done} for source, done in written.items()}
     write_json(folder / "00000.facts", facts)
     final, documents = number_shards(folder)
     sources = {}
@@ -234,9 +226,7 @@ def write_manifest(folder: Path, manifest: dict, about: dict, kept: dict, writte
 # The report
 
 
-def counts_by_source(
-    segments: dict[str, np.ndarray], kept: np.ndarray, sources: list[str]
-) -> dict[str, dict]:
+def counts_by_source(segments: dict[str, np.ndarray], kept: np.ndarray, sources: list[str]) -> dict[str, dict]:
     """{source: {"read" | "kept" | "dropped": {"documents", "segments", "targets"}}}; a document cut in part is kept."""
     source_of_document = np.zeros(segments["document"].max() + 1, np.int64)
     source_of_document[segments["document"]] = segments["source"]
@@ -264,9 +254,7 @@ def document_counts(segments: dict[str, np.ndarray], kept: np.ndarray) -> dict:
     return {"read": len(held), "kept": int(held.sum()), "dropped": {r: n for r, n in dropped.items() if n}}
 
 
-def nearest(
-    args: argparse.Namespace, manifest: dict, segments: dict, units: dict, found: list[int], tokenizer
-) -> list:
+def nearest(args: argparse.Namespace, manifest: dict, segments: dict, units: dict, found: list[int], tokenizer) -> list:
     """What these units are, in their order; their first tokens as text where there is a tokenizer."""
     ordered, result = loss_ratio.in_order(manifest), []
     ends = np.cumsum([facts["segments"] for facts in ordered])

@@ -52,9 +52,7 @@ def tokenized(
     """(source, document id, tokens) of the documents that have tokens, which `composition` counts."""
     texts, names = batch["text"].to_pylist(), batch["id"].to_pylist()
     kinds = zip(map(documents.safe_name, batch["source"].to_pylist()), batch["lang"].to_pylist(), strict=True)
-    for kind, name, text, run in zip(
-        kinds, names, texts, tokenize(texts, tokenizer, eod, no_loss), strict=True
-    ):
+    for kind, name, text, run in zip(kinds, names, texts, tokenize(texts, tokenizer, eod, no_loss), strict=True):
         if len(run):
             composition.add_numbers(kind, [1, len(text), len(text.encode()), len(run)])
             yield kind[0], name, run
@@ -94,9 +92,7 @@ def write_manifest(folder: Path, tokenizer_folder: str, sequence_length: int) ->
     for source, facts in sources.items():
         for name in ("segments", "tokens", "targets", "records"):
             facts[name] = sum(shard[name] for shard in shards if shard["source"] == source)
-    total = {
-        name: sum(facts[name] for facts in sources.values()) for name in ("tokens", "records", "documents")
-    }
+    total = {name: sum(facts[name] for facts in sources.values()) for name in ("tokens", "records", "documents")}
     manifest = {
         "schema": SCHEMA,
         "sequence_length": sequence_length,
@@ -124,14 +120,9 @@ def parse(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
     """(our flags, Beam's); UserError for what would fail only after hours of other stages."""
     parser = job.parser(__doc__)
     parser.add_argument("--tokenizer", required=True, help="Hugging Face tokenizer folder")
+    parser.add_argument("--sequence_length", type=int, required=True, help="T: tokens that a model sees at once")
     parser.add_argument(
-        "--sequence_length", type=int, required=True, help="T: tokens that a model sees at once"
-    )
-    parser.add_argument(
-        "--rows_per_shard",
-        type=int,
-        default=32768,
-        help="at most; a worker holds the tokens of one shard (32768)",
+        "--rows_per_shard", type=int, default=32768, help="at most; a worker holds the tokens of one shard (32768)"
     )
     parser.add_argument(
         "--held_out",
@@ -144,9 +135,7 @@ def parse(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
         default="",
         help="placeholders of data_prep.mask that get loss weight 0, such as '<|{type}|>' (none)",
     )
-    parser.add_argument(
-        "--only_held_out", action="store_true", help="with --held_out: take these and no others"
-    )
+    parser.add_argument("--only_held_out", action="store_true", help="with --held_out: take these and no others")
     args, beam_args = parser.parse_known_args(argv)
     check_arguments(args)
     return args, beam_args
@@ -170,17 +159,11 @@ def run(argv: list[str] | None = None) -> dict:
     args, beam_args = parse(argv)
 
     def build(pipeline: beam.Pipeline, files: list[str], folder: Path):
-        numbered = (
-            pipeline | "Files" >> beam.Create(list(enumerate(files))) | "SpreadFiles" >> beam.Reshuffle()
-        )
+        numbered = pipeline | "Files" >> beam.Create(list(enumerate(files))) | "SpreadFiles" >> beam.Reshuffle()
         return numbered | "ShardFile" >> beam.Map(shard_file, folder, args)
 
     return job.run_job(
-        args,
-        beam_args,
-        build,
-        lambda folder: write_manifest(folder, args.tokenizer, args.sequence_length),
-        ROW_FILES,
+        args, beam_args, build, lambda folder: write_manifest(folder, args.tokenizer, args.sequence_length), ROW_FILES
     )
 
 

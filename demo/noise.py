@@ -11,13 +11,7 @@ from data_prep.clean import clean_text
 from data_prep.shard import load_tokenizer
 from mucpt_jax.formats.manifest import read_manifest
 
-NOISE = (
-    "qr_code",
-    "address",
-    "phone",
-    "chatter",
-    "boilerplate",
-)  # private data is planted too, but is no noise
+NOISE = ("qr_code", "address", "phone", "chatter", "boilerplate")  # private data is planted too, but is no noise
 
 
 def noise_slots(run: Path, tokenizer_folder: str) -> dict:

@@ -72,8 +72,7 @@ def scored_batches(run: Path, cfg: config.Config, slots: dict):
     held, folder = [], run / "data" / "domain"
     for shard in read_manifest(folder / "scored")["shards"]:
         pair = [
-            read_shard(folder / name / shard["name"], cfg.data.sequence_length)
-            for name in ("scored", "scored_base")
+            read_shard(folder / name / shard["name"], cfg.data.sequence_length) for name in ("scored", "scored_base")
         ]
         for number, (row, base) in enumerate(zip(*pair, strict=True)):
             held.append((row, base["rm_nll"][1:], slots[shard["name"], number][1:]))
@@ -88,12 +87,7 @@ def scored_batches(run: Path, cfg: config.Config, slots: dict):
 
 def machine() -> dict:
     versions = {name: importlib.metadata.version(name) for name in PACKAGES}
-    return {
-        "cores": os.cpu_count(),
-        "cpu": cpu_name(),
-        "python": platform.python_version(),
-        **versions,
-    }
+    return {"cores": os.cpu_count(), "cpu": cpu_name(), "python": platform.python_version(), **versions}
 
 
 def cpu_name() -> str:
@@ -121,6 +115,5 @@ def as_text(table: dict) -> str:
     lines = cells(table)
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in lines
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
     )

@@ -20,9 +20,7 @@ OBJECTIVES = ("ntp", "rho1", "mucpt")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="", help="folder of real text; default: a corpus made here")
     parser.add_argument("--run", default="runs/demo", help="everything is written below this folder")
     args = parser.parse_args()
@@ -106,13 +104,7 @@ def audit(run: Path, tokenizer: str) -> None:
 
 
 def launch(run: Path, stage: str, size: str, job: str, *overrides: str) -> None:
-    call(
-        "launch.py",
-        f"--config=configs/demo.py:{stage}{size}",
-        f"--job={job}",
-        f"--workdir={run / stage}",
-        *overrides,
-    )
+    call("launch.py", f"--config=configs/demo.py:{stage}{size}", f"--job={job}", f"--workdir={run / stage}", *overrides)
 
 
 def command(module: str, *arguments: str) -> None:
@@ -124,9 +116,7 @@ def call(*arguments: str) -> None:
     started = time.monotonic()
     code = subprocess.run([sys.executable, *arguments]).returncode
     if code:
-        sys.exit(
-            f"error: the command above ended with code {code}; mend its cause and start the demo again to go on"
-        )
+        sys.exit(f"error: the command above ended with code {code}; mend its cause and start the demo again to go on")
     print(f"  ({time.monotonic() - started:.1f} s)", flush=True)
 
 

@@ -55,13 +55,9 @@ def open_scored(folder: str, base: str | None, tokenizer_folder: str) -> Scored:
     if base:
         other = scored_manifest(base)
         if rows_of(other) != rows_of(manifest):
-            raise UserError(
-                f"--base={base} holds other rows than {folder}; score the same rows by the start model"
-            )
+            raise UserError(f"--base={base} holds other rows than {folder}; score the same rows by the start model")
         if other["scores"]["rm_hash"] == manifest["scores"]["rm_hash"]:
-            raise UserError(
-                f"--base={base} was scored by the same model as {folder}; score it by the start model"
-            )
+            raise UserError(f"--base={base} was scored by the same model as {folder}; score it by the start model")
     floors = [float(floor) for floor in manifest["scores"]["mean_raw_weight"]]
     return Scored(Path(folder), Path(base) if base else None, manifest, floors)
 
@@ -86,9 +82,7 @@ def load_tokenizer(folder: str):
     try:
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except Exception as error:  # the library raises what the damage leads to: OSError, KeyError, ...
-        raise UserError(
-            f"--tokenizer={folder} cannot be loaded ({type(error).__name__}); copy it again"
-        ) from error
+        raise UserError(f"--tokenizer={folder} cannot be loaded ({type(error).__name__}); copy it again") from error
 
 
 # Documents
@@ -181,9 +175,7 @@ def page(facts: dict, documents: list[dict]) -> str:
     before, after = template.split("@PAYLOAD@")
     while True:
         payload = json.dumps(
-            facts | {"documents": [cut(d, limit) for d in documents]},
-            ensure_ascii=False,
-            separators=(",", ":"),
+            facts | {"documents": [cut(d, limit) for d in documents]}, ensure_ascii=False, separators=(",", ":")
         ).replace("<", "\\u003c")
         made = before + payload + after
         size, allowed = len(made.encode()), BYTES_PER_DOCUMENT * max(len(documents), 200)
@@ -229,9 +221,7 @@ def audit(scored: Scored, tokenizer, documents: int, floor: float, objective: st
 
 def source_facts(name: str, scored: Scored, counts: dict[str, np.ndarray]) -> dict:
     """Histograms of r and of excess loss; `middle` is the r (nats) whose weight is the mean weight of a bin."""
-    middle = np.divide(
-        counts["r"], counts["inverse"], out=np.full(len(counts["r"]), np.nan), where=counts["r"] > 0
-    )
+    middle = np.divide(counts["r"], counts["inverse"], out=np.full(len(counts["r"]), np.nan), where=counts["r"] > 0)
     facts = {"name": name, "targets": scored.manifest["sources"][name]["targets"], "middle": short(middle)}
     kinds = ("r", "excess") if scored.base else ("r",)
     return facts | {kind: counts[kind].astype(int).tolist() for kind in kinds}
@@ -269,12 +259,8 @@ def arguments() -> argparse.ArgumentParser:
     )
     made.add_argument("--base", help="the same rows scored by the start model; the page then knows rho1")
     made.add_argument("--documents", type=int, default=200, help="how many are shown (200)")
-    made.add_argument(
-        "--floor", type=float, default=1.0, help="nats; the page opens with it, and it ranks (1.0)"
-    )
-    made.add_argument(
-        "--objective", choices=("ntp", "mucpt", "rho1"), default="mucpt", help="the page opens with it"
-    )
+    made.add_argument("--floor", type=float, default=1.0, help="nats; the page opens with it, and it ranks (1.0)")
+    made.add_argument("--objective", choices=("ntp", "mucpt", "rho1"), default="mucpt", help="the page opens with it")
     made.add_argument("--output", help="the page's file (SCORED/audit.html)")
     return made
 

@@ -35,9 +35,7 @@ def check_ranges(config: Config) -> None:
     loss, optimizer, train = config.loss, config.optimizer, config.train
     cap = loss.max_weight is None or loss.max_weight >= loss.min_weight
     rules = {
-        "loss.rm_floor must be > 0 nats: the weight is 1/floor where the RM is sure": 0
-        < loss.rm_floor
-        < math.inf,
+        "loss.rm_floor must be > 0 nats: the weight is 1/floor where the RM is sure": 0 < loss.rm_floor < math.inf,
         "loss.smooth_median_floor must be > 0 nats": loss.smooth_median_floor > 0,
         "loss.smooth_mix must be in (0, 1): the median's share": 0 < loss.smooth_mix < 1,
         "loss.smooth_window must be odd and >= 1": loss.smooth_window >= 1 and loss.smooth_window % 2 == 1,
@@ -101,15 +99,13 @@ def check_objective(config: Config) -> None:
         and loss.kind != "mucpt",
         f"loss.weight_norm=loss_match is counted for r as it is stored, not with loss.smooth={loss.smooth}; use "
         "corpus_mean_one or batch_mean_one": smooth and loss.weight_norm == "loss_match",
-        "init_state=all takes up another run; name its workdir with --config.init_from": config.init_state
-        == "all"
+        "init_state=all takes up another run; name its workdir with --config.init_from": config.init_state == "all"
         and not config.init_from,
         "loss.smooth_names joins tokens to units; add --config.loss.smooth=mean (or median, mix) and "
         "--config.loss.smooth_unit=word": loss.smooth_names and not (smooth and loss.smooth_unit == "word"),
         f"loss.mean_raw_weight is not read by weight_norm={loss.weight_norm} of {loss.kind}; leave it empty": given
         and not constant,
-        "loss.smooth=mix needs both loss.mean_raw_weight and loss.mean_raw_median, or neither": loss.smooth
-        == "mix"
+        "loss.smooth=mix needs both loss.mean_raw_weight and loss.mean_raw_median, or neither": loss.smooth == "mix"
         and bool(loss.mean_raw_weight) != bool(loss.mean_raw_median),
         "loss.reference scores for mucpt and rho1, ntp needs no scores; leave it empty": loss.reference
         and loss.kind == "ntp",
@@ -133,9 +129,7 @@ def check_model(model: Model, mesh: Mesh) -> None:
     for name, size in (("num_key_value_heads", kv), ("intermediate_size", model.intermediate_size)):
         if size % tensor:
             fits = max(d for d in divisors(kv) if d <= tensor and model.intermediate_size % d == 0)
-            raise UserError(
-                f"mesh.tensor={tensor} does not divide {name}={size} of {model.name}; use tensor={fits}"
-            )
+            raise UserError(f"mesh.tensor={tensor} does not divide {name}={size} of {model.name}; use tensor={fits}")
 
 
 def check_batch(config: Config) -> None:
@@ -144,9 +138,7 @@ def check_batch(config: Config) -> None:
     if list(sizes.values()).count(-1) > 1 or any(n == 0 or n < -1 for n in sizes.values()):
         raise UserError(f"mesh {sizes}: sizes must be >= 1, and at most one -1 (all remaining devices)")
     if data.sequence_length % mesh.context:
-        raise UserError(
-            f"mesh.context={mesh.context} does not divide data.sequence_length={data.sequence_length}"
-        )
+        raise UserError(f"mesh.context={mesh.context} does not divide data.sequence_length={data.sequence_length}")
     if data.sequence_length > config.model.max_position_embeddings:
         raise UserError(
             f"data.sequence_length={data.sequence_length} is longer than max_position_embeddings="

@@ -57,9 +57,7 @@ def compare(folders: list[str], baseline: str | None, split: str | None, by_seed
     runs = {folder: run_files.read(folder) for folder in folders}
     groups, parts = run_files.seed_groups(runs, by_seed), paired.strata(runs, split)
     questions = [
-        {"run": name, "where": paired.where(part)} | paired.grade(runs[name], part)
-        for part in parts
-        for name in runs
+        {"run": name, "where": paired.where(part)} | paired.grade(runs[name], part) for part in parts for name in runs
     ]
     pairs = [
         {"run": name, "baseline": other, "where": paired.where(part)} | paired.pair(runs, name, other, part)
@@ -74,9 +72,7 @@ def compare(folders: list[str], baseline: str | None, split: str | None, by_seed
     several = [group for group in groups if len(group) > 1]
     keys = [key for key in differ if key not in {"seed", *by_seed}]
     seeds = [
-        over_seeds(described, group, paired.where(part), questions, pairs, keys)
-        for part in parts
-        for group in several
+        over_seeds(described, group, paired.where(part), questions, pairs, keys) for part in parts for group in several
     ]
     return {
         "baseline": baseline,
@@ -149,9 +145,7 @@ def last_step(sources: list[dict]) -> dict:
     return found
 
 
-def over_seeds(
-    described: dict, group: list[str], part: str, questions: list, pairs: list, keys: list
-) -> dict:
+def over_seeds(described: dict, group: list[str], part: str, questions: list, pairs: list, keys: list) -> dict:
     """Mean and standard deviation over a group's seeds, of what was measured, and every seed's value."""
     found = described[group[0]]["settings"]
     named = [f"{tables.short(key)}={found[key]}" for key in keys if key in found]
@@ -195,9 +189,7 @@ def warnings(runs: dict, described: dict) -> list[str]:
         if asked_at is not None and last is not None and asked_at != last:
             found.append(f"{name} was evaluated at step {asked_at:,}, its last metrics are of step {last:,}")
     heldout = {name: heldout_of(run) for name, run in runs.items()}
-    rows = {
-        n: ", ".join(f"{s} {v['tokens']:,} tokens" for s, v in h.items()) for n, h in heldout.items() if h
-    }
+    rows = {n: ", ".join(f"{s} {v['tokens']:,} tokens" for s, v in h.items()) for n, h in heldout.items() if h}
     found += unlike("held-out rows differ, their losses do not compare", rows)
     asked = {name: str(run["asked"]) for name, run in runs.items() if run["asked"] and run["answers"]}
     found += unlike("questions were put differently", asked)
@@ -232,9 +224,7 @@ def unlike(what: str, values: dict[str, str]) -> list[str]:
 
 
 def notes(described: dict, tests: int, several: bool) -> list[str]:
-    found = [
-        "weight and ESS (effective share) of domain tokens, general loss: of the last logged training step"
-    ]
+    found = ["weight and ESS (effective share) of domain tokens, general loss: of the last logged training step"]
     if tests:
         found.append(
             "95%: Wilson's interval of an accuracy, Newcombe's of a paired difference; won, lost: questions that only "

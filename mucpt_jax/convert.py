@@ -23,9 +23,7 @@ def main() -> None:
     parser.add_argument("--max_shard_bytes", type=int, default=5_000_000_000, help="of one file (5e9)")
     args = parser.parse_args()
     jax.config.update("jax_platforms", "cpu")  # shapes are all that is asked of it
-    about = hf_write.About(
-        args.target, args.dtype, args.max_shard_bytes, like=args.source, tokenizer=args.source
-    )
+    about = hf_write.About(args.target, args.dtype, args.max_shard_bytes, like=args.source, tokenizer=args.source)
     try:
         folder_to_folder(args.source, about)
     except (UserError, OSError) as error:

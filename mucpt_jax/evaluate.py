@@ -36,9 +36,7 @@ def evaluate(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
     if questions:
         predictions = answer(params, questions, tokenizer, cfg, mesh)
         result["questions"] = grade(predictions)
-        logging.info(
-            "questions: {k}/{n} = {accuracy:.4f} (95% {low:.4f}..{high:.4f})".format(**result["questions"])
-        )
+        logging.info("questions: {k}/{n} = {accuracy:.4f} (95% {low:.4f}..{high:.4f})".format(**result["questions"]))
     if jax.process_index() == 0:
         workdir.mkdir(parents=True, exist_ok=True)
         if questions:
@@ -58,9 +56,7 @@ def read_questions(path: str) -> list[dict]:
         ) from error
     found = [read_question(line, f"{path} line {n}") for n, line in enumerate(lines, 1) if line.strip()]
     if len({q["id"] for q in found}) < len(found) or not found:
-        raise UserError(
-            f"{path} holds {'the same id twice' if found else 'no question'}; each needs an id of its own"
-        )
+        raise UserError(f"{path} holds {'the same id twice' if found else 'no question'}; each needs an id of its own")
     return found
 
 

@@ -51,10 +51,7 @@ def card(cfg: Config, workdir: Path, params_hash: str) -> str:
     """README.md: what was trained on what, how, and what came out; as Hugging Face's hub shows it."""
     step = checkpoint.newest_step(workdir)
     if step is None:
-        return (
-            front(cfg.init_from)
-            + f"# {cfg.model.name}\n\nThe weights of {name_of(cfg.init_from)}, unchanged.\n"
-        )
+        return front(cfg.init_from) + f"# {cfg.model.name}\n\nThe weights of {name_of(cfg.init_from)}, unchanged.\n"
     run = read_json(workdir / "config.json")
     loss, data, optimizer = run["loss"], run["data"], run["optimizer"]
     tokens = step * data["batch_rows"] * data["sequence_length"]
@@ -124,11 +121,8 @@ def results(workdir: Path, params_hash: str) -> str:
     if found.get("params_hash") != params_hash:
         return ""
     lines = [
-        f"| loss on {cell(name)}, nats a token | {of['nll']:.4f} |"
-        for name, of in found.get("heldout", {}).items()
+        f"| loss on {cell(name)}, nats a token | {of['nll']:.4f} |" for name, of in found.get("heldout", {}).items()
     ]
     if asked := found.get("questions"):
-        lines.append(
-            "| questions | {k} of {n} right: {accuracy:.4f} (95% {low:.4f} to {high:.4f}) |".format(**asked)
-        )
+        lines.append("| questions | {k} of {n} right: {accuracy:.4f} (95% {low:.4f} to {high:.4f}) |".format(**asked))
     return "\n## Results\n\n| | |\n|---|---|\n" + "\n".join(lines) + "\n" if lines else ""

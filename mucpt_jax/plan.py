@@ -52,9 +52,7 @@ def plan(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
     print(report(cfg, facts), flush=True)
     if cfg.plan.search:
         on = list(mesh.devices.flat)
-        facts["search"] = search.search(
-            cfg, lambda tried: measure(tried, sharding.make_mesh(tried, on)), facts
-        )
+        facts["search"] = search.search(cfg, lambda tried: measure(tried, sharding.make_mesh(tried, on)), facts)
         write_json(workdir / "plan.json", facts)
     print(f"{workdir / 'plan.json'}")
 
@@ -87,8 +85,7 @@ def stand_in(cfg: Config) -> Config:
     wanted, train = cfg.train.attention, cfg.train
     if cfg.plan.topology and wanted == "auto":
         train = dataclasses.replace(
-            train,
-            attention=attention.best("tpu", train.compute_dtype, cfg.data.sequence_length, cfg.mesh.context),
+            train, attention=attention.best("tpu", train.compute_dtype, cfg.data.sequence_length, cfg.mesh.context)
         )
     elif not cfg.plan.topology and wanted in ("auto", "cudnn", "splash"):
         train = dataclasses.replace(train, attention="chunked")

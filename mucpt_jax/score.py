@@ -73,9 +73,7 @@ def open_input(cfg: Config) -> dict:
     if not source or not output:
         raise UserError("the score job needs --config.score.input=ROWS and --config.score.output=FOLDER")
     if Path(source).resolve() == Path(output).resolve():
-        raise UserError(
-            f"score.output is score.input ({source}); name another folder, the rows stay as they are"
-        )
+        raise UserError(f"score.output is score.input ({source}); name another folder, the rows stay as they are")
     manifest = read_manifest(source)
     if not manifest["shards"]:
         raise UserError(f"{source} holds no rows; write some with python -m data_prep.shard")
@@ -194,9 +192,7 @@ def claim_folder(output: Path, about: dict) -> None:
                     "choose another --config.score.output"
                 )
     elif any(output.glob("*.array_record")):
-        raise UserError(
-            f"{output} holds shards that no score job wrote; choose another --config.score.output"
-        )
+        raise UserError(f"{output} holds shards that no score job wrote; choose another --config.score.output")
     elif jax.process_index() == 0:
         write_json(path, about)
         claim_folder(output, about)  # another worker may have come at the same moment
@@ -213,10 +209,7 @@ def is_done(output: Path, shard: dict) -> bool:
         reader.close()
     except RuntimeError:
         return False
-    return (
-        found == shard["records"]
-        and path.stat().st_size == read_json(note_of(output, shard))["facts"]["bytes"]
-    )
+    return found == shard["records"] and path.stat().st_size == read_json(note_of(output, shard))["facts"]["bytes"]
 
 
 def finish(cfg: Config, manifest: dict, about: dict, output: Path) -> None:

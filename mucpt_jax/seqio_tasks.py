@@ -70,9 +70,7 @@ def held_out_sources(cfg: Config) -> list[data.Source]:
     data.check_manifest(manifest, folder, cfg)
     for trained in filter(None, (cfg.data.domain, cfg.data.general)):
         if read_manifest(trained)["tokenizer_hash"] != manifest["tokenizer_hash"]:
-            raise UserError(
-                f"{folder} was written with another tokenizer than {trained}; shard one of them again"
-            )
+            raise UserError(f"{folder} was written with another tokenizer than {trained}; shard one of them again")
     return [source for source in data.split_sources(manifest, folder, False, set()) if source.rows]
 
 
@@ -147,9 +145,7 @@ def read_rows(dataset, rows: dict[str, data.Rows], dtypes: dict, length: int, is
         return list(features(rows[split.decode()][int(row)]).values())
 
     def example(place):
-        found = tf.numpy_function(
-            arrays, [place["split"], place["row"]], list(dtypes.values()), stateful=False
-        )
+        found = tf.numpy_function(arrays, [place["split"], place["row"]], list(dtypes.values()), stateful=False)
         found = {key: tf.ensure_shape(value, [length]) for key, value in zip(dtypes, found, strict=True)}
         return found | {"is_domain": is_domain}
 

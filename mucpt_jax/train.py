@@ -158,18 +158,14 @@ def train_step(state: tuple, batch: dict, *, cfg: Config, tx: optax.GradientTran
     tokens = losses.target_mask(batch).sum()  # of the whole step: all hosts, all micro-batches
     (loss, (nll_BT, weight_BT)), grads = loss_and_grads(params, batch, cfg, tokens)
     if cfg.optimizer.offload:
-        opt_state = jax.device_put(
-            opt_state, jax.memory.Space.Device
-        )  # back to the host by the step's out_shardings
+        opt_state = jax.device_put(opt_state, jax.memory.Space.Device)  # back to the host by the step's out_shardings
     updates, opt_state = tx.update(grads, opt_state, params, loss=loss)
     values = token_metrics(nll_BT, weight_BT, batch, cfg.loss, num_sources)
     values |= {"loss": loss, "grad_norm": optax.tree.norm(grads), "bad": opt_state.bad_steps}
     return (optax.apply_updates(params, updates), opt_state), values
 
 
-def loss_and_grads(
-    params: dict, batch: dict, cfg: Config, tokens: Array, only_B: Array | None = None
-) -> tuple:
+def loss_and_grads(params: dict, batch: dict, cfg: Config, tokens: Array, only_B: Array | None = None) -> tuple:
     """((loss, (nll [B, T], weights [B, T])), grads): sums over micro-batches, divided by `tokens` once.
 
     only_B: rows that count in the loss, bool [B]; all of them make the weights.
@@ -282,9 +278,7 @@ def bad_step(run: Run, step: int, values: dict) -> None:
         with open(run.workdir / "bad_steps.jsonl", "a", encoding="utf-8") as file:
             file.write(metrics.to_json(told | {"action": cfg.train.on_bad_step, "rows": found}))
     broken = [row for row in found if not math.isfinite(row["nll"])]
-    named = "; ".join(
-        f"{r['file']} record {r['record']} (documents {', '.join(r['documents'])})" for r in broken[:3]
-    )
+    named = "; ".join(f"{r['file']} record {r['record']} (documents {', '.join(r['documents'])})" for r in broken[:3])
     more = f" and {len(broken) - 3} more rows" if len(broken) > 3 else ""
     finite = math.isfinite(told["loss"]) and math.isfinite(told["grad_norm"])
     where = f"not finite in {named or 'none: the gradient overflowed'}{more}" if not finite else "a spike"

@@ -28,9 +28,7 @@ def write_tokenizer(folder: Path) -> Path:
     return folder
 
 
-def write_scored(
-    folder: Path, tokenizer: Path, sources: dict, rm_hash: str = "rm", scored: bool = True
-) -> Path:
+def write_scored(folder: Path, tokenizer: Path, sources: dict, rm_hash: str = "rm", scored: bool = True) -> Path:
     """{source: {document: [(text, r of its tokens), ...]}} -> scored rows, a segment of at most T tokens each."""
     folder.mkdir(parents=True)
     encode = audit.load_tokenizer(str(tokenizer)).backend_tokenizer.encode

@@ -79,9 +79,7 @@ def random_row(rng: np.random.Generator, scored: bool = False) -> dict:
     return {"tokens": tokens, "segment_ids": segment_ids, "rm_nll": rm_nll}
 
 
-def write_rows(
-    folder: Path, sources: dict[str, int], seed: int = 0, rows: list | None = None, **manifest
-) -> Path:
+def write_rows(folder: Path, sources: dict[str, int], seed: int = 0, rows: list | None = None, **manifest) -> Path:
     """A row folder with one shard per source: {"music": 20} rows; documents are called music-3-1 (row, segment)."""
     folder.mkdir(parents=True)
     rng, shards, facts, index = np.random.default_rng(seed), [], {}, []
@@ -102,18 +100,8 @@ def write_rows(
                 index.append((name, row, segment, f"{source}-{row}-{segment}", 0, length))
     columns = {field: [line[i] for line in index] for i, field in enumerate(INDEX_SCHEMA.names)}
     write_index(folder, [pa.table(columns, schema=INDEX_SCHEMA)])
-    values = {
-        "schema": 1,
-        "sequence_length": T,
-        "tokenizer_hash": "t",
-        "vocab_size": VOCAB,
-        "eod": 0,
-        "fill": 0.9,
-    }
-    write_json(
-        folder / "manifest.json",
-        values | {"shards": shards, "sources": facts, "scores": None} | manifest,
-    )
+    values = {"schema": 1, "sequence_length": T, "tokenizer_hash": "t", "vocab_size": VOCAB, "eod": 0, "fill": 0.9}
+    write_json(folder / "manifest.json", values | {"shards": shards, "sources": facts, "scores": None} | manifest)
     return folder
 
 
@@ -138,9 +126,7 @@ def wait_for_lines(file: Path, lines: int, processes: list) -> None:
     deadline = time.monotonic() + 180
     while not (file.exists() and len(file.read_text().splitlines()) >= lines):
         ended = [p.returncode for p in processes if p.poll() is not None]
-        assert not ended and time.monotonic() < deadline, (
-            f"exit status {ended} before {lines} lines in {file}"
-        )
+        assert not ended and time.monotonic() < deadline, f"exit status {ended} before {lines} lines in {file}"
         time.sleep(0.02)
 
 

@@ -50,19 +50,8 @@ def mobile(chance: random.Random) -> str:
 def landline(chance: random.Random) -> str:
     code = one_of(chance, "010|021|020|028|0755|0571|0531|0311|0898|0991")
     number = chance.choice("2345678") + digits(chance, 7 if len(code) == 3 else chance.choice([6, 7]))
-    forms = [
-        f"{code}-{number}",
-        f"{code} {number}",
-        f"({code}){number}",
-        f"（{code}）{number}",
-        f"{code}－{number}",
-    ]
-    forms += [
-        f"{code}-{cut(number, 4)}",
-        f"+86-{code[1:]}-{number}",
-        f"{code}—{number}",
-        f"+86 {code[1:]} {number}",
-    ]
+    forms = [f"{code}-{number}", f"{code} {number}", f"({code}){number}", f"（{code}）{number}", f"{code}－{number}"]
+    forms += [f"{code}-{cut(number, 4)}", f"+86-{code[1:]}-{number}", f"{code}—{number}", f"+86 {code[1:]} {number}"]
     forms += [f"{code}-{number}转{chance.randint(100, 9999)}", wide(f"{code}-{number}")]
     return chance.choice(forms)
 
@@ -81,24 +70,15 @@ def foreign(chance: random.Random) -> str:
         "+1{}{}{}",
     ]
     forms = [form.format(*us) for form in forms]
-    forms += [
-        f"+44 20 7{digits(chance, 3)} {digits(chance, 4)}",
-        f"+44 7{digits(chance, 3)} {digits(chance, 6)}",
-    ]
+    forms += [f"+44 20 7{digits(chance, 3)} {digits(chance, 4)}", f"+44 7{digits(chance, 3)} {digits(chance, 6)}"]
     forms += [f"020 7{digits(chance, 3)} {digits(chance, 4)}", f"07{digits(chance, 3)} {digits(chance, 6)}"]
     forms += [f"+49 30 {digits(chance, 6)}", f"+33 1 {digits(chance, 2)} {cut(digits(chance, 6), 2, 2)}"]
     forms += [
         f"+81-3-{digits(chance, 4)}-{digits(chance, 4)}",
         f"+852 {chance.choice('259')}{cut(digits(chance, 7), 3)}",
     ]
-    forms += [
-        f"+886 9{digits(chance, 2)} {digits(chance, 3)} {digits(chance, 3)}",
-        f"0044 20 7{digits(chance, 7)}",
-    ]
-    forms += [
-        f"+61 4{digits(chance, 2)} {digits(chance, 3)} {digits(chance, 3)}",
-        f"+65 {cut(digits(chance, 8), 4)}",
-    ]
+    forms += [f"+886 9{digits(chance, 2)} {digits(chance, 3)} {digits(chance, 3)}", f"0044 20 7{digits(chance, 7)}"]
+    forms += [f"+61 4{digits(chance, 2)} {digits(chance, 3)} {digits(chance, 3)}", f"+65 {cut(digits(chance, 8), 4)}"]
     forms += [
         f"09{digits(chance, 2)}-{digits(chance, 3)}-{digits(chance, 3)}",
         f"(02) 2{digits(chance, 3)}-{digits(chance, 4)}",
@@ -277,9 +257,7 @@ def zh_address(chance: random.Random) -> str:
     )
     number = f"{chance.randint(1, 999)}{one_of(chance, '号|号|号|弄| 号|號')}"
     estate = one_of(chance, "阳光花园|金色家园|丽水苑|翠湖小区|东方公寓|和平新村")
-    door = chance.choice(
-        ["{}栋{}室", "{}号楼{}单元{}", "{}幢{}单元{}室", "{}座{}", "{}-{}-{}", "{}楼{}房"]
-    ).format(
+    door = chance.choice(["{}栋{}室", "{}号楼{}单元{}", "{}幢{}单元{}室", "{}座{}", "{}-{}-{}", "{}楼{}房"]).format(
         chance.randint(1, 30),
         chance.randint(1, 6) if chance.random() < 0.5 else chance.randint(101, 2804),
         chance.randint(101, 1904),
@@ -298,8 +276,7 @@ def zh_address(chance: random.Random) -> str:
 
 def en_address(chance: random.Random) -> str:
     name = one_of(
-        chance,
-        "Maple|Elm Grove|North Lincoln|W. Harrison|Old Mill|Cedar Hill|East 14th|Fairview|King George|St. James",
+        chance, "Maple|Elm Grove|North Lincoln|W. Harrison|Old Mill|Cedar Hill|East 14th|Fairview|King George|St. James"
     )
     kind = one_of(chance, "Street|St|St.|Avenue|Ave|Ave.|Road|Rd|Blvd|Lane|Drive|Dr.|Court|Terrace|Way|Place")
     street = f"{chance.randint(1, 9999)}{one_of(chance, '|||B|-12')} {name} {kind}"

@@ -128,8 +128,7 @@ def test_seed_documents_are_17_percent_of_the_mixed_folder(tmp_path):
     world.write(tmp_path, 0, SIZE._replace(rounds=2))
     for name in world.REGIMES:
         seed, domain = (
-            sum(len(d["kinds"]) for d in read(tmp_path / f"mixed_{name}" / f"{s}.jsonl"))
-            for s in ("seed", "domain")
+            sum(len(d["kinds"]) for d in read(tmp_path / f"mixed_{name}" / f"{s}.jsonl")) for s in ("seed", "domain")
         )
         assert seed / (seed + domain) == pytest.approx(0.17, abs=0.005)
 
@@ -174,9 +173,7 @@ def weights_of(folder: Path, **loss) -> tuple[np.ndarray, np.ndarray]:
     """(weights [B, T], is a target [B, T]) of a folder's rows by mucpt's own loss."""
     cfg = small_config(loss={"kind": "mucpt", **loss}, data={"domain": str(folder)})
     rows = list(read_shard(folder / "music-00000-of-00001.array_record", T))
-    batch = {name: np.stack([row[name] for row in rows]) for name in rows[0]} | {
-        "is_domain": np.ones(2, bool)
-    }
+    batch = {name: np.stack([row[name] for row in rows]) for name in rows[0]} | {"is_domain": np.ones(2, bool)}
     weight_BT = objective.token_weights(np.zeros((2, T), np.float32), batch, data.resolved_loss(cfg))
     return np.asarray(weight_BT), target_mask(batch["segment_ids"])
 
@@ -211,9 +208,7 @@ def test_mean_weights_by_kind_are_those_of_the_loss(tmp_path):
     rows = domain_rows(tmp_path / "rows", 1.0)
     kinds_of_segments(rows, tmp_path / "raw", "tb")
     scores.write_oracle(rows, tmp_path / "raw", tmp_path / "oracle")
-    cfg = small_config(
-        loss={"kind": "mucpt", "weight_norm": "none"}, data={"domain": str(tmp_path / "oracle")}
-    )
+    cfg = small_config(loss={"kind": "mucpt", "weight_norm": "none"}, data={"domain": str(tmp_path / "oracle")})
     found = scores.mean_weights(tmp_path / "oracle", tmp_path / "raw", cfg)
     assert found == pytest.approx({"t": 1.0, "b": 1 / 60_000})
 
@@ -258,9 +253,7 @@ def test_ess_of_two_domain_sources_is_that_of_all_their_weights():
 
 
 def test_only_an_answer_that_is_equal_word_for_word_counts():
-    asked = [
-        {"prediction": p, "answer": "moonsong"} for p in ("moonsong", "moonsong moonsong", "Moonsong", "")
-    ]
+    asked = [{"prediction": p, "answer": "moonsong"} for p in ("moonsong", "moonsong moonsong", "Moonsong", "")]
     assert table.exact(asked) == 0.25
     assert table.exact([]) is None
 
@@ -284,9 +277,7 @@ def test_differences_are_paired_by_seed():
 
 
 def test_orders_are_judged_by_the_mean_against_the_best_of_the_rho1_grid():
-    runs = made_runs(
-        ntp=(0.1, 0.3), rho1_40=(0.3, 0.3), rho1_60=(0.0, 0.2), mucpt=(0.2, 0.35), mucpt_literal=(0, 0)
-    )
+    runs = made_runs(ntp=(0.1, 0.3), rho1_40=(0.3, 0.3), rho1_60=(0.0, 0.2), mucpt=(0.2, 0.35), mucpt_literal=(0, 0))
     found = {claim["says"]: claim for claim in table.claims(runs)}
     must = {says: claim["holds"] for says, claim in found.items() if claim["must"]}
     assert must == {
@@ -306,9 +297,7 @@ def test_where_all_facts_were_told_all_count_as_covered(tmp_path):
         {"prediction": "x", "answer": "x", "length": 6, "covered": False, "famous": True},
     ]
     (tmp_path / "predictions.jsonl").write_text("".join(json.dumps(q) + "\n" for q in asked))
-    (tmp_path / "metrics.jsonl").write_text(
-        '{"sources": {}, "grad_norm": 2.0}\n{"sources": {}, "grad_norm": 1.0}\n'
-    )
+    (tmp_path / "metrics.jsonl").write_text('{"sources": {}, "grad_norm": 2.0}\n{"sources": {}, "grad_norm": 1.0}\n')
     write_json(tmp_path / "evaluate.json", {"heldout": {"general": {"nll": 1.5}}})
     found = table.figures(tmp_path, "weak")
     assert (found["all"], found["covered"], found["uncovered"], found["famous"]) == (0.5, 0.5, None, 1.0)
@@ -330,9 +319,7 @@ def test_a_very_short_run_ends_in_tables_and_a_second_start_repeats_nothing(tmp_
     by_row = {r["row"]: r for r in found["runs"]}
     assert by_row["ntp"]["ess"] == by_row["ntp_seed"]["ess"] == pytest.approx(1)
     assert by_row["oracle"]["weights"]["b"] < 1e-3 < 1 < by_row["oracle"]["weights"]["A"]
-    assert set(by_row["mucpt_seed_agree"]["weights"]) == set(
-        by_row["mucpt_mix3"]["weights"]
-    )  # of seed documents too
+    assert set(by_row["mucpt_seed_agree"]["weights"]) == set(by_row["mucpt_mix3"]["weights"])  # of seed documents too
     assert 0 < by_row["base"]["general_loss"] < np.log(len(world.vocabulary())) + 1
     assert "### Regime partial" in (tmp_path / "run" / "table.md").read_text()
     assert (tmp_path / "run" / "ablation.svg").read_text().count("ntp_seed") > 0

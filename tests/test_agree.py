@@ -78,9 +78,7 @@ def test_what_three_documents_state_is_lowered_and_what_one_states_is_not(folder
 
 
 def test_one_document_agrees_with_nobody_however_often_it_says_so(folder):
-    found = agreed(
-        folder, [" and ".join([RIGHT] * 9), *OTHERS], length=6
-    )  # cut into segments that state it too
+    found = agreed(folder, [" and ".join([RIGHT] * 9), *OTHERS], length=6)  # cut into segments that state it too
     assert len(read_manifest(folder / "scored")["shards"]) == 1
     assert {r for _, r in found} == {7.0}
 
@@ -121,11 +119,7 @@ def test_chance_is_the_bound_in_large_corpora_too(mentions, claims, agreed):
 
 
 def zero_counts() -> list[np.ndarray]:
-    shapes = {
-        "claims": (1 << agree.SLOT_BITS, np.uint16),
-        "names": (6, np.int64),
-        "documents": (1, np.int64),
-    }
+    shapes = {"claims": (1 << agree.SLOT_BITS, np.uint16), "names": (6, np.int64), "documents": (1, np.int64)}
     return [np.zeros(*shapes[name]) for name in agree.Counts._fields]
 
 
@@ -249,7 +243,5 @@ def test_workers_end_with_a_run_that_is_killed():
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     # The worker holds stdout too: this returns when both have ended.
-    run = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True, timeout=60
-    )
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True, timeout=60)
     assert run.returncode == -signal.SIGKILL and int(run.stdout) > 0

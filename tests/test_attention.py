@@ -76,9 +76,7 @@ def test_attention_on_a_mesh_equals_attention_on_one_device(backend, context, mo
     do = jnp.where(ids[..., None, None] > 0, do, 0)
 
     def run(q, k, v):
-        return jax.value_and_grad(lambda *qkv: (attention.packed(*qkv, ids, backend) * do).sum(), (0, 1, 2))(
-            q, k, v
-        )
+        return jax.value_and_grad(lambda *qkv: (attention.packed(*qkv, ids, backend) * do).sum(), (0, 1, 2))(q, k, v)
 
     axes, kinds = ("replica", "fsdp", "context", "tensor"), (jax.sharding.AxisType.Auto,) * 4
     mesh = jax.make_mesh((1, 4 // context, context, 2), axes, axis_types=kinds, devices=jax.devices())

@@ -44,15 +44,7 @@ def test_words_that_are_tokens_keep_the_blanks_between_them():
 
 def test_a_phrase_has_its_occurrences_and_its_mean_weight_at_every_floor(audited, tmp_path):
     # The raw weight 1 / max(8, floor) of " noise" is that of its tokens at every floor.
-    spans = [
-        ("a", 1.0),
-        (" noise", 8.0),
-        ("bcde", 0.5),
-        (" noise", 8.0),
-        ("fghi", 0.5),
-        (" noise", 8.0),
-        ("jkl", 0.5),
-    ]
+    spans = [("a", 1.0), (" noise", 8.0), ("bcde", 0.5), (" noise", 8.0), ("fghi", 0.5), (" noise", 8.0), ("jkl", 0.5)]
     write_scored(tmp_path / "scored", audited / "tokenizer", {"s": {"d": spans}})
     audit.run([str(tmp_path / "scored"), f"--tokenizer={audited / 'tokenizer'}"])
     (phrase,) = payload(tmp_path / "scored/audit.html")["phrases"]
@@ -64,9 +56,7 @@ def test_a_phrase_has_its_occurrences_and_its_mean_weight_at_every_floor(audited
 def test_an_ngram_lies_within_one_segment_of_one_row():
     tokens = np.array([[7, 1, 2, 3, 7, 1, 2, 3, 4], [1, 2, 3, 1, 2, 3, 0, 0, 0]])
     is_target = np.array([[0, 1, 1, 1, 0, 1, 1, 1, 1], [0, 1, 1, 1, 1, 1, 0, 0, 0]], bool)
-    found = {
-        n: (starts, hashes) for n, starts, hashes in survey.ngrams({"tokens": tokens, "is_target": is_target})
-    }
+    found = {n: (starts, hashes) for n, starts, hashes in survey.ngrams({"tokens": tokens, "is_target": is_target})}
     assert {n: starts.tolist() for n, (starts, _) in found.items()} == {
         3: [1, 5, 6, 10, 11, 12], 4: [5, 10, 11], 5: [10], 6: [],
     }  # fmt: skip
@@ -103,9 +93,7 @@ def test_documents_are_spread_evenly_and_hold_the_worst_and_the_best():
     chosen = audit.choose(documents, 30)
     count = {s: sum(source == s for source, _ in chosen) for s in sizes}
     assert count == {"a": 2, "b": 10, "c": 18}  # what a and b cannot give goes to c
-    of_c = {
-        pick: sorted(n for (s, n), p in chosen.items() if (s, p) == ("c", pick)) for pick in ("worst", "best")
-    }
+    of_c = {pick: sorted(n for (s, n), p in chosen.items() if (s, p) == ("c", pick)) for pick in ("worst", "best")}
     assert of_c == {"worst": ["000", "001", "002", "003"], "best": ["096", "097", "098", "099"]}
     assert audit.choose(documents, 30) == chosen and list(audit.choose(documents, 30)) == list(chosen)
     assert len(audit.choose(documents, 1000)) == 112 and len(audit.choose(documents, 1)) == 1
@@ -118,9 +106,7 @@ def test_a_document_of_few_tokens_is_neither_worst_nor_best():
 
 def test_rows_that_are_read_are_evenly_spaced_over_all_shards(monkeypatch):
     monkeypatch.setattr(survey, "ROWS_READ", 5)
-    shards = [
-        {"name": name, "source": "s", "records": count} for name, count in (("a", 4), ("b", 1), ("c", 5))
-    ]
+    shards = [{"name": name, "source": "s", "records": count} for name, count in (("a", 4), ("b", 1), ("c", 5))]
     found = survey.spread_rows({"shards": shards, "sequence_length": T})
     # rows 0, 2, 4, 6, 8 of ten
     assert [(s["name"], n.tolist()) for s, n in found] == [("a", [0, 2]), ("b", [0]), ("c", [1, 3])]
@@ -167,10 +153,7 @@ def test_two_hundred_long_documents_stay_below_5_mb_and_the_page_says_what_is_le
     made = audit.page({"floors": [1.0]}, [long | {"r": r, "base": r}] * 200)
     assert 4_000_000 < len(made.encode()) < 5_000_000
     document = json.loads(made.split('id="payload">')[1].split("</script>")[0])["documents"][0]
-    assert (
-        500 < len(document["pieces"]) == len(document["r"]) == len(document["base"])
-        and document["tokens"] == 9000
-    )
+    assert 500 < len(document["pieces"]) == len(document["r"]) == len(document["base"]) and document["tokens"] == 9000
 
 
 def test_a_document_is_cut_between_characters():

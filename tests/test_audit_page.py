@@ -21,9 +21,7 @@ from mucpt_jax.step import objective
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no chromium, chromium-browser or google-chrome here")
-ATTACK = (
-    "<script>document.title='hacked'</script><img src=x onerror=\"document.title='hacked'\"></script><!--"
-)
+ATTACK = "<script>document.title='hacked'</script><img src=x onerror=\"document.title='hacked'\"></script><!--"
 
 
 @pytest.fixture(scope="module")
@@ -34,14 +32,7 @@ def page(audited) -> Path:
 def dom(page: Path, settings: str = "") -> str:
     """The page as Chromium shows it, with the settings that stand behind # in the address."""
     profile = page.parent / "profile"
-    command = [
-        CHROMIUM,
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        f"--user-data-dir={profile}",
-        "--dump-dom",
-    ]
+    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}", "--dump-dom"]
     done = subprocess.run(
         [*command, f"file://{page}#{settings}"], capture_output=True, text=True, encoding="utf-8", timeout=120
     )
@@ -144,9 +135,7 @@ def test_loss_match_is_offered_where_the_manifest_knows_it(audited, page, tmp_pa
     assert "loss match" not in dom(page)
     shutil.copytree(audited / "scored", tmp_path / "scored")
     manifest = read_json(tmp_path / "scored/manifest.json")
-    manifest["scores"]["mean_raw_weight_by_base_nll"] = dict.fromkeys(
-        manifest["scores"]["mean_raw_weight"], 0.25
-    )
+    manifest["scores"]["mean_raw_weight_by_base_nll"] = dict.fromkeys(manifest["scores"]["mean_raw_weight"], 0.25)
     write_json(tmp_path / "scored/manifest.json", manifest)
     page = audit.run([str(tmp_path / "scored"), f"--tokenizer={audited / 'tokenizer'}"])
     assert shading(dom(page, "norm=loss_match")) == {"u": 4, "w3": 80, "w7": 56}  # 0.5 and 4
@@ -186,9 +175,7 @@ def test_what_a_document_holds_is_shown_and_never_run(audited, tmp_path):
 
 
 def test_a_script_that_got_into_the_page_would_be_refused(page, tmp_path):
-    forged = page.read_text(encoding="utf-8").replace(
-        "</body>", "<script>document.title='hacked'</script></body>"
-    )
+    forged = page.read_text(encoding="utf-8").replace("</body>", "<script>document.title='hacked'</script></body>")
     (tmp_path / "forged.html").write_text(forged, encoding="utf-8")
     shown = dom(tmp_path / "forged.html")
     assert "<title>Token weights</title>" in shown and shading(shown)
@@ -207,19 +194,12 @@ def test_pointing_at_a_token_tells_text_score_and_weight(audited, tmp_path):
 def test_what_shows_nothing_is_named_where_it_is_pointed_at(audited, tmp_path):
     write_scored(tmp_path / "scored", audited / "tokenizer", {"s": {"d": [("a\u3000\u202e\r b", 1.0)]}})
     page = audit.run([str(tmp_path / "scored"), f"--tokenizer={audited / 'tokenizer'}"])
-    told = [
-        re.search(r'<div id="tip"[^>]*>(.*?)\n', dom(page, f"document=0&piece={i}")) for i in (1, 2, 3, 4)
-    ]
+    told = [re.search(r'<div id="tip"[^>]*>(.*?)\n', dom(page, f"document=0&piece={i}")) for i in (1, 2, 3, 4)]
     assert [line.group(1) for line in told] == ["[U+3000]", "[U+202E]", "[U+000D]", "␣"]
 
 
 def test_documents_of_few_tokens_are_neither_worst_nor_best(audited, tmp_path):
-    texts = {
-        "short": ("ab", 0.5),
-        "low": ("low" * 9, 8.0),
-        "middle": ("mid" * 9, 2.0),
-        "high": ("top" * 9, 1.0),
-    }
+    texts = {"short": ("ab", 0.5), "low": ("low" * 9, 8.0), "middle": ("mid" * 9, 2.0), "high": ("top" * 9, 1.0)}
     sources = {"s": {name: [span] for name, span in texts.items()}}
     write_scored(tmp_path / "scored", audited / "tokenizer", sources)
     shown = dom(audit.run([str(tmp_path / "scored"), f"--tokenizer={audited / 'tokenizer'}"]))
@@ -280,7 +260,5 @@ def test_controls_switch_the_page_and_the_address_keeps_the_view(page, tmp_path)
 
 
 def test_nonsense_in_the_address_falls_back_to_the_defaults(page):
-    settings = (
-        "objective=x&floor=-3&alpha=y&norm=z&keep=9&page=77&document=99&piece=1&source=none&__proto__=1"
-    )
+    settings = "objective=x&floor=-3&alpha=y&norm=z&keep=9&page=77&document=99&piece=1&source=none&__proto__=1"
     assert shading(dom(page, settings)) == shading(dom(page, "floor=0.001"))

@@ -73,10 +73,7 @@ def files(folder: Path) -> dict[str, bytes]:
     [
         ("Posted by Ann Lee on March 4, 2021 at 9:05 pm", "posted by Li Na on 2020-11-30"),
         ("© 2019 Acme Records. All rights reserved.", "© 2007-2024 ACME records, all rights reserved"),
-        (
-            "via: https://a.com/x?u=1 作者：王芳 译者：李伟",
-            "Via：http://b.org 作者：[C D](https://c.com/d)  译者：E",
-        ),
+        ("via: https://a.com/x?u=1 作者：王芳 译者：李伟", "Via：http://b.org 作者：[C D](https://c.com/d)  译者：E"),
         ("校对：[wxy](https://github.com/wxy)", "校对：[Bestony](https://github.com/Bestony), [wxy][1]"),
         ("本文由 [LCTT](https://a.com) 原创编译", "本文由[某某站](http://b.cn/1)原创编译！"),
         ("阅读 3021 次 · 评论 17", "阅读 7 次 · 评论 0"),
@@ -156,9 +153,7 @@ def test_footers_go_and_the_rest_stays_as_it_was(site, tmp_path):
     assert counts["lines"] == {"repeated_line": 300} and counts["changed"] == {"repeated_line": 60}
     lines = "".join((site / f"{name}.jsonl").read_text() for name in "ab").splitlines()
     raw = {doc["id"]: doc["text"] for doc in map(json.loads, lines)}
-    assert texts_of(tmp_path / "out") == {
-        name: "\n\n".join(text.split("\n\n")[:3]) for name, text in raw.items()
-    }
+    assert texts_of(tmp_path / "out") == {name: "\n\n".join(text.split("\n\n")[:3]) for name, text in raw.items()}
     assert run(tmp_path / "out", tmp_path / "again").get("lines") is None
 
 
@@ -190,9 +185,7 @@ def test_headings_short_lines_dialogues_and_choruses_stay(tmp_path):
 def test_a_date_may_be_what_a_line_is_about(tmp_path):
     """Only where a site sets one under all its pages does the line go."""
     rng = random.Random(10)
-    laws = [
-        page(rng, f"第四十三条 本条例自{1990 + n % 30}年1月1日起施行，原条例同时废止。") for n in range(40)
-    ]
+    laws = [page(rng, f"第四十三条 本条例自{1990 + n % 30}年1月1日起施行，原条例同时废止。") for n in range(40)]
     source = write(tmp_path / "in/laws.jsonl", [*laws, *(page(rng) for _ in range(160))])
     write(
         tmp_path / "in/news.jsonl",
@@ -264,13 +257,7 @@ def test_the_output_does_not_depend_on_workers_slices_or_the_order_of_files(site
 
 def test_a_killed_run_leaves_no_output_and_the_next_one_gives_the_same(site, tmp_path):
     run(site, tmp_path / "whole")
-    command = [
-        sys.executable,
-        "-m",
-        "data_prep.boilerplate",
-        f"--input={site}",
-        f"--output={tmp_path / 'again'}",
-    ]
+    command = [sys.executable, "-m", "data_prep.boilerplate", f"--input={site}", f"--output={tmp_path / 'again'}"]
     job = subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd=Path(__file__).parents[1])
     writing = tmp_path / ".again.writing"
     while not list(writing.glob("run-*/work-*/*.lines")) and job.poll() is None:
@@ -287,9 +274,7 @@ def test_what_beam_passes_on_does_not_grow_with_the_corpus(tmp_path):
     sizes = []
     for documents in (50, 2000):
         rng = random.Random(8)
-        path = write(
-            tmp_path / f"{documents}.jsonl", [page(rng, COOKIES) for _ in range(documents)], source="s"
-        )
+        path = write(tmp_path / f"{documents}.jsonl", [page(rng, COOKIES) for _ in range(documents)], source="s")
         work = Work(tmp_path / f"work{documents}", 1, 0.0)
         work.folder.mkdir()
         options = Options(tmp_path, {}, work, 20, 0.02, 30)

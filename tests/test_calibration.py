@@ -21,9 +21,7 @@ def test_the_weight_mass_lies_where_the_reference_model_is_sure():
     named = dict(zip(score_sums.EDGES, mass, strict=False))
     assert named[0.0] == named[0.3] == pytest.approx(1 / 2.75, abs=1e-6)
     assert (named[2.0], named[3.0]) == pytest.approx((0.5 / 2.75, 0.25 / 2.75), abs=1e-6)
-    assert score_sums.coarse(mass) == pytest.approx(
-        [1 / 2.75, 0, 1 / 2.75, 0.5 / 2.75, 0.25 / 2.75, 0], abs=2e-6
-    )
+    assert score_sums.coarse(mass) == pytest.approx([1 / 2.75, 0, 1 / 2.75, 0.5 / 2.75, 0.25 / 2.75, 0], abs=2e-6)
 
 
 def test_sums_of_two_parts_are_those_of_the_whole():

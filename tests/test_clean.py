@@ -15,20 +15,14 @@ from mucpt_jax.errors import UserError
     ("text", "cleaned"),
     [
         ("ＡＢＣ１２３　ｶﾗｵｹ ﬁn", "ABC123 カラオケ fin"),
-        (
-            "他说：“好听，真的！”（笑）；是吗？《晴天》、……——",
-            "他说：“好听，真的！”（笑）；是吗？《晴天》、……——",
-        ),
+        ("他说：“好听，真的！”（笑）；是吗？《晴天》、……——", "他说：“好听，真的！”（笑）；是吗？《晴天》、……——"),
         ("e\u200b\u0301", "é"),  # the accent meets its letter once the zero-width space is gone
         ("a\u00adb\ufeffc\x00d\u202ee", "abcde"),
         ("  two \t\u00a0 blanks  ", "two blanks"),
         ("one\r\ntwo\rthree\u2028four", "one\ntwo\nthree\nfour"),
         ("one\n \n\n\t\ntwo\n", "one\n\ntwo"),
         ("C♯ – 120 bpm", "C♯ – 120 bpm"),
-        (
-            "10² m, 3½ ①，Word™ 100㎡ ´n´ ㅋㅋ น้ำ",
-            "10² m, 3½ ①，Word™ 100㎡ ´n´ ㅋㅋ น้ำ",
-        ),  # NFKC: 102, 31⁄2, 1
+        ("10² m, 3½ ①，Word™ 100㎡ ´n´ ㅋㅋ น้ำ", "10² m, 3½ ①，Word™ 100㎡ ´n´ ㅋㅋ น้ำ"),  # NFKC: 102, 31⁄2, 1
         ("10～20，℃ № ％ ㈱ 𝐀", "10～20，°C No % (株) A"),
         ("می\u200cخواهم a\u200cb 👩\u200d🎤", "می\u200cخواهم ab 👩\u200d🎤"),
         ("\ufe8d\ufedf\ufeb4\ufefc\ufee1", "السلام"),
@@ -207,10 +201,7 @@ def test_long_texts_take_linear_time():
 
 
 def batch(*texts: str, lang: str = "", meta: str = "{}") -> pa.RecordBatch:
-    rows = [
-        {"id": str(n), "text": text, "source": "s", "lang": lang, "meta": meta}
-        for n, text in enumerate(texts)
-    ]
+    rows = [{"id": str(n), "text": text, "source": "s", "lang": lang, "meta": meta} for n, text in enumerate(texts)]
     return pa.RecordBatch.from_pylist(rows, documents.SCHEMA).replace_schema_metadata({"part": "00000"})
 
 
@@ -244,11 +235,7 @@ def test_names_with_accents_and_rare_characters_stay(name):
 
 
 def test_documents_that_are_mostly_lost_go(tmp_path):
-    texts = [
-        "锟斤拷锟斤拷" * 5 + "好的音乐",
-        "The band ���� played � well",
-        "A line of many words " * 9 + "\ufffd",
-    ]
+    texts = ["锟斤拷锟斤拷" * 5 + "好的音乐", "The band ���� played � well", "A line of many words " * 9 + "\ufffd"]
     assert [row["id"] for row in cleaned_rows(tmp_path, *texts)] == ["2"]
 
 
@@ -275,16 +262,12 @@ def test_shares_of_a_text_that_is_mixed_no_more_go_from_meta(tmp_path):
     english = "The album was released in 2003, and it was the best of the year."
     chinese = "这张专辑发行于2003年，是这一年里最受欢迎的一张唱片，销量超过一百万张。"
     (mixed,) = cleaned_rows(tmp_path, f"{chinese}\n{english}", meta='{"year": 2003}')
-    (again,) = cleaned_rows(
-        tmp_path, mixed["text"], meta=mixed["meta"], lang="zh-Hans", languages=("zh-Hans",)
-    )
+    (again,) = cleaned_rows(tmp_path, mixed["text"], meta=mixed["meta"], lang="zh-Hans", languages=("zh-Hans",))
     assert again["text"] == chinese and json.loads(again["meta"]) == {"year": 2003}
 
 
 def test_a_foreign_title_in_a_document_of_one_language_stays(tmp_path):
-    text = (
-        "The singer recorded the song in Paris with the band.\n" * 9 + "Non, je ne regrette rien de tout cela"
-    )
+    text = "The singer recorded the song in Paris with the band.\n" * 9 + "Non, je ne regrette rien de tout cela"
     assert cleaned_rows(tmp_path, text, languages=("en",))[0]["text"] == text
 
 
@@ -304,10 +287,7 @@ def test_empty_and_short_documents_have_their_reasons(tmp_path: Path):
 
 
 def test_what_was_changed_is_counted(tmp_path: Path):
-    texts = [
-        "BjÃ¶rk is a singer from Iceland.\n扫码关注\n© 2020 Example",
-        "這首歌曲發行於2003年，收錄在專輯裡。",
-    ]
+    texts = ["BjÃ¶rk is a singer from Iceland.\n扫码关注\n© 2020 Example", "這首歌曲發行於2003年，收錄在專輯裡。"]
     lines = "".join(json.dumps({"text": text}) + "\n" for text in texts)
     (tmp_path / "a.jsonl").write_text(lines)
     counts = clean.run(

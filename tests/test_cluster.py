@@ -35,9 +35,7 @@ def corpus(tmp_path_factory) -> Path:
 def cluster(tmp_path_factory):
     """Flags for a job service as that of Flink or Spark, and a pool that starts a worker process for each job."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(
-            "PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-        )  # the pool starts `python`
+        patch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")  # the pool starts `python`
         patch.setenv("PYTHONPATH", str(ROOT))
         servicer = LocalJobServicer(str(tmp_path_factory.mktemp("staging")))
         port = servicer.start_grpc_server(0)
@@ -84,9 +82,7 @@ def test_a_worker_that_is_killed_ends_the_job_in_one_sentence():
     def build(pipeline):
         return pipeline | beam.Create([1]) | beam.Map(lambda _: os.kill(os.getpid(), signal.SIGKILL))
 
-    with pytest.raises(
-        UserError, match=r"a worker process was killed \(.* 137\).*fewer --direct_num_workers"
-    ):
+    with pytest.raises(UserError, match=r"a worker process was killed \(.* 137\).*fewer --direct_num_workers"):
         runner.run_pipeline(build, TWO_PROCESSES)
 
 
@@ -100,19 +96,13 @@ class RunnerWithServer(FnApiRunner):
 
 def test_a_runner_that_takes_signals_starts():
     def build(pipeline):
-        return (
-            pipeline
-            | beam.Create([1])
-            | beam.Map(lambda _: beam.metrics.Metrics.counter("documents", "read").inc())
-        )
+        return pipeline | beam.Create([1]) | beam.Map(lambda _: beam.metrics.Metrics.counter("documents", "read").inc())
 
     assert runner.run_pipeline(build, [f"--runner={__name__}.RunnerWithServer"])["documents"] == {"read": 1}
 
 
 DAMAGED = "RuntimeError: mucpt_jax.formats.UserError: a.gz is damaged [while running 'ReadFile']"
-FULL = (
-    "Job failed: Traceback\n  File x\nOSError: [Errno 28] No space left on device [while running 'Write']\n"
-)
+FULL = "Job failed: Traceback\n  File x\nOSError: [Errno 28] No space left on device [while running 'Write']\n"
 KILLED = "Worker subprocess exited with return code 137"
 
 

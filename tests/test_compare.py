@@ -14,9 +14,7 @@ from mucpt_jax.formats.files import write_json
 BY_SEED = ["init_from"]
 
 
-def write_run(
-    folder, right="", *, seed=0, ids=None, heldout=None, fields=None, step=400, prompt="Q", **sections
-):
+def write_run(folder, right="", *, seed=0, ids=None, heldout=None, fields=None, step=400, prompt="Q", **sections):
     """A workdir by hand.  right: a letter a question, + is right; fields: its metadata, a value a question."""
     folder.mkdir(parents=True)
     values = {"seed": seed, "data": {"batch_rows": 4, "sequence_length": 128}, "optimizer": {"steps": 400}}
@@ -32,11 +30,7 @@ def write_run(
         for number, (i, c) in enumerate(zip(ids or range(len(right)), right, strict=True))
     ]
     (folder / "predictions.jsonl").write_text("".join(json.dumps(p) + "\n" for p in predictions))
-    result = {
-        "params_hash": str(folder),
-        "step": 400,
-        "heldout": heldout or {"music": {"nll": 1.5, "tokens": 9}},
-    }
+    result = {"params_hash": str(folder), "step": 400, "heldout": heldout or {"music": {"nll": 1.5, "tokens": 9}}}
     if right:
         result["questions"] = evaluate.grade(predictions)
     write_json(folder / "evaluate.json", result)
@@ -94,9 +88,7 @@ def test_settings_are_columns_where_runs_differ_and_an_unread_knob_is_a_dash(tmp
     data = {"batch_rows": 4, "sequence_length": 128}
     runs = [
         write_run(tmp_path / "ntp", loss={"kind": "ntp", "rm_floor": 0.3}, data=data | {"domain": "d/rows"}),
-        write_run(
-            tmp_path / "a", loss={"kind": "mucpt", "mean_raw_weight": 0.4}, data=data | {"domain": "d/s"}
-        ),
+        write_run(tmp_path / "a", loss={"kind": "mucpt", "mean_raw_weight": 0.4}, data=data | {"domain": "d/s"}),
         write_run(tmp_path / "b", loss={"kind": "mucpt", "rm_floor": 0.1}, data=data | {"domain": "d/s"}),
     ]
     result = compare.compare(runs, None, None, BY_SEED)
@@ -145,10 +137,7 @@ def test_what_was_not_measured_is_said_so(tmp_path):
 
 
 def seeds(tmp_path):
-    right = {
-        "ntp": ("+---------", "++--------", "+---------"),
-        "mucpt": ("+++-------", "+++-------", "+++++-----"),
-    }
+    right = {"ntp": ("+---------", "++--------", "+---------"), "mucpt": ("+++-------", "+++-------", "+++++-----")}
     return [
         write_run(
             tmp_path / f"{kind}{seed}", right[kind][seed], loss={"kind": kind}, seed=seed,
@@ -181,13 +170,8 @@ def test_a_seed_that_the_baseline_lacks_is_not_measured(tmp_path):
     runs = [run for run in seeds(tmp_path) if not run.endswith("ntp2")]
     result = compare.compare(runs, str(tmp_path / "ntp0"), None, BY_SEED)
     (mucpt,) = [group for group in result["seeds"] if group["group"] == "mucpt"]
-    assert (
-        mucpt["difference"]["values"][:2] == pytest.approx([0.2, 0.1])
-        and mucpt["difference"]["values"][2] is None
-    )
-    assert rows_of(result, "Questions over seeds")["mucpt"]["difference"].endswith(
-        "(+0.200 +0.100 not measured)"
-    )
+    assert mucpt["difference"]["values"][:2] == pytest.approx([0.2, 0.1]) and mucpt["difference"]["values"][2] is None
+    assert rows_of(result, "Questions over seeds")["mucpt"]["difference"].endswith("(+0.200 +0.100 not measured)")
 
 
 def test_a_pair_of_two_seeds_is_warned_of(tmp_path):
@@ -241,9 +225,7 @@ def test_split_gives_the_same_for_every_value_of_a_field_and_holm_counts_all_tes
     p = {pair["where"]: (pair["p"], pair["p_holm"]) for pair in result["pairs"]}
     assert p["covered=true"] == (0.125, 0.375)  # 2 / 2^4, the smallest of three
     assert p["covered=false"] == (0.5, 1.0)
-    with pytest.raises(
-        UserError, match=r"no question has the field 'cover' to split by; did you mean covered\?"
-    ):
+    with pytest.raises(UserError, match=r"no question has the field 'cover' to split by; did you mean covered\?"):
         compare.compare([ntp, mucpt], None, "cover", BY_SEED)
     many = write_run(tmp_path / "many", "+" * 21, fields=list(range(21)))
     with pytest.raises(UserError, match="covered has 21 values; split by a field with at most 20"):
@@ -253,9 +235,7 @@ def test_split_gives_the_same_for_every_value_of_a_field_and_holm_counts_all_tes
 def test_runs_that_are_not_comparable_are_named(tmp_path):
     a = write_run(tmp_path / "a", "++-", ids=[1, 2, 3], init_from="x")
     heldout = {"music": {"nll": 1.0, "tokens": 8}}
-    b = write_run(
-        tmp_path / "b", "+--", ids=[2, 3, 4], init_from="y", heldout=heldout, step=300, prompt="F: "
-    )
+    b = write_run(tmp_path / "b", "+--", ids=[2, 3, 4], init_from="y", heldout=heldout, step=300, prompt="F: ")
     result = compare.compare([a, b], None, None, BY_SEED)
     assert [sentence.replace(f"{tmp_path}/", "") for sentence in result["warnings"]] == [
         "start models differ (seed 0): x: a; y: b",
@@ -269,10 +249,7 @@ def test_runs_that_are_not_comparable_are_named(tmp_path):
     assert result["pairs"][0]["n"] == 2 and result["pairs"][0]["difference"] == 0.0  # q2 both, q3 none
     same = json.loads((tmp_path / "a" / "evaluate.json").read_text())
     write_json(tmp_path / "b" / "evaluate.json", same | {"questions": None})
-    assert (
-        "were evaluated with the same parameters"
-        in compare.compare([a, b], None, None, BY_SEED)["warnings"][-1]
-    )
+    assert "were evaluated with the same parameters" in compare.compare([a, b], None, None, BY_SEED)["warnings"][-1]
 
 
 def test_the_order_of_held_out_sources_is_no_difference_and_no_tokens_are_no_loss(tmp_path):

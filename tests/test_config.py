@@ -41,11 +41,7 @@ def test_the_paper_run_is_two_epochs_of_40_billion_tokens():
     cfg = checks.build(values("qwen32b_mucpt"))
     tokens = cfg.optimizer.steps * cfg.data.batch_rows * cfg.data.sequence_length
     assert abs(tokens / 80e9 - 1) < 1e-4
-    assert (cfg.optimizer.peak_lr, cfg.optimizer.final_lr, cfg.optimizer.warmup_fraction) == (
-        6e-5,
-        3e-5,
-        5e-4,
-    )
+    assert (cfg.optimizer.peak_lr, cfg.optimizer.final_lr, cfg.optimizer.warmup_fraction) == (6e-5, 3e-5, 5e-4)
     assert cfg.mesh.fsdp == 256
 
 
@@ -59,16 +55,11 @@ def test_every_knob_is_explained_beside_its_default():
 
 def test_command_line_errors_name_the_nearest_key_or_value():
     assert launch("--config=configs/demo.py", "--config.loss.alfa=2").endswith("did you mean loss.alpha?")
-    assert "could not convert string to float" in launch(
-        "--config=configs/demo.py", "--config.loss.alpha=much"
-    )
+    assert "could not convert string to float" in launch("--config=configs/demo.py", "--config.loss.alpha=much")
     assert launch("--config=configs/qwen7b.py:rho").endswith("did you mean rho1?")
     assert "configs/absent.py" in launch("--config=configs/absent.py")
     assert "--config is missing" in launch()
-    assert (
-        launch("--config=configs/demo.py", "job=score")
-        == "error: 'job=score' is no flag; did you mean --job=score?"
-    )
+    assert launch("--config=configs/demo.py", "job=score") == "error: 'job=score' is no flag; did you mean --job=score?"
 
 
 def test_a_config_file_with_a_misspelt_key_is_refused_in_one_sentence(tmp_path):
@@ -77,10 +68,7 @@ def test_a_config_file_with_a_misspelt_key_is_refused_in_one_sentence(tmp_path):
         "from mucpt_jax import config\n"
         "def get_config():\n    c = config.default()\n    c.loss.alfa = 2.0\n    return c\n"
     )
-    assert (
-        launch(f"--config={file}")
-        == "error: the config sets alfa, there is no such key; did you mean loss.alpha?"
-    )
+    assert launch(f"--config={file}") == "error: the config sets alfa, there is no such key; did you mean loss.alpha?"
 
 
 @pytest.mark.parametrize(

@@ -90,9 +90,7 @@ def test_the_exported_config_is_read_as_the_same_model(tmp_path):
 
 
 def test_torch_transformers_gets_the_same_logits_from_our_export(tmp_path):
-    torch = pytest.importorskip(
-        "torch", reason="torch is not a dependency; the golden logits cover this without it"
-    )
+    torch = pytest.importorskip("torch", reason="torch is not a dependency; the golden logits cover this without it")
     from transformers import AutoModelForCausalLM
 
     cfg, params = load(GOLDEN / "qwen2_untied")
@@ -170,26 +168,20 @@ def test_float16_files_and_a_head_beside_tied_weights_are_read(tmp_path):
 def test_a_head_of_its_own_is_not_dropped_for_tied_weights(tmp_path):
     shutil.copytree(GOLDEN / "qwen2_tied", tmp_path / "model")
     change(tmp_path / "model", lambda t: t.update({"lm_head.weight": t["model.embed_tokens.weight"] * 2}))
-    with pytest.raises(
-        UserError, match=r"lm_head\.weight .* is not the embedding, though .*tie_word_embeddings"
-    ):
+    with pytest.raises(UserError, match=r"lm_head\.weight .* is not the embedding, though .*tie_word_embeddings"):
         load(tmp_path / "model")
 
 
 def test_files_of_one_size_may_mix_dtypes_and_a_bad_tensor_is_named_with_its_file(folder):
     kinds = (np.float16, np.float32, ml_dtypes.bfloat16)
-    change(
-        folder, lambda t: t.update({k: v.astype(kinds[i % 3]) for i, (k, v) in enumerate(sorted(t.items()))})
-    )
+    change(folder, lambda t: t.update({k: v.astype(kinds[i % 3]) for i, (k, v) in enumerate(sorted(t.items()))}))
     _, params = load(folder)
     for i in (0, 1):
         wanted = tensors(folder)[f"model.layers.{i}.mlp.up_proj.weight"].T.astype(np.float32)
         np.testing.assert_array_equal(params["layers"]["mlp"]["up_proj"]["kernel"][i], wanted)
     save_file({NORM: np.ones(32, np.float32)}, folder / "again.safetensors")
     (folder / "model.safetensors").rename(folder / "other.safetensors")
-    with pytest.raises(
-        UserError, match=r"norm\.weight is in .*again\.safetensors and in .*other\.safetensors"
-    ):
+    with pytest.raises(UserError, match=r"norm\.weight is in .*again\.safetensors and in .*other\.safetensors"):
         load(folder)
     (folder / "again.safetensors").unlink()
     (folder / "other.safetensors").rename(folder / "model.safetensors")
@@ -211,9 +203,7 @@ def test_where_one_host_finds_bad_files_all_hosts_end(folder, monkeypatch):
 def test_an_index_is_followed_and_its_holes_are_named(tmp_path, folder):
     cfg, params = load(folder)
     transfer.to_hf(params, cfg, About(str(tmp_path / "out"), "float32", 20_000))
-    shutil.copy(
-        tmp_path / "out" / "model-00001-of-00006.safetensors", tmp_path / "out" / "of_an_adapter.safetensors"
-    )
+    shutil.copy(tmp_path / "out" / "model-00001-of-00006.safetensors", tmp_path / "out" / "of_an_adapter.safetensors")
     load(tmp_path / "out")  # a file that the index does not name is none of the model's
     (tmp_path / "out" / "model-00002-of-00006.safetensors").unlink()
     with pytest.raises(UserError, match=r"model-00002-of-00006\.safetensors cannot be read"):
@@ -238,9 +228,7 @@ def test_every_released_size_has_a_place_for_every_tensor(tmp_path, size):
     hf.check_same_model(hf.read_config(tmp_path), cfg, size)
     places = transfer.tensor_places(model.abstract(cfg), cfg)
     assert len(places) == 12 * cfg.num_hidden_layers + (2 if cfg.tie_word_embeddings else 3)
-    assert (
-        ("lm_head.weight" in places) == (not cfg.tie_word_embeddings) == (int(size[8:-1].split(".")[0]) >= 7)
-    )
+    assert ("lm_head.weight" in places) == (not cfg.tie_word_embeddings) == (int(size[8:-1].split(".")[0]) >= 7)
     assert places["model.embed_tokens.weight"][2] == (cfg.vocab_size, cfg.hidden_size)
     first, *_, last = places
     assert (first, last) == (
@@ -250,10 +238,7 @@ def test_every_released_size_has_a_place_for_every_tensor(tmp_path, size):
 
 def test_a_config_of_another_size_is_refused_with_the_override_that_mends_it(folder):
     cfg = dataclasses.replace(hf.read_config(folder), num_hidden_layers=3, rms_norm_eps=1e-5)
-    for told in (
-        "num_hidden_layers=2, .* has 3; ",
-        "--config.model.num_hidden_layers=2 --config.model.rms_norm_eps",
-    ):
+    for told in ("num_hidden_layers=2, .* has 3; ", "--config.model.num_hidden_layers=2 --config.model.rms_norm_eps"):
         with pytest.raises(UserError, match=told):
             load(folder, cfg=cfg)
     with pytest.raises(UserError, match=r"config\.json is missing"):
@@ -294,10 +279,7 @@ def test_the_command_converts_a_folder_and_carries_what_belongs_to_it(tmp_path, 
     assert again.returncode == 0
     for file in out.glob("*.safetensors"):
         assert file.read_bytes() == (tmp_path / "back" / file.name).read_bytes()
-    for source, reason in (
-        (folder, "would be replaced by its own conversion"),
-        (out, "is no export of ours"),
-    ):
+    for source, reason in ((folder, "would be replaced by its own conversion"), (out, "is no export of ours")):
         refused = run_convert(source, folder)
         assert refused.returncode == 1 and reason in refused.stderr
 

@@ -21,9 +21,7 @@ def scored_row(rng, r=2.0):
 @pytest.fixture
 def folders(tmp_path):
     rng = np.random.default_rng(0)
-    domain = write_rows(
-        tmp_path / "domain", {"music": 20}, rows=[scored_row(rng) for _ in range(20)], **SCORES
-    )
+    domain = write_rows(tmp_path / "domain", {"music": 20}, rows=[scored_row(rng) for _ in range(20)], **SCORES)
     general = write_rows(tmp_path / "general", {"web": 30, "books": 10}, seed=1)
     return {"domain": str(domain), "general": str(general)}
 
@@ -60,9 +58,7 @@ def test_every_epoch_sees_every_row_once_in_another_order(folders):
 
 
 def test_the_same_seed_gives_the_same_rows_and_another_seed_others(folders):
-    orders = [
-        [int(row["row"]) for row in first_rows(config_of(folders, seed=seed), 30)[1]] for seed in (0, 0, 1)
-    ]
+    orders = [[int(row["row"]) for row in first_rows(config_of(folders, seed=seed), 30)[1]] for seed in (0, 0, 1)]
     assert orders[0] == orders[1] != orders[2]
 
 
@@ -73,9 +69,7 @@ def test_any_number_of_hosts_reads_the_same_global_batches(folders):
     assert len(whole) == cfg.optimizer.steps
     for hosts in (2, 4):
         share = 8 // hosts
-        parts = [
-            list(data.batches(dataset, cfg, list(range(h * share, (h + 1) * share)), 0)) for h in range(hosts)
-        ]
+        parts = [list(data.batches(dataset, cfg, list(range(h * share, (h + 1) * share)), 0)) for h in range(hosts)]
         for step in range(6):
             np.testing.assert_array_equal(np.concatenate([p[step]["tokens"] for p in parts]), whole[step])
 
@@ -116,10 +110,7 @@ def test_the_corpus_mean_is_read_at_the_floor_and_between_grid_points(folders):
     [
         ({"sequence_length": 64}, "holds rows of T=64, the config has data.sequence_length=32; set it to 64"),
         ({"vocab_size": 500}, "was tokenised with 500 token ids, nano has vocab_size=97"),
-        (
-            {"scores": None},
-            "holds no reference scores .* but loss.kind=mucpt needs them; run launch.py --job=score",
-        ),
+        ({"scores": None}, "holds no reference scores .* but loss.kind=mucpt needs them; run launch.py --job=score"),
     ],
 )
 def test_rows_that_do_not_fit_the_config_are_refused(tmp_path, manifest, sentence):
@@ -146,9 +137,7 @@ def test_a_bad_score_stops_with_file_and_record(tmp_path, bad):
     rng = np.random.default_rng(0)
     rows = [scored_row(rng), scored_row(rng, bad)]
     folder = write_rows(tmp_path / "rows", {"music": 2}, rows=rows, **SCORES)
-    with pytest.raises(
-        UserError, match=r"array_record record 1 has an rm_nll that is NaN, infinite or negative"
-    ):
+    with pytest.raises(UserError, match=r"array_record record 1 has an rm_nll that is NaN, infinite or negative"):
         first_rows(config_of({"domain": str(folder)}, fraction=0.0), 2)
     ntp = config_of({"domain": str(folder)}, fraction=0.0, loss={"kind": "ntp"})
     assert len(first_rows(ntp, 2)[1]) == 2  # ntp takes no scores and asks for none

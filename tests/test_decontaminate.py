@@ -30,9 +30,7 @@ def found(text: str, questions: str):
 
 
 def test_a_whole_question_is_found_in_any_dress(questions):
-    asked = (
-        "Quiz: IN WHICH YEAR did the band “The Example Birds” release their second studio album (Nest)? ..."
-    )
+    asked = "Quiz: IN WHICH YEAR did the band “The Example Birds” release their second studio album (Nest)? ..."
     assert found(asked, questions) == ("en", "whole")
     assert found("問：歌手陈例子的第二张录音室专辑，叫什么名字", questions) == ("zh", "whole")
 
@@ -44,9 +42,7 @@ def test_a_part_counts_only_with_an_answer_nearby(questions):
     assert found(f"1987! {part}", questions) == ("en", "near")
     assert found(part, questions) is None
     assert found(f"{part} {'word ' * 101} 1987", questions) is None
-    assert (
-        found("the band the example birds release their second studio album 1987", questions) is None
-    )  # 10 words
+    assert found("the band the example birds release their second studio album 1987", questions) is None  # 10 words
 
 
 def test_a_stated_fact_is_no_leak(questions):
@@ -76,28 +72,18 @@ def test_answers_are_texts_numbers_or_lists(answer, aliases, words):
 
 def test_the_answer_of_a_multiple_choice_is_its_text(tmp_path):
     file = tmp_path / "cmmlu.csv"
-    file.write_text(
-        "Question,A,B,C,D,Answer\n下列哪一首是示例作曲家的作品,甲曲,乙曲,丙曲,丁曲,C\n", encoding="utf-8"
-    )
+    file.write_text("Question,A,B,C,D,Answer\n下列哪一首是示例作曲家的作品,甲曲,乙曲,丙曲,丁曲,C\n", encoding="utf-8")
     (question,) = decontaminate.load((str(file),)).questions
     np.testing.assert_array_equal(question.answers[0], decontaminate.words_of(["丙曲"])[0])
 
 
 def test_documents_go_and_the_hits_are_told_without_texts(tmp_path, questions):
     source = tmp_path / "docs.jsonl"
-    texts = {
-        "leak": QUESTIONS[1]["question"],
-        "fact": "陈例子的第二张录音室专辑是《夜航》。",
-        "other": "Another text.",
-    }
+    texts = {"leak": QUESTIONS[1]["question"], "fact": "陈例子的第二张录音室专辑是《夜航》。", "other": "Another text."}
     source.write_text("".join(json.dumps({"id": n, "text": t}) + "\n" for n, t in texts.items()))
-    counts = decontaminate.run(
-        [f"--input={source}", f"--output={tmp_path / 'out'}", f"--questions={questions}"]
-    )
+    counts = decontaminate.run([f"--input={source}", f"--output={tmp_path / 'out'}", f"--questions={questions}"])
     assert counts == {"read": 3, "kept": 2, "dropped": {"contaminated": 1}}
-    kept = [
-        name for part in (tmp_path / "out").glob("part-*") for name in pq.read_table(part)["id"].to_pylist()
-    ]
+    kept = [name for part in (tmp_path / "out").glob("part-*") for name in pq.read_table(part)["id"].to_pylist()]
     assert kept == ["fact", "other"]
     (line,) = (tmp_path / "out" / "rejects.jsonl").read_text().splitlines()
     assert json.loads(line) == {"id": "leak", "reason": "contaminated", "question": "zh", "kind": "whole"}
@@ -105,11 +91,7 @@ def test_documents_go_and_the_hits_are_told_without_texts(tmp_path, questions):
 
 @pytest.mark.parametrize(
     ("text", "sentence"),
-    [
-        ("", "holds no question"),
-        ('{"answer": "x"}\n', "1 has no `question`"),
-        ("{", "cannot be read as questions"),
-    ],
+    [("", "holds no question"), ('{"answer": "x"}\n', "1 has no `question`"), ("{", "cannot be read as questions")],
 )
 def test_bad_questions_are_one_sentence(tmp_path, text, sentence):
     file = tmp_path / "bad.jsonl"
@@ -129,11 +111,7 @@ def test_real_text_holds_no_question_until_one_is_planted():
     table = decontaminate.load((file,))
     clean = [decontaminate.find(words, table) for words in decontaminate.words_of(texts)]
     assert sum(one is not None for one in clean) == 0
-    planted = [
-        f"{text[: len(text) // 2]}\n{q['question']}\n{text}" for text, q in zip(texts, asked, strict=False)
-    ]
+    planted = [f"{text[: len(text) // 2]}\n{q['question']}\n{text}" for text, q in zip(texts, asked, strict=False)]
     hits = [decontaminate.find(words, table) for words in decontaminate.words_of(planted)]
-    long = [
-        len(words) >= decontaminate.WHOLE for words in decontaminate.words_of([q["question"] for q in asked])
-    ]
+    long = [len(words) >= decontaminate.WHOLE for words in decontaminate.words_of([q["question"] for q in asked])]
     assert [hit is not None for hit, is_long in zip(hits, long, strict=False) if is_long].count(False) == 0

@@ -19,13 +19,7 @@ def ids(folder: Path) -> list[str]:
 
 
 def test_case_width_blanks_and_punctuation_do_not_count():
-    same = [
-        "Hello, World!",
-        "hello world",
-        "ＨＥＬＬＯ　ＷＯＲＬＤ",
-        "«Hello»\nWorld…",
-        "hello_world",
-    ]
+    same = ["Hello, World!", "hello world", "ＨＥＬＬＯ　ＷＯＲＬＤ", "«Hello»\nWorld…", "hello_world"]
     assert len({dedup.digest(text) for text in same}) == 1
 
 
@@ -50,11 +44,7 @@ def test_of_equal_ids_the_first_row_of_the_first_file_stays(tmp_path):
     write(tmp_path / "a.jsonl", [("1", "Rain"), ("1", "rain"), ("1", "Snow")])
     write(tmp_path / "b.jsonl", [("1", "rain!"), ("1", "Sun")])
     assert run(tmp_path / "*.jsonl", tmp_path / "out")["dropped"] == {"exact_duplicate": 2}
-    texts = [
-        t
-        for part in sorted((tmp_path / "out").glob("part-*"))
-        for t in pq.read_table(part)["text"].to_pylist()
-    ]
+    texts = [t for part in sorted((tmp_path / "out").glob("part-*")) for t in pq.read_table(part)["text"].to_pylist()]
     assert texts == ["Rain", "Snow", "Sun"]
 
 

@@ -83,9 +83,7 @@ def test_safe_names_keep_every_script_and_never_merge():
 
 
 def test_meta_is_json_where_numbers_are_none():
-    made = documents.parse_line(
-        b'{"text": "x", "bpm": NaN, "all": [Infinity, 1.5], "by": "\xe6\x99\xb4"}', "s"
-    )
+    made = documents.parse_line(b'{"text": "x", "bpm": NaN, "all": [Infinity, 1.5], "by": "\xe6\x99\xb4"}', "s")
     found = json.loads(made["meta"], parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
     assert found == {"bpm": "NaN", "all": ["Infinity", 1.5], "by": "晴"}
     assert "晴" in made["meta"]
@@ -131,10 +129,7 @@ def test_columns_that_jobs_added_stay(tmp_path):
 
 
 def test_foreign_parquet_becomes_documents(tmp_path):
-    pq.write_table(
-        pa.table({"id": [7, 8], "text": ["x", None], "tempo": [120, 90]}),
-        tmp_path / "beats.parquet",
-    )
+    pq.write_table(pa.table({"id": [7, 8], "text": ["x", None], "tempo": [120, 90]}), tmp_path / "beats.parquet")
     assert run(tmp_path / "beats.parquet", tmp_path / "out")["dropped"] == {"no_text": 1}
     made = {"id": "7", "text": "x", "source": "beats", "lang": "", "meta": '{"tempo": 120}'}
     assert rows(tmp_path / "out") == [made]
@@ -145,9 +140,7 @@ def test_foreign_parquet_becomes_documents(tmp_path):
 def test_parquet_without_strings_of_text_names_its_columns(tmp_path, column):
     pq.write_table(pa.table(column), tmp_path / "songs.parquet")
     (name,) = column
-    with pytest.raises(
-        UserError, match=rf"songs\.parquet has no column `text`.*columns: {name}: .*--columns=text="
-    ):
+    with pytest.raises(UserError, match=rf"songs\.parquet has no column `text`.*columns: {name}: .*--columns=text="):
         run(tmp_path / "songs.parquet", tmp_path / "out")
 
 
@@ -201,9 +194,7 @@ def test_keep_drops_rows_with_a_reason(tmp_path):
 
 
 def test_fields_of_other_names_stand_for_ours(tmp_path):
-    lines = [
-        {"content": "A song.", "url": "https://a.example/1", "site": "a", "id": 7, "text": "not this"}
-    ] * 2
+    lines = [{"content": "A song.", "url": "https://a.example/1", "site": "a", "id": 7, "text": "not this"}] * 2
     write_lines(tmp_path / "a.jsonl.zst", *(json.dumps(line).encode() for line in lines))
     pq.write_table(pa.Table.from_pylist(lines), tmp_path / "b.parquet")
     run(tmp_path, tmp_path / "out", "--columns=text=content,id=url,source=site")
@@ -221,9 +212,7 @@ def test_columns_that_say_nothing_are_refused(tmp_path, capsys):
 
 def test_a_few_dropped_documents_of_each_reason_are_shown_without_private_data(tmp_path):
     texts = [f"mail {i}.b@example.org <script>" for i in range(100)] + ["", "ä" * 400]
-    batch = pa.RecordBatch.from_pylist(
-        [document(f"d{i}", text) for i, text in enumerate(texts)], documents.SCHEMA
-    )
+    batch = pa.RecordBatch.from_pylist([document(f"d{i}", text) for i, text in enumerate(texts)], documents.SCHEMA)
     batch = batch.replace_schema_metadata({"part": "00003"})
     kept = documents.keep(batch, ["rude"] * 100 + ["empty", "long"], tmp_path)
     notes.merge(tmp_path)
@@ -273,11 +262,7 @@ def test_progress_is_told_while_a_job_runs(tmp_path, monkeypatch, caplog):
     write_lines(tmp_path / "a.jsonl", *[b'{"text": "one more song"}'] * 20_000)
     with caplog.at_level("INFO"):
         run(tmp_path / "a.jsonl", tmp_path / "out")
-    told = [
-        r.getMessage()
-        for r in caplog.records
-        if "documents/s" in r.getMessage() and "% read" in r.getMessage()
-    ]
+    told = [r.getMessage() for r in caplog.records if "documents/s" in r.getMessage() and "% read" in r.getMessage()]
     assert any(re.search(r"out: 100% read, 20000 documents, \d+ documents/s", line) for line in told)
     assert not list((tmp_path / "out").glob("*.progress"))
 
@@ -300,8 +285,7 @@ def damaged_parquet(path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("make", "name"),
-    [(cut_gzip, "cut.jsonl.gz"), (damaged_parquet, "a.parquet"), (Path.write_bytes, "no.parquet")],
+    ("make", "name"), [(cut_gzip, "cut.jsonl.gz"), (damaged_parquet, "a.parquet"), (Path.write_bytes, "no.parquet")]
 )
 def test_damaged_files_are_named_and_leave_nothing(tmp_path, make, name):
     if make is Path.write_bytes:
@@ -388,12 +372,7 @@ def test_misspelt_flags_are_refused(tmp_path, flag):
 
 
 def test_the_command_ends_in_one_sentence(tmp_path):
-    command = [
-        sys.executable,
-        "-m",
-        "data_prep.clean",
-        f"--input={cut_gzip(tmp_path / 'cut.jsonl.gz')}",
-    ]
+    command = [sys.executable, "-m", "data_prep.clean", f"--input={cut_gzip(tmp_path / 'cut.jsonl.gz')}"]
     done = subprocess.run([*command, f"--output={tmp_path / 'out'}"], capture_output=True, text=True)
     assert done.returncode == 1
     assert "cut.jsonl.gz is damaged" in done.stderr.splitlines()[-1]

@@ -38,9 +38,7 @@ def lines_of(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_training_stops_after_patience_and_the_newest_checkpoint_is_the_best(
-    cfg, tmp_path, monkeypatch, caplog
-):
+def test_training_stops_after_patience_and_the_newest_checkpoint_is_the_best(cfg, tmp_path, monkeypatch, caplog):
     caplog.set_level("INFO")
     scripted(monkeypatch, [5.0, 4.0, 3.0, 3.5, 3.2])  # at steps 0, 2, 4, 6, 8
     train.train(cfg, one_device_mesh(), tmp_path / "rm")
@@ -49,9 +47,7 @@ def test_training_stops_after_patience_and_the_newest_checkpoint_is_the_best(
     assert lines_of(tmp_path / "rm" / "metrics.jsonl")[-1]["step"] == 8
     best = read_json(tmp_path / "rm" / "best.json")
     assert (best["step"], best["nll"], best["before"]["nll"]) == (4, 3.0, 5.0)
-    params = checkpoint.restore_params(
-        tmp_path / "rm", checkpoint.abstract_params(cfg, one_device_mesh()), cfg
-    )
+    params = checkpoint.restore_params(tmp_path / "rm", checkpoint.abstract_params(cfg, one_device_mesh()), cfg)
     assert best["params_hash"] == checkpoint.params_hash(params)
 
     scripted(monkeypatch, [])  # nothing is evaluated any more
@@ -146,10 +142,7 @@ def test_the_card_tells_seed_loss_and_probes(cfg, tmp_path, monkeypatch):
     assert "Not asked yet" in card
     write_json(
         tmp_path / "rm" / "evaluate.json",
-        {
-            "params_hash": best["params_hash"],
-            "questions": {"k": 1, "n": 2, "accuracy": 0.5, "low": 0.1, "high": 0.9},
-        },
+        {"params_hash": best["params_hash"], "questions": {"k": 1, "n": 2, "accuracy": 0.5, "low": 0.1, "high": 0.9}},
     )
     probe = {"question": "Who <b>sang</b> a|b?", "answer": "x", "prediction": "y"}
     (tmp_path / "rm" / "predictions.jsonl").write_text(json.dumps(probe) + "\n")
@@ -174,7 +167,5 @@ def test_a_model_that_only_gets_worse_leaves_no_checkpoint(cfg, tmp_path, monkey
 def test_an_empty_seed_set_is_refused(cfg, tmp_path):
     write_rows(tmp_path / "empty", {})
     empty = dataclasses.replace(cfg, data=dataclasses.replace(cfg.data, domain=str(tmp_path / "empty")))
-    with pytest.raises(
-        UserError, match=r"data\.domain names no rows but data\.general_fraction=0\.0 wants 100%"
-    ):
+    with pytest.raises(UserError, match=r"data\.domain names no rows but data\.general_fraction=0\.0 wants 100%"):
         train.train(empty, one_device_mesh(), tmp_path / "rm")

@@ -61,18 +61,12 @@ def test_the_whole_road(run):
     for name, cfg in (("", reference), ("_base", base)):
         folders = {"input": str(run / "data/domain/rows"), "output": str(run / f"data/domain/scored{name}")}
         score.score(
-            dataclasses.replace(cfg, score=config.Score(**folders, batch_rows=8)),
-            mesh,
-            run / (name[1:] or "reference"),
+            dataclasses.replace(cfg, score=config.Score(**folders, batch_rows=8)), mesh, run / (name[1:] or "reference")
         )
 
     lines = (run / "raw/questions.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
     (run / "questions.jsonl").write_text("".join(lines[:6]), encoding="utf-8")
-    asked = {
-        "rows": str(run / "data/heldout/rows"),
-        "questions": str(run / "questions.jsonl"),
-        "batch_questions": 3,
-    }
+    asked = {"rows": str(run / "data/heldout/rows"), "questions": str(run / "questions.jsonl"), "batch_questions": 3}
     objectives = ("ntp", "rho1", "mucpt")
     for name in objectives:
         data = {"domain": str(run / "data/domain/scored")}
@@ -89,9 +83,7 @@ def test_the_whole_road(run):
     assert rows["ntp"]["weight_noise"] == rows["ntp"]["weight_rest"] == 1.0
     mucpt = rows["mucpt"]  # corpus_mean_one: the mean over noise and rest together is one
     total = mucpt["noise_tokens"] + mucpt["rest_tokens"]
-    mean = (
-        mucpt["weight_noise"] * mucpt["noise_tokens"] + mucpt["weight_rest"] * mucpt["rest_tokens"]
-    ) / total
+    mean = (mucpt["weight_noise"] * mucpt["noise_tokens"] + mucpt["weight_rest"] * mucpt["rest_tokens"]) / total
     assert mean == pytest.approx(1.0, abs=1e-3)
     assert all(row["questions"]["n"] == 6 for row in table["rows"])
     page = (run / "report.html").read_text(encoding="utf-8")
@@ -106,9 +98,7 @@ def test_the_export_is_the_trained_model(run):
     mesh = one_device_mesh()
     results_of = {}
     for name, workdir in (("checkpoint", run / "base"), ("export", run / "from_export")):
-        settings = config_of(
-            run, evaluate={"rows": str(run / "data/heldout/rows")}, init_from=str(run / "base/hf")
-        )
+        settings = config_of(run, evaluate={"rows": str(run / "data/heldout/rows")}, init_from=str(run / "base/hf"))
         evaluate.evaluate(settings, mesh, workdir)
         results_of[name] = json.loads((workdir / "evaluate.json").read_text())
     steps = [results_of[name].pop("step") for name in ("checkpoint", "export")]
@@ -160,9 +150,7 @@ def test_mean_weights_go_to_noise_and_rest_by_hand(run, tmp_path):
     (tmp_path / "mucpt").mkdir()
     save_config(cfg, tmp_path / "mucpt")
     found = results.mean_weights(tmp_path, "mucpt", slots)
-    assert found == pytest.approx(
-        {"weight_noise": 0.4, "weight_rest": 1.6, "noise_tokens": T, "rest_tokens": T}
-    )
+    assert found == pytest.approx({"weight_noise": 0.4, "weight_rest": 1.6, "noise_tokens": T, "rest_tokens": T})
 
 
 def test_a_second_start_of_the_demo_on_other_data_is_refused(tmp_path):

@@ -20,9 +20,7 @@ def write_tokenizer(folder, entries=97):
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=entries,
-        special_tokens=["<|endoftext|>"],
-        initial_alphabet=list("abcdefghijklmnopqrstuvwxyzĠĊ?:QA"),
+        vocab_size=entries, special_tokens=["<|endoftext|>"], initial_alphabet=list("abcdefghijklmnopqrstuvwxyzĠĊ?:QA")
     )
     tokenizer.train_from_iterator([], trainer)
     folder.mkdir(parents=True, exist_ok=True)
@@ -55,8 +53,7 @@ def test_held_out_loss_is_the_mean_over_all_targets_of_a_source(tmp_path, params
 def test_questions_are_answered_graded_and_kept(tmp_path, params):
     tokenizer = write_tokenizer(tmp_path / "tokenizer")
     questions = [
-        {"id": i, "question": f"who is {c}?", "answer": "nobody knows", "aliases": []}
-        for i, c in enumerate("abc")
+        {"id": i, "question": f"who is {c}?", "answer": "nobody knows", "aliases": []} for i, c in enumerate("abc")
     ]
     file = tmp_path / "questions.jsonl"
     file.write_text("".join(json.dumps(q) + "\n" for q in questions))
@@ -80,17 +77,13 @@ def test_bad_inputs_are_refused(tmp_path, params):
         evaluate.evaluate(small_config(), one_device_mesh(), tmp_path)
     with pytest.raises(UserError, match=r"questions=absent cannot be read"):
         evaluate.read_questions("absent")
-    (tmp_path / "q.jsonl").write_text(
-        '{"id": 1, "question": "a", "answer": "b"}\n{"id": 2, "question": "a"}\n'
-    )
+    (tmp_path / "q.jsonl").write_text('{"id": 1, "question": "a", "answer": "b"}\n{"id": 2, "question": "a"}\n')
     with pytest.raises(UserError, match=r"q\.jsonl line 2 is no"):
         evaluate.read_questions(str(tmp_path / "q.jsonl"))
     (tmp_path / "none.jsonl").write_text("\n")
     with pytest.raises(UserError, match="holds no question"):
         evaluate.read_questions(str(tmp_path / "none.jsonl"))
-    (tmp_path / "twice.jsonl").write_text(
-        '{"id": 1, "question": "a", "answer": "b\u2028c", "aliases": null}\n' * 2
-    )
+    (tmp_path / "twice.jsonl").write_text('{"id": 1, "question": "a", "answer": "b\u2028c", "aliases": null}\n' * 2)
     with pytest.raises(UserError, match="the same id twice"):
         evaluate.read_questions(str(tmp_path / "twice.jsonl"))
     (tmp_path / "text.jsonl").write_text('{"id": 1, "question": "a", "answer": "b", "aliases": "abc"}')

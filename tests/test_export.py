@@ -49,9 +49,7 @@ def test_an_export_holds_the_newest_checkpoint_on_any_mesh(trained, tmp_path):
     weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("one", "split")]
     assert weights[0] == weights[1]
     back = transfer.from_hf(
-        str(tmp_path / "one"),
-        cfg.model,
-        sharding.with_shardings(model.abstract(cfg.model), one_device_mesh()),
+        str(tmp_path / "one"), cfg.model, sharding.with_shardings(model.abstract(cfg.model), one_device_mesh())
     )
     for a, b in zip(jax.tree.leaves(params), jax.tree.leaves(back), strict=True):
         np.testing.assert_array_equal(a, b)
@@ -88,12 +86,7 @@ def test_the_card_holds_no_folders_and_no_markup_of_others(trained, tmp_path):
     write_json(tmp_path / "run" / "config.json", run)
     text = export.card(cfg, tmp_path / "run", "0" * 16)
     assert str(tmp_path) not in text
-    for told in (
-        "| a\\|b&lt;i> |",
-        '"reference": "rm"',
-        'base_model: "run: x"',
-        "| trained | self_attn\\|norm |",
-    ):
+    for told in ("| a\\|b&lt;i> |", '"reference": "rm"', 'base_model: "run: x"', "| trained | self_attn\\|norm |"):
         assert told in text, told
     start = dataclasses.replace(cfg, init_from=str(tmp_path / "domain"))
     assert str(tmp_path) not in export.card(start, tmp_path / "none", "0" * 16)
@@ -126,9 +119,7 @@ def test_an_export_goes_where_a_link_a_dot_or_an_empty_folder_stands(tmp_path, m
     assert sorted(path.name for path in tmp_path.iterdir()) == ["disk", "empty", "link"]
     assert [path.name for path in (tmp_path / "disk").iterdir()] == ["real"]
     (tmp_path / "file").write_text("")
-    with pytest.raises(
-        UserError, match=r"x\.writing cannot be made \(Not a directory\); name another folder"
-    ):
+    with pytest.raises(UserError, match=r"x\.writing cannot be made \(Not a directory\); name another folder"):
         written(tmp_path / "file" / "x")
 
 
@@ -271,7 +262,5 @@ def test_frozen_parameters_stay_and_have_no_moments(trained, tmp_path):
 def test_a_pattern_that_matches_nothing_is_refused_with_what_there_is(trained, tmp_path):
     cfg, _ = trained
     wrong = dataclasses.replace(cfg, optimizer=dataclasses.replace(cfg.optimizer, trainable="lora"))
-    with pytest.raises(
-        UserError, match=r"'lora' matches no parameter; there are embed_tokens/embedding, layers/"
-    ):
+    with pytest.raises(UserError, match=r"'lora' matches no parameter; there are embed_tokens/embedding, layers/"):
         train.train(wrong, one_device_mesh(), tmp_path / "run")

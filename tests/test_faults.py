@@ -34,17 +34,11 @@ def flags(tmp_path_factory) -> dict[str, list[str]]:
     """Of each job what it needs besides input and output."""
     folder = tmp_path_factory.mktemp("needed")
     questions = folder / "questions.jsonl"
-    questions.write_text(
-        '{"question": "Who wrote the words of the oldest song of all?", "answer": "nobody"}\n'
-    )
+    questions.write_text('{"question": "Who wrote the words of the oldest song of all?", "answer": "nobody"}\n')
     (folder / "tokenizer").mkdir()
     tokenizer = byte_tokenizer(folder / "tokenizer", "<|endoftext|>")
     shard = [f"--tokenizer={tokenizer}", "--sequence_length=64"]
-    more = {
-        "dedup": ["--signatures", "--groups"],
-        "decontaminate": [f"--questions={questions}"],
-        "shard": shard,
-    }
+    more = {"dedup": ["--signatures", "--groups"], "decontaminate": [f"--questions={questions}"], "shard": shard}
     return {name: more.get(name, []) for name in pipeline.JOBS}
 
 
@@ -101,9 +95,7 @@ def flip(path: Path) -> None:
 def write_part(path: Path) -> None:
     """As jobs write theirs."""
     made = [documents.document({"text": text}, "songs") for text in texts(50)]
-    pq.write_table(
-        pa.Table.from_pylist(made, documents.SCHEMA), path, compression="zstd", write_page_checksum=True
-    )
+    pq.write_table(pa.Table.from_pylist(made, documents.SCHEMA), path, compression="zstd", write_page_checksum=True)
 
 
 def damaged(path: Path, damage) -> Path:
@@ -144,9 +136,7 @@ def test_a_flipped_bit_in_a_part_is_found_wherever_it_is(tmp_path):
         data[place] ^= 4
         (tmp_path / "bad.parquet").write_bytes(data)
         try:
-            found = pa.Table.from_batches(
-                [b for b, _ in documents.read_batches(str(tmp_path / "bad.parquet"))]
-            )
+            found = pa.Table.from_batches([b for b, _ in documents.read_batches(str(tmp_path / "bad.parquet"))])
             silent += not found.equals(table)
         except (UserError, pa.ArrowException):
             pass
@@ -170,14 +160,8 @@ def test_documents_and_lines_that_no_memory_should_hold_go_as_too_long(tmp_path,
     pq.write_table(pa.Table.from_pylist(ours, documents.SCHEMA), tmp_path / "c.parquet")
     for name in ("a.jsonl.gz", "b.parquet", "c.parquet"):
         batches = list(documents.read_batches(str(tmp_path / name)))
-        assert [text for batch, _ in batches for text in batch["text"].to_pylist()] == [
-            "x" * 100,
-            "好" * 33,
-            "end",
-        ]
-        assert [reject for _, rejects in batches for reject in rejects] == [
-            (n, "too_long") for n in (2, 4, 5, 6)
-        ]
+        assert [text for batch, _ in batches for text in batch["text"].to_pylist()] == ["x" * 100, "好" * 33, "end"]
+        assert [reject for _, rejects in batches for reject in rejects] == [(n, "too_long") for n in (2, 4, 5, 6)]
 
 
 def test_bad_lines_are_counted_and_the_good_ones_go_on(tmp_path, command):
@@ -205,9 +189,7 @@ def test_long_rows_of_parquet_are_read_a_few_at_a_time(tmp_path):
         texts = [str(i) * letters for i in range(10)]
         pq.write_table(pa.table({"text": texts}), tmp_path / "a.parquet", compression="none")
         assert documents._rows_at_once(pq.read_metadata(tmp_path / "a.parquet")) == rows
-        found = [
-            text for batch, _ in documents.read_batches(str(tmp_path / "a.parquet")) for text in batch["text"]
-        ]
+        found = [text for batch, _ in documents.read_batches(str(tmp_path / "a.parquet")) for text in batch["text"]]
         assert [text.as_py() for text in found] == texts
 
 
@@ -217,9 +199,7 @@ def test_an_input_without_documents_stops_in_one_sentence(tmp_path, command, dat
     source.mkdir()
     if data is not None:
         (source / "a.jsonl").write_bytes(data)
-    with pytest.raises(
-        UserError, match="holds no file that ends in" if data is None else "gives no documents"
-    ):
+    with pytest.raises(UserError, match="holds no file that ends in" if data is None else "gives no documents"):
         command(source, tmp_path / "out")
     assert [f.name for f in tmp_path.iterdir()] == ["raw"]
 
@@ -278,11 +258,7 @@ def test_progress_that_cannot_be_written_stops_nothing(tmp_path):
 
 def test_the_pipeline_on_a_full_disk_ends_in_one_sentence(tmp_path, flags):
     packed(tmp_path / "a.jsonl", lines_of(texts(30)))
-    argv = [
-        f"--input={tmp_path / 'a.jsonl'}",
-        f"--output={tmp_path / 'out'}",
-        f"--config={pipeline.RECIPE}:plain",
-    ]
+    argv = [f"--input={tmp_path / 'a.jsonl'}", f"--output={tmp_path / 'out'}", f"--config={pipeline.RECIPE}:plain"]
     for size, written in ((16, []), (2500, ["config.json"])):
         code = (
             f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))\n"

@@ -51,6 +51,4 @@ def test_a_run_accounts_for_its_time_and_skips_lines_cut_off_by_a_kill(tmp_path)
     longer = dataclasses.replace(cfg, optimizer=dataclasses.replace(cfg.optimizer, steps=8))
     train.train(longer, one_device_mesh(), tmp_path / "run")
     assert [x["step"] for x in goodput.read(path) if x["phase"] == "init"] == [0, 6]
-    assert goodput.totals(lines)["kept"] == pytest.approx(
-        sum(x["seconds"] for x in lines if x["phase"] == "step")
-    )
+    assert goodput.totals(lines)["kept"] == pytest.approx(sum(x["seconds"] for x in lines if x["phase"] == "step"))

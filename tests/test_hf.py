@@ -74,22 +74,14 @@ def test_fields_that_contradict_each_other_or_are_no_numbers_are_refused(folder,
 
 def test_null_is_no_value_and_long_context_folders_of_plain_attention_are_taken(folder, caplog):
     chunks = {"chunk_size": 262144, "local_size": 8192, "original_max_position_embeddings": 262144}
-    change_config(
-        folder, head_dim=None, rope_scaling=None, rope_theta=1e7, dual_chunk_attention_config=chunks
-    )
+    change_config(folder, head_dim=None, rope_scaling=None, rope_theta=1e7, dual_chunk_attention_config=chunks)
     cfg = hf.read_config(folder)
     assert (cfg.head_dim, cfg.rope_theta, caplog.records) == (8, 1e7, [])
 
 
 def test_an_export_keeps_of_another_config_what_is_still_true(folder):
     cfg = dataclasses.replace(hf.read_config(folder), max_position_embeddings=131_072)  # the base model's
-    change_config(
-        folder, dtype="float32", auto_map={"AutoModel": "code.py"}, _name_or_path="/home/me", pad_token_id=3
-    )
+    change_config(folder, dtype="float32", auto_map={"AutoModel": "code.py"}, _name_or_path="/home/me", pad_token_id=3)
     found = hf.config_json(cfg, "bfloat16", str(folder), None)
     assert not found.keys() & {"dtype", "auto_map", "_name_or_path"}
-    assert (found["torch_dtype"], found["pad_token_id"], found["max_position_embeddings"]) == (
-        "bfloat16",
-        3,
-        512,
-    )
+    assert (found["torch_dtype"], found["pad_token_id"], found["max_position_embeddings"]) == ("bfloat16", 3, 512)

@@ -88,11 +88,7 @@ def test_jax_reads_slurm_as_we_think_it_does(monkeypatch):
         monkeypatch.setenv(name, value)
     assert SlurmCluster.is_env_present()
     assert SlurmCluster.get_coordinator_address(1, None).startswith("node01:")
-    found = (
-        SlurmCluster.get_process_count(),
-        SlurmCluster.get_process_id(),
-        SlurmCluster.get_local_process_id(),
-    )
+    found = (SlurmCluster.get_process_count(), SlurmCluster.get_process_id(), SlurmCluster.get_local_process_id())
     assert found == (16, 9, 1)
     names = {cluster.name for cluster in SlurmCluster._cluster_types}
     assert {method for *_, method in hosts.LAUNCHERS if method} <= names
@@ -108,9 +104,7 @@ def test_launchers():
 
 
 def test_no_cluster_is_one_sentence():
-    with pytest.raises(
-        UserError, match=r"no Slurm, MPI or Kubernetes was found \(coordinator_address should"
-    ):
+    with pytest.raises(UserError, match=r"no Slurm, MPI or Kubernetes was found \(coordinator_address should"):
         started({}, raises=ValueError("coordinator_address should be defined."))
     with pytest.raises(UserError, match=r"Kubernetes could not be asked .* \(KeyError\)"):
         started({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, raises=KeyError())

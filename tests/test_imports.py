@@ -45,9 +45,7 @@ def allowed(file: Path) -> dict[str, set[str]]:
     rooms, free = ROOMS[package], EVERYWHERE if package == "mucpt_jax" else set()
     before = set(rooms[: rooms.index(rest[0]) + 1]) if len(rest) == 2 else set(rooms)
     own = before | free | BETWEEN_COMMANDS.get(f"{package}/{'/'.join(rest)}", set())
-    return {package: own} | (
-        {"mucpt_jax": OPEN_TO_DATA_PREP} if package == "data_prep" else {"data_prep": set()}
-    )
+    return {package: own} | ({"mucpt_jax": OPEN_TO_DATA_PREP} if package == "data_prep" else {"data_prep": set()})
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
@@ -76,9 +74,7 @@ def test_flax_is_known_to_the_model_alone_and_plain_rooms_know_no_jax():
         assert "flax" not in roots or rest == ["step", "model.py"]
         plain = package == "data_prep" or (rest[0] in NO_JAX and "/".join(rest) not in JAX_ALL_THE_SAME)
         assert "jax" not in roots or not plain, file
-        lazy = (
-            {"seqio", "tensorflow"} if rest == ["seqio_tasks.py"] else set()
-        )  # inside a function, see below
+        lazy = {"seqio", "tensorflow"} if rest == ["seqio_tasks.py"] else set()  # inside a function, see below
         assert not (roots - lazy) & {"torch", "tensorflow", "seqio", "demo", "ablation"}
 
 

@@ -44,9 +44,7 @@ with Watchdog(factor=5, seconds=0.5) as watchdog:
     stuck_in_a_collective()
 """
     start = time.monotonic()
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=50
-    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=50)
     assert done.returncode == interrupts.HUNG and time.monotonic() - start < 40
     assert "no step has ended for" in done.stderr and "stuck_in_a_collective" in done.stderr
 

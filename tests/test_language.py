@@ -78,9 +78,10 @@ def test_characters_that_both_scripts_use_tell_nothing():
 
 def test_names_of_another_script_do_not_change_the_language():
     text = "He Jie (simplified Chinese: 何洁; traditional Chinese: 何潔) is a singer, and she was born in Guizhou."
-    assert langs(
-        text, "《いつも何度でも》是電影《神隱少女》的主題曲，由木村弓作曲並演唱，收錄於同名專輯。"
-    ) == ["en", "zh-Hant"]
+    assert langs(text, "《いつも何度でも》是電影《神隱少女》的主題曲，由木村弓作曲並演唱，收錄於同名專輯。") == [
+        "en",
+        "zh-Hant",
+    ]
 
 
 def test_names_of_villages_do_not_make_english_another_language():
@@ -97,14 +98,7 @@ def test_each_paragraph_of_a_mixed_page_has_its_language():
 
 
 def test_short_lines_of_verse_in_two_languages_go_with_those_of_their_script():
-    lines = [
-        "When the night has come over the land",
-        "當夜幕降臨的時候",
-        "I am not afraid",
-        "我不怕",
-        "Oh no",
-        "啊",
-    ]
+    lines = ["When the night has come over the land", "當夜幕降臨的時候", "I am not afraid", "我不怕", "Oh no", "啊"]
     (found,) = detect(["\n".join(lines)])
     assert found.lines == ["en", "zh-Hant"] * 3
 

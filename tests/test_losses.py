@@ -73,15 +73,11 @@ def test_a_certain_token_has_zero_loss_and_zero_gradient():
 def test_a_token_without_loss_is_read_but_weighs_nothing():
     cfg, rng = small_config(), np.random.default_rng(0)
     made = [random_row(rng, scored=True) for _ in range(2)]
-    batch = {name: np.stack([row[name] for row in made]) for name in made[0]} | {
-        "is_domain": np.array([True, False])
-    }
+    batch = {name: np.stack([row[name] for row in made]) for name in made[0]} | {"is_domain": np.array([True, False])}
     marked = batch | {"segment_ids": batch["segment_ids"].copy()}
     marked["segment_ids"][:, 5:9] |= np.uint16(NO_LOSS)
     before, after = losses.target_mask(batch), losses.target_mask(marked)
-    assert (
-        before[:, 4:8].any() and (after == before & ~np.isin(np.arange(before.shape[1]), range(4, 8))).all()
-    )
+    assert before[:, 4:8].any() and (after == before & ~np.isin(np.arange(before.shape[1]), range(4, 8))).all()
     params = model.init(cfg.model, jax.random.key(0))
     nll_of = jax.jit(lambda segment_ids: losses.batch_nll(params, batch | {"segment_ids": segment_ids}, cfg))
     nll = nll_of(batch["segment_ids"])

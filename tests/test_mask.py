@@ -41,10 +41,7 @@ def masked(text: str) -> str:
         ("开着京A·12345和粤BD12345走", "开着<|plate|>和<|plate|>走"),
         ("加微信：song_2024，QQ群号：123456789", "加微信：<|wechat|>，QQ群号：<|qq|>"),
         ("地址：北京市海淀区学院路12号3栋502室。", "地址：<|address|>。"),
-        (
-            "I live at 12 Elm Grove Road, Apt 4B, Austin, TX 78701.",
-            "I live at <|address|>.",
-        ),
+        ("I live at 12 Elm Grove Road, Apt 4B, Austin, TX 78701.", "I live at <|address|>."),
         ("来自8.130.22.7的用户，2001:db8::1:2", "来自<|ip|>的用户，<|ip|>"),
         ("听https://music.example.com/song?id=1&userid=456吧", "听<|url|>吧"),
     ],
@@ -88,9 +85,7 @@ def is_found(text: str, start: int, end: int, spans: list, kind: str) -> bool:
     gone = [any(first <= i < last for first, last, _ in spans) for i in kept]
     if kind != "address":
         return all(gone)
-    return sum(gone) >= 0.8 * len(gone) and all(
-        g or not text[i].isdigit() for g, i in zip(gone, kept, strict=True)
-    )
+    return sum(gone) >= 0.8 * len(gone) and all(g or not text[i].isdigit() for g, i in zip(gone, kept, strict=True))
 
 
 def planted_recall(held_out: bool, carriers: list[str]) -> tuple[dict, float]:
@@ -104,8 +99,7 @@ def planted_recall(held_out: bool, carriers: list[str]) -> tuple[dict, float]:
             planted_[kind, language] += 1
             found[kind, language] += is_found(text, start + shift, end + shift, spans, kind)
             true = [
-                min(end + shift, last) - max(start + shift, first) > 0.8 * (last - first)
-                for first, last, _ in spans
+                min(end + shift, last) - max(start + shift, first) > 0.8 * (last - first) for first, last, _ in spans
             ]
             hits, right = hits + len(true), right + sum(true)
     return {key: found[key] / planted_[key] for key in planted_}, right / hits
@@ -131,11 +125,7 @@ def real_texts(name: str) -> list[str]:
 def test_planted_truth_is_found_in_real_music_text(held_out):
     texts = [*real_texts("music_zh_wiki"), *real_texts("music_en_wiki")[::6]]
     carriers = [
-        part + end
-        for text in texts
-        for end in ("。", ". ")
-        for part in text.split(end)
-        if 20 < len(part) < 300
+        part + end for text in texts for end in ("。", ". ") for part in text.split(end) if 20 < len(part) < 300
     ]
     check_bars(*planted_recall(held_out, carriers))
 
@@ -160,28 +150,9 @@ def random_texts(number: int) -> list[str]:
     """Values and pieces of them, glued."""
     chance = random.Random(1)
     pieces = [sentence for _, sentence, _ in planted.sentences(2, 1, False)]
-    glue = [
-        "",
-        " ",
-        "-",
-        ".",
-        "/",
-        "1",
-        "微信",
-        "QQ：",
-        "电话",
-        "address: ",
-        "<|phone|>",
-        "a@",
-        "市",
-        "路",
-        "号",
-        "+",
-    ]
+    glue = ["", " ", "-", ".", "/", "1", "微信", "QQ：", "电话", "address: ", "<|phone|>", "a@", "市", "路", "号", "+"]
     cut = [piece[chance.randrange(len(piece)) :] for piece in pieces]
-    return [
-        "".join(chance.choice([*cut, *glue * 9]) for _ in range(chance.randint(1, 12))) for _ in range(number)
-    ]
+    return ["".join(chance.choice([*cut, *glue * 9]) for _ in range(chance.randint(1, 12))) for _ in range(number)]
 
 
 @pytest.mark.parametrize("placeholder", [mask.PLACEHOLDER, "{{type}}", "<a secret {type}>"])
@@ -201,8 +172,7 @@ def test_spans_are_apart_and_in_order():
 
 
 @pytest.mark.parametrize(
-    "placeholder",
-    ["masked", "<|masked|>", "[{type}]", "{type}", "<|{type}|>\n<|{type}|>", "<{type} a@b.org>", ""],
+    "placeholder", ["masked", "<|masked|>", "[{type}]", "{type}", "<|{type}|>\n<|{type}|>", "<{type} a@b.org>", ""]
 )
 def test_a_placeholder_that_could_be_masked_again_is_refused(placeholder, tmp_path):
     with pytest.raises(UserError, match="begin and end with"):
@@ -221,37 +191,8 @@ def test_a_document_of_one_line_takes_linear_time(megabytes, value):
 @pytest.mark.parametrize(
     "piece",
     [
-        *[
-            "1",
-            "1 ",
-            "12-",
-            "1.",
-            "138 ",
-            "(1",
-            "a@",
-            "a.",
-            "+1 ",
-            "f:",
-            "::",
-            "1:",
-            "1-1 ",
-            "12 ",
-            "62",
-            "(",
-        ],
-        *[
-            "微信",
-            "微信a",
-            "QQ",
-            "QQ：1",
-            "passport ",
-            "电话1",
-            "tel ",
-            "call 1",
-            "wxid_",
-            "[at]",
-            "13800138000 ",
-        ],
+        *["1", "1 ", "12-", "1.", "138 ", "(1", "a@", "a.", "+1 ", "f:", "::", "1:", "1-1 ", "12 ", "62", "("],
+        *["微信", "微信a", "QQ", "QQ：1", "passport ", "电话1", "tel ", "call 1", "wxid_", "[at]", "13800138000 "],
         *["http://a?", "www.a&b", "市", "路1", "路1号", "市路1号1栋", "1栋", "12 Elm ", "12 St, A ", "京A1"],
     ],
 )
@@ -281,11 +222,7 @@ def test_the_job_counts_what_it_masks_and_keeps_ids(tmp_path, caplog):
     assert json.loads((tmp_path / "out" / "counts.json").read_text()) == counts
     rows = pq.read_table(tmp_path / "out" / "part-00000-000.parquet").to_pylist()
     assert [row["id"] for row in rows] == ["0", "1", "2"]
-    assert [row["text"] for row in rows] == [
-        "电话<|phone|>，或<|email|>，<|email|>",
-        "一首歌",
-        "护照<|passport|>",
-    ]
+    assert [row["text"] for row in rows] == ["电话<|phone|>，或<|email|>，<|email|>", "一首歌", "护照<|passport|>"]
     written = "".join(path.read_bytes().decode("latin1") for path in (tmp_path / "out").iterdir())
     assert not any(secret in written + caplog.text for secret in SECRETS)
 
@@ -315,10 +252,7 @@ def test_values_in_meta_are_masked_and_its_keys_stay(tmp_path):
 @pytest.mark.parametrize(
     ("meta", "after"),
     [
-        (
-            {"about": "联系\n13812345678"},
-            {"about": "联系\n<|phone|>"},
-        ),  # in JSON, an n stands before the number
+        ({"about": "联系\n13812345678"}, {"about": "联系\n<|phone|>"}),  # in JSON, an n stands before the number
         ({"about": "电话：88886666"}, {"about": "电话：<|phone|>"}),
         ({"phone": "867-5309", "song": "867-5309"}, {"phone": "<|phone|>", "song": "867-5309"}),
         ({"tel": ["88886666", 88887777]}, {"tel": ["<|phone|>", "<|phone|>"]}),

@@ -13,8 +13,7 @@ from mucpt_jax.step import optimizer
 
 
 @pytest.mark.parametrize(
-    ("size", "gflops"),
-    [("0.5b", 3.49), ("1.5b", 10.32), ("7b", 44.89), ("14b", 89.98), ("32b", 199.96)],
+    ("size", "gflops"), [("0.5b", 3.49), ("1.5b", 10.32), ("7b", 44.89), ("14b", 89.98), ("32b", 199.96)]
 )
 def test_model_flops_per_token_at_4096_causal(size, gflops):
     assert metrics.flops_per_token(MODELS[f"qwen2.5-{size}"], 4096) / 1e9 == pytest.approx(gflops, abs=0.005)
@@ -62,11 +61,7 @@ def test_without_warm_up_the_first_update_has_nearly_the_peak():
 
 
 def test_norms_and_biases_do_not_decay():
-    tree = {
-        "q_proj": {"kernel": 0, "bias": 0},
-        "norm": {"scale": 0},
-        "embed_tokens": {"embedding": 0},
-    }
+    tree = {"q_proj": {"kernel": 0, "bias": 0}, "norm": {"scale": 0}, "embed_tokens": {"embedding": 0}}
     found = optimizer.decays(tree)
     assert found == {
         "q_proj": {"kernel": True, "bias": False}, "norm": {"scale": False}, "embed_tokens": {"embedding": True},

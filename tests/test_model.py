@@ -26,10 +26,7 @@ def test_a_packed_document_gets_the_loss_it_has_alone():
     packed = nll_of(jax.tree.map(lambda x: x[None], row))[0]
     for segment in (1, 2, 3):
         chosen = row["segment_ids"] == segment
-        alone = {
-            "tokens": row["tokens"][chosen][None],
-            "segment_ids": np.ones((1, chosen.sum()), np.uint16),
-        }
+        alone = {"tokens": row["tokens"][chosen][None], "segment_ids": np.ones((1, chosen.sum()), np.uint16)}
         wanted = nll_of(alone)[0]
         first = int(np.argmax(chosen))
         np.testing.assert_allclose(packed[first : first + len(wanted)], wanted, rtol=1e-5, atol=1e-5)

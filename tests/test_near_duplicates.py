@@ -118,9 +118,7 @@ def test_a_second_run_in_one_process_sees_its_own_input(tmp_path):
     for n in range(2):
         rng = random.Random(n)
         units = [text(rng) for _ in range(5 + n)]
-        source = write(
-            tmp_path / "a.jsonl", [document(f"{m:03}", u) for m, u in enumerate([*units, units[n]])]
-        )
+        source = write(tmp_path / "a.jsonl", [document(f"{m:03}", u) for m, u in enumerate([*units, units[n]])])
         assert run(source, tmp_path / "out", "--groups")["dropped"] == {"exact_duplicate": 1}
         assert table(tmp_path / "out", "groups")["kept"] == [f"{n:03}"]
 
@@ -183,11 +181,7 @@ def test_a_new_crawl_is_compared_with_what_an_earlier_one_kept(tmp_path):
         "exact_duplicate_of_earlier": 1, "near_duplicate": 1, "near_duplicate_of_earlier": 1,
     }  # fmt: skip
     groups = table(tmp_path / "out", "groups")
-    assert dict(zip(groups["id"], groups["kept"], strict=True)) == {
-        "same": "old1",
-        "near": "old1",
-        "fresh2": "fresh",
-    }
+    assert dict(zip(groups["id"], groups["kept"], strict=True)) == {"same": "old1", "near": "old1", "fresh2": "fresh"}
     assert run(tmp_path / "two", tmp_path / "alone")["kept"] == 2
 
 
@@ -202,9 +196,7 @@ def test_signatures_that_cannot_be_compared_are_refused(tmp_path, monkeypatch):
         run(tmp_path / "a.jsonl", tmp_path / "new", f"--against={tmp_path / 'out'}")
 
 
-@pytest.mark.parametrize(
-    "flags", [["--similarity=0.3"], ["--similarity=0", "--signatures"], ["--paragraphs=-1"]]
-)
+@pytest.mark.parametrize("flags", [["--similarity=0.3"], ["--similarity=0", "--signatures"], ["--paragraphs=-1"]])
 def test_flags_that_make_no_sense_are_refused_before_anything_is_read(tmp_path, flags):
     with pytest.raises(UserError):
         run(tmp_path / "nowhere", tmp_path / "out", *flags)
@@ -265,11 +257,7 @@ def test_paragraphs_that_repeat_go_but_short_lines_stay(tmp_path):
 
 def test_what_its_repeated_paragraphs_cost_is_not_stored_as_kept(tmp_path):
     lines = ["".join(text(random.Random(n), 90)) for n in range(2)]
-    docs = [
-        {"id": "1", "text": lines[0]},
-        {"id": "2", "text": lines[1]},
-        {"id": "3", "text": "\n".join(lines)},
-    ]
+    docs = [{"id": "1", "text": lines[0]}, {"id": "2", "text": lines[1]}, {"id": "3", "text": "\n".join(lines)}]
     run(write(tmp_path / "a.jsonl", docs), tmp_path / "out", "--paragraphs", "--signatures", "--groups")
     assert table(tmp_path / "out", "signatures")["id"] == ["1", "2"]
     assert not (tmp_path / "out/groups").exists()
@@ -279,9 +267,7 @@ def test_a_paragraph_of_a_dropped_document_does_not_cost_the_one_that_stays(tmp_
     rng = random.Random(10)
     lines = ["".join(text(rng, 90)) for _ in range(3)]
     docs = [{"id": "2", "text": "\n".join(lines)}, {"id": "1", "text": "\n\n".join(lines)}]
-    assert run(write(tmp_path / "a.jsonl", docs), tmp_path / "out", "--paragraphs")["dropped"] == {
-        "exact_duplicate": 1
-    }
+    assert run(write(tmp_path / "a.jsonl", docs), tmp_path / "out", "--paragraphs")["dropped"] == {"exact_duplicate": 1}
     assert table(tmp_path / "out")["text"] == ["\n\n".join(lines)]
 
 

@@ -138,9 +138,7 @@ def of_targets(weight_BT):
 def test_batch_mean_one_divides_by_the_mean_over_the_steps_domain_tokens():
     cfg = Loss(kind="mucpt", weight_norm="batch_mean_one", alpha=3.0)
     batch = two_segments([[1.0, 2.0], [4.0, 4.0]])  # raw 1, 1/2, 1/4, 1/4: mean 1/2
-    np.testing.assert_allclose(
-        of_targets(objective.token_weights(jnp.ones((1, 5)), batch, cfg)), [6, 3, 1.5, 1.5]
-    )
+    np.testing.assert_allclose(of_targets(objective.token_weights(jnp.ones((1, 5)), batch, cfg)), [6, 3, 1.5, 1.5])
 
 
 def test_micro_batches_share_one_batch_mean():
@@ -186,12 +184,9 @@ def test_a_mixture_adds_both_weights_each_over_its_own_mean():
     batch = two_segments([[0.0, 3.0, 9.0], [2.0]])
     # means 1.5, 4, 6 | 2; medians 1.5, 3, 6 | 2
     wanted = [
-        0.75 * a / 0.5 + 0.25 * b / 0.25
-        for a, b in [(1 / 1.5, 1 / 2), (1 / 4, 1 / 3), (1 / 6, 1 / 6), (1 / 2, 1 / 2)]
+        0.75 * a / 0.5 + 0.25 * b / 0.25 for a, b in [(1 / 1.5, 1 / 2), (1 / 4, 1 / 3), (1 / 6, 1 / 6), (1 / 2, 1 / 2)]
     ]
-    np.testing.assert_allclose(
-        of_targets(objective.token_weights(jnp.ones((1, 5)), batch, cfg)), wanted, rtol=1e-5
-    )
+    np.testing.assert_allclose(of_targets(objective.token_weights(jnp.ones((1, 5)), batch, cfg)), wanted, rtol=1e-5)
 
 
 def test_an_unknown_fact_in_a_known_sentence_weighs_more_than_noise_once_smoothed():
@@ -220,10 +215,7 @@ def test_the_shares_at_floor_and_cap_are_of_domain_targets():
     batch = two_segments([[0.5, 1.0, 3.0], [8.0]])
     w = objective.token_weights(jnp.ones((1, 5)), batch, cfg)
     found = objective.limits(w, batch, cfg)
-    assert (int(found["floored"].sum()), int(found["capped"].sum())) == (
-        2,
-        3,
-    )  # 1, 1 cut to 0.5; 1/8 lifted to 0.2
+    assert (int(found["floored"].sum()), int(found["capped"].sum())) == (2, 3)  # 1, 1 cut to 0.5; 1/8 lifted to 0.2
     general = objective.limits(w, two_segments([[0.5, 1.0, 3.0], [8.0]], is_domain=False), cfg)
     assert int(general["floored"].sum()) == int(general["capped"].sum()) == 0
 
@@ -233,9 +225,7 @@ def scored_folder(tmp_path, name="scored", **more):
     rows = [random_row(np.random.default_rng(i), scored=True) for i in range(6)]
     rng = np.random.default_rng(9)
     for row in rows:
-        row["rm_nll"] = np.where(np.isnan(row["rm_nll"]), np.nan, rng.gamma(1.0, 3.0, T + 1)).astype(
-            np.float16
-        )
+        row["rm_nll"] = np.where(np.isnan(row["rm_nll"]), np.nan, rng.gamma(1.0, 3.0, T + 1)).astype(np.float16)
     masks = [target_mask(row["segment_ids"]) for row in rows]
     r = np.concatenate([row["rm_nll"][1:][mask] for row, mask in zip(rows, masks, strict=True)])
     base = np.linspace(0.5, 9, r.size).astype(np.float16)
@@ -269,18 +259,14 @@ def test_loss_match_leaves_the_start_models_domain_loss_as_it_is(tmp_path):
     manifest = read_json(folder / "manifest.json")
     del manifest["scores"]["mean_raw_weight_by_base_nll"]
     write_json(folder / "manifest.json", manifest)
-    with pytest.raises(
-        UserError, match=r"knows nothing of the start model's loss.*calibration .*without --base="
-    ):
+    with pytest.raises(UserError, match=r"knows nothing of the start model's loss.*calibration .*without --base="):
         data.resolved_loss(config_for(folder, weight_norm="loss_match"))
 
 
 def test_scores_of_another_reference_model_than_named_are_refused(tmp_path):
     folder, *_ = scored_folder(tmp_path)
     data.open_sources(config_for(folder, rm_hash="rm"))
-    with pytest.raises(
-        UserError, match=r"scored by the reference model rm, the config names loss\.rm_hash=other"
-    ):
+    with pytest.raises(UserError, match=r"scored by the reference model rm, the config names loss\.rm_hash=other"):
         data.open_sources(config_for(folder, rm_hash="other"))
 
 
@@ -291,8 +277,7 @@ def test_domain_and_general_gradients_add_up_to_the_steps():
     cfg, batch = small_config(loss={"kind": "mucpt"}), batch_of()
     params, tokens = params_of(cfg), losses.target_mask(batch).sum()
     parts = [
-        train.loss_and_grads(params, batch, cfg, tokens, rows)[1]
-        for rows in (batch["is_domain"], ~batch["is_domain"])
+        train.loss_and_grads(params, batch, cfg, tokens, rows)[1] for rows in (batch["is_domain"], ~batch["is_domain"])
     ]
     whole = loss_and_grads(cfg, batch)[1]
     assert_close(jax.tree.map(jnp.add, *parts), whole, 1e-6)
@@ -311,11 +296,7 @@ def test_mucpt_equals_ntp_where_the_reference_model_is_equally_sure_of_everythin
     batch = batch_of()
     batch["rm_nll"] = np.where(np.isnan(batch["rm_nll"]), np.nan, 3.0).astype(np.float16)
     mucpt = small_config(loss={"kind": "mucpt", "rm_floor": 1.0, "mean_raw_weight": 1 / 3.0})
-    assert_close(
-        loss_and_grads(mucpt, batch),
-        loss_and_grads(small_config(loss={"kind": "ntp"}), batch),
-        1e-6,
-    )
+    assert_close(loss_and_grads(mucpt, batch), loss_and_grads(small_config(loss={"kind": "ntp"}), batch), 1e-6)
 
 
 def test_alpha_doubles_the_domain_part_of_the_gradient_and_nothing_else():
@@ -333,11 +314,7 @@ def test_alpha_doubles_the_domain_part_of_the_gradient_and_nothing_else():
     masked = batch | {"segment_ids": np.where(np.arange(8)[:, None] < 4, 0, batch["segment_ids"])}
     count = losses.target_mask(batch).sum() / losses.target_mask(masked).sum()
     general = jax.tree.map(lambda g: g / count, grads(1.0, 4, masked))  # general rows alone, same denominator
-    assert_close(
-        jax.tree.map(lambda a, b: b - a, one, two),
-        jax.tree.map(lambda a, g: a - g, one, general),
-        1e-5,
-    )
+    assert_close(jax.tree.map(lambda a, b: b - a, one, two), jax.tree.map(lambda a, g: a - g, one, general), 1e-5)
 
 
 def test_gradient_of_a_softmax_layer_is_the_closed_form():

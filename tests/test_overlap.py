@@ -151,9 +151,7 @@ def test_shingles_of_more_than_fifty_seed_documents_count_on_neither_side(tmp_pa
 
 
 def test_three_shingles_are_too_few_to_tell(tmp_path):
-    assert best(tmp_path, {"a": text(10), "b": text(11, 1)}, {"x": text(10), "y": text(11, 1)}) == {
-        "y": (1.0, "b")
-    }
+    assert best(tmp_path, {"a": text(10), "b": text(11, 1)}, {"x": text(10), "y": text(11, 1)}) == {"y": (1.0, "b")}
 
 
 # The report
@@ -197,9 +195,7 @@ def test_ids_of_one_source_are_not_those_of_another(tmp_path):
 
 
 def test_nothing_shared_is_a_report_too(tmp_path, capsys):
-    folders = [
-        write(tmp_path / name, {("web", name): text(40, n)}) for n, name in enumerate(("seed", "corpus"))
-    ]
+    folders = [write(tmp_path / name, {("web", name): text(40, n)}) for n, name in enumerate(("seed", "corpus"))]
     output = tmp_path / "new" / "overlap.json"
     report = overlap.run([f"--seed={folders[0]}", f"--corpus={folders[1]}", f"--output={output}"])
     assert json.loads(output.read_text()) == report
@@ -231,10 +227,7 @@ def test_shares_and_samples_have_bounds(tmp_path, flag, told):
 
 
 def test_a_seed_without_eight_tokens_in_a_row_is_refused(tmp_path):
-    folders = (
-        write(tmp_path / "seed", {("web", "a"): text(7)}),
-        write(tmp_path / "corpus", {("web", "b"): text(20)}),
-    )
+    folders = (write(tmp_path / "seed", {("web", "a"): text(7)}), write(tmp_path / "corpus", {("web", "b"): text(20)}))
     with pytest.raises(UserError, match="has no run of 8 tokens"):
         overlap.shared(*folders)
 

@@ -45,9 +45,7 @@ def write_raw(path: Path) -> None:
 
 def test_counts_add_up_over_the_whole_road(tmp_path, tokenizer, capsys):
     write_raw(tmp_path / "raw.jsonl")
-    counts = pipeline.run(
-        [*flags(tmp_path / "raw.jsonl", tmp_path / "out", tokenizer), "--config.clean.min_chars=10"]
-    )
+    counts = pipeline.run([*flags(tmp_path / "raw.jsonl", tmp_path / "out", tokenizer), "--config.clean.min_chars=10"])
     assert json.loads((tmp_path / "out/counts.json").read_text()) == counts
     assert counts["read"] == 7 and counts["kept"] == 3
     assert counts["dropped"] == {"empty": 1, "exact_duplicate": 1, "not_json": 1, "too_short": 1}
@@ -68,14 +66,9 @@ def test_counts_add_up_over_the_whole_road(tmp_path, tokenizer, capsys):
 
 
 def test_held_out_documents_stand_apart_and_every_document_on_one_side(tmp_path, tokenizer):
-    lines = [
-        json.dumps({"id": f"d{i}", "text": f"Song number {i} was written by singer {i * 7}."})
-        for i in range(200)
-    ]
+    lines = [json.dumps({"id": f"d{i}", "text": f"Song number {i} was written by singer {i * 7}."}) for i in range(200)]
     (tmp_path / "raw.jsonl").write_text("\n".join(lines) + "\n")
-    counts = pipeline.run(
-        [*flags(tmp_path / "raw.jsonl", tmp_path / "out", tokenizer), "--config.shard.held_out=0.1"]
-    )
+    counts = pipeline.run([*flags(tmp_path / "raw.jsonl", tmp_path / "out", tokenizer), "--config.shard.held_out=0.1"])
     sides = [
         set(pq.read_table(tmp_path / f"out/{side}/index.parquet")["document"].to_pylist())
         for side in ("rows", "held_out")
@@ -129,9 +122,7 @@ def test_only_its_own_output_is_replaced_and_only_by_input(tmp_path, tokenizer):
 
 
 def test_importing_the_jobs_loads_no_framework_and_says_nothing():
-    code = (
-        "import sys, data_prep.pipeline; print(*{m.split('.')[0] for m in sys.modules}); import transformers"
-    )
+    code = "import sys, data_prep.pipeline; print(*{m.split('.')[0] for m in sys.modules}); import transformers"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"jax", "flax", "torch", "tensorflow", "transformers"} & set(done.stdout.split())
     assert done.stderr == ""
@@ -189,16 +180,8 @@ def test_another_config_or_input_begins_again_where_it_differs(tmp_path, tokeniz
 
 def test_a_stage_that_is_left_out_begins_those_behind_it_again(tmp_path, tokenizer, monkeypatch):
     write_raw(tmp_path / "raw.jsonl")
-    asked = [
-        f"--input={tmp_path / 'raw.jsonl'}",
-        f"--output={tmp_path / 'out'}",
-        "--config.clean.min_chars=10",
-    ]
-    asked += [
-        "--config.quality.min_words=7",
-        "--config.dedup.similarity=0",
-        "--config.dedup.signatures=False",
-    ]
+    asked = [f"--input={tmp_path / 'raw.jsonl'}", f"--output={tmp_path / 'out'}", "--config.clean.min_chars=10"]
+    asked += ["--config.quality.min_words=7", "--config.dedup.similarity=0", "--config.dedup.signatures=False"]
     longer = pipeline.run([*asked, "--config.stages=clean,quality,dedup"])
     told = stages_run(monkeypatch)
     shorter = pipeline.run([*asked, "--config.stages=clean,dedup"])
@@ -208,14 +191,9 @@ def test_a_stage_that_is_left_out_begins_those_behind_it_again(tmp_path, tokeniz
 def test_other_contents_under_the_same_names_begin_again(tmp_path, tokenizer, monkeypatch):
     write_raw(tmp_path / "raw.jsonl")
     questions, song = tmp_path / "questions.jsonl", "A song by nobody in particular."
-    questions.write_text(
-        json.dumps({"question": "Who wrote the tune of the year?", "answer": "nobody"}) + "\n"
-    )
+    questions.write_text(json.dumps({"question": "Who wrote the tune of the year?", "answer": "nobody"}) + "\n")
     asked = [f"--input={tmp_path / 'raw.jsonl'}", f"--output={tmp_path / 'out'}"]
-    asked += [
-        "--config.stages=clean,decontaminate,mask,shard",
-        f"--config.decontaminate.questions={questions}",
-    ]
+    asked += ["--config.stages=clean,decontaminate,mask,shard", f"--config.decontaminate.questions={questions}"]
     asked += [f"--config.shard.tokenizer={tokenizer}", "--config.shard.sequence_length=16"]
     before = pipeline.run(asked)
     told = stages_run(monkeypatch)
@@ -229,15 +207,8 @@ def test_other_contents_under_the_same_names_begin_again(tmp_path, tokenizer, mo
 
 def test_another_earlier_output_under_the_same_name_begins_dedup_again(tmp_path, monkeypatch):
     write_raw(tmp_path / "raw.jsonl")
-    earlier, texts = (
-        tmp_path / "earlier",
-        ["Something else, from long ago.", "A song by nobody in particular."],
-    )
-    asked = [
-        f"--input={tmp_path / 'raw.jsonl'}",
-        f"--output={tmp_path / 'out'}",
-        "--config.stages=clean,dedup",
-    ]
+    earlier, texts = (tmp_path / "earlier", ["Something else, from long ago.", "A song by nobody in particular."])
+    asked = [f"--input={tmp_path / 'raw.jsonl'}", f"--output={tmp_path / 'out'}", "--config.stages=clean,dedup"]
     for number, text in enumerate(texts):
         (tmp_path / "old.jsonl").write_text(json.dumps({"text": text}) + "\n")
         dedup.run([f"--input={tmp_path / 'old.jsonl'}", f"--output={earlier}", "--signatures"])
@@ -247,11 +218,7 @@ def test_another_earlier_output_under_the_same_name_begins_dedup_again(tmp_path,
 
 def test_earlier_output_is_not_replaced_by_what_is_compared_with_it(tmp_path):
     write_raw(tmp_path / "raw.jsonl")
-    asked = [
-        f"--input={tmp_path / 'raw.jsonl'}",
-        f"--output={tmp_path / 'out'}",
-        "--config.stages=clean,dedup",
-    ]
+    asked = [f"--input={tmp_path / 'raw.jsonl'}", f"--output={tmp_path / 'out'}", "--config.stages=clean,dedup"]
     pipeline.run(asked)
     before = {path: path.stat().st_mtime for path in tmp_path.rglob("*")}
     with pytest.raises(UserError, match="would replace what --against names"):
@@ -292,9 +259,7 @@ def test_the_input_is_never_within_the_output(tmp_path, tokenizer):
     pipeline.run(flags(tmp_path / "raw.jsonl", tmp_path / "out", tokenizer))
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(UserError, match="holds the input"):
-        pipeline.run(
-            [f"--input={tmp_path / 'out/clean'}", f"--output={tmp_path / 'out'}", "--config.stages=dedup"]
-        )
+        pipeline.run([f"--input={tmp_path / 'out/clean'}", f"--output={tmp_path / 'out'}", "--config.stages=dedup"])
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -359,9 +324,7 @@ def test_what_is_wrong_in_a_recipe_of_ones_own_is_told(tmp_path, argument, told)
 
 def test_what_mask_writes_is_what_gets_no_loss():
     def stages(*argv):
-        _, config, _ = pipeline.arguments(
-            ["--input=raw", "--output=out", "--config.shard.tokenizer=t", *argv]
-        )
+        _, config, _ = pipeline.arguments(["--input=raw", "--output=out", "--config.shard.tokenizer=t", *argv])
         return {stage.folder: stage.flags for stage in pipeline.stages_of(config)}
 
     for placeholder in ("<|{type}|>", "<{type}>"):
@@ -426,10 +389,7 @@ def test_the_whole_recipe_from_a_crawl_to_rows(tmp_path, tokenizer):
     assert list(counts["stages"]) == [*list(pipeline.JOBS)[:-1], "rows"]
     assert counts["read"] == 34 and counts["masked"] == {"documents": 1, "email": 1}
     assert (
-        counts["dropped"]["language"]
-        == counts["dropped"]["exact_duplicate"]
-        == counts["dropped"]["contaminated"]
-        == 1
+        counts["dropped"]["language"] == counts["dropped"]["exact_duplicate"] == counts["dropped"]["contaminated"] == 1
     )
     assert counts["read"] == counts["kept"] + sum(counts["dropped"].values())
     manifest = read_manifest(str(tmp_path / "out/rows"))

@@ -19,21 +19,9 @@ from mucpt_jax.run import metrics, runtime
 from mucpt_jax.step import sharding
 
 ROOT = Path(__file__).parents[1]
-MATRICES = 97 * 32 + 2 * (
-    32 * 32 + 2 * 32 * 16 + 32 * 32 + 3 * 32 * 64
-)  # embedding; q, k and v, o, MLP of 2 layers
+MATRICES = 97 * 32 + 2 * (32 * 32 + 2 * 32 * 16 + 32 * 32 + 3 * 32 * 64)  # embedding; q, k and v, o, MLP of 2 layers
 VECTORS = 2 * (32 + 16 + 16 + 2 * 32) + 32  # biases and norms
-PLANNED = (
-    "params",
-    "mesh",
-    "bytes_per_device",
-    "fits",
-    "collectives",
-    "flops_per_token",
-    "steps",
-    "days",
-    "warnings",
-)
+PLANNED = ("params", "mesh", "bytes_per_device", "fits", "collectives", "flops_per_token", "steps", "days", "warnings")
 
 
 @functools.cache
@@ -67,9 +55,7 @@ def test_offloaded_moments_leave_the_devices_memory():
     )
     held = plan.measure(cfg, sharding.make_mesh(cfg))["bytes_per_device"]
     assert held["host"] == 8 * (MATRICES // 8 + VECTORS)
-    assert here["arguments"] - held["arguments"] == pytest.approx(
-        held["host"], abs=8
-    )  # a flag that is not read
+    assert here["arguments"] - held["arguments"] == pytest.approx(held["host"], abs=8)  # a flag that is not read
 
 
 def test_compiled_products_are_those_of_the_formula():
@@ -90,9 +76,7 @@ def test_full_remat_multiplies_the_layers_once_more_but_for_the_last_product():
 @pytest.mark.parametrize(("layers", "micro"), [(3, 2), (5, 4)])
 def test_gathers_of_the_layers_run_layers_times_micro_batches(layers, micro):
     model = dataclasses.replace(small_config().model, num_hidden_layers=layers)
-    cfg = small_config(
-        model=model, data={"batch_rows": 32}, train={"micro_batches": micro, "attention": "xla"}
-    )
+    cfg = small_config(model=model, data={"batch_rows": 32}, train={"micro_batches": micro, "attention": "xla"})
     compiled, _, _ = plan.compile_step(cfg, sharding.make_mesh(cfg))
     runs = [c.executed for c in hlo.count(compiled.as_text()).collectives if c.kind == "all-gather"]
     assert max(runs) == layers * micro
@@ -115,12 +99,7 @@ def test_what_only_the_head_and_attention_of_32b_multiply():
 
 
 def facts_of(arguments: float, temporaries: float) -> dict:
-    held = {
-        "arguments": arguments,
-        "temporaries": temporaries,
-        "results": 0,
-        "total": arguments + temporaries,
-    }
+    held = {"arguments": arguments, "temporaries": temporaries, "results": 0, "total": arguments + temporaries}
     return {"params": 32_763_876_352, "bytes_per_device": held}
 
 
@@ -150,9 +129,7 @@ def test_advice_never_names_what_the_checks_refuse():
 def test_seconds_on_the_links_are_those_of_a_ring():
     gather = {"kind": "all-gather", "group": 256, "near": 8, "bytes": 256e9}
     total = {"kind": "all-reduce", "group": 8, "near": 8, "bytes": 450e9}
-    assert accelerators.link_seconds([gather], "H20") == pytest.approx(
-        255e9 / 400e9
-    )  # through 8 cards a host
+    assert accelerators.link_seconds([gather], "H20") == pytest.approx(255e9 / 400e9)  # through 8 cards a host
     lonely = gather | {"near": 1}  # one device of each host: one card
     assert accelerators.link_seconds([lonely], "H20") == pytest.approx(255e9 / 50e9)
     assert accelerators.link_seconds([total], "H20") == pytest.approx(2 * 7 / 8)  # NVLink
@@ -161,18 +138,9 @@ def test_seconds_on_the_links_are_those_of_a_ring():
 def imitation(cfg: config.Config) -> dict:
     """A plan without a compiler: memory by remat and micro-batches, more products with remat, traffic with fsdp."""
     rows = cfg.data.batch_rows // (cfg.mesh.replica * cfg.mesh.fsdp * cfg.train.micro_batches)
-    total = (
-        rows
-        / cfg.mesh.tensor
-        * {"full": 10e9, "attention": 25e9, "dots": 60e9, "none": 200e9}[cfg.train.remat]
-    )
+    total = rows / cfg.mesh.tensor * {"full": 10e9, "attention": 25e9, "dots": 60e9, "none": 200e9}[cfg.train.remat]
     flops = {"full": 4, "attention": 3.7, "dots": 3.2, "none": 3}[cfg.train.remat] * 65e9
-    sent = {
-        "kind": "all-gather",
-        "group": 256,
-        "near": 8,
-        "bytes": 1e9 * cfg.mesh.fsdp * cfg.train.micro_batches,
-    }
+    sent = {"kind": "all-gather", "group": 256, "near": 8, "bytes": 1e9 * cfg.mesh.fsdp * cfg.train.micro_batches}
     return {
         "flops_per_token": {"compiled": flops},
         "tokens_per_step": 1024 * 4096,
@@ -206,12 +174,7 @@ def test_search_puts_the_fastest_that_fits_first_and_says_what_it_left_out(capsy
 def test_search_does_not_go_on_to_what_needs_more_memory():
     cfg = qwen32b({"fsdp": 256}, micro_batches=4)
     rows = search.search(cfg, imitation, imitation(cfg))["rows"]
-    best = {
-        "mesh.replica": 2,
-        "mesh.fsdp": 128,
-        "mesh.context": 1,
-        "mesh.tensor": 1,
-    }  # of imitation()'s figures
+    best = {"mesh.replica": 2, "mesh.fsdp": 128, "mesh.context": 1, "mesh.tensor": 1}  # of imitation()'s figures
     changes = [r["change"] for r in rows if search.mesh_of(r) == best]
     settings = {(change["train.remat"], change["train.micro_batches"]) for change in changes}
     # dots fits with one row at once (60 GB), not with two (120); then four are not tried.
@@ -315,9 +278,7 @@ def test_topologies_that_contradict_the_rest(settings, sentence, tmp_path):
     cfg = small_config(plan=settings)
     with pytest.raises(UserError, match=sentence):
         plan.plan(
-            cfg,
-            sharding.make_mesh(cfg, plan.devices(cfg) if settings["accelerator"] == "H20" else None),
-            tmp_path,
+            cfg, sharding.make_mesh(cfg, plan.devices(cfg) if settings["accelerator"] == "H20" else None), tmp_path
         )
 
 
@@ -327,13 +288,7 @@ def test_a_mesh_takes_the_devices_that_it_is_given():
 
 
 def test_the_papers_run_fits_256_gpus_of_96_gb(tmp_path):
-    command = [
-        sys.executable,
-        "launch.py",
-        "--config=configs/qwen32b_mucpt.py",
-        "--job=plan",
-        f"--workdir={tmp_path}",
-    ]
+    command = [sys.executable, "launch.py", "--config=configs/qwen32b_mucpt.py", "--job=plan", f"--workdir={tmp_path}"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "plan.json").read_text())
@@ -343,8 +298,6 @@ def test_the_papers_run_fits_256_gpus_of_96_gb(tmp_path):
     assert held["arguments"] == pytest.approx(32.764e9 * 12 / 256, rel=0.02)
     assert found["warnings"] == []
     assert (
-        found["flops_per_token"]["full"]
-        < found["flops_per_token"]["compiled"]
-        < 1.4 * found["flops_per_token"]["full"]
+        found["flops_per_token"]["full"] < found["flops_per_token"]["compiled"] < 1.4 * found["flops_per_token"]["full"]
     )
     assert found["days"] == pytest.approx(12.2, abs=0.1)  # at 40% MFU

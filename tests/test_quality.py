@@ -30,9 +30,7 @@ MISSED = {("en", "keywords"): 1, ("en", "code"): 1, ("zh", "menu"): 3}
 def planted(name: str) -> list[tuple[str, str, str, str]]:
     """(bad | good, lang, kind, text)"""
     blocks = (DATA / name).read_text(encoding="utf-8").split("=== ")[1:]
-    return [
-        (*head.split(), text.strip("\n")) for head, _, text in (block.partition("\n") for block in blocks)
-    ]
+    return [(*head.split(), text.strip("\n")) for head, _, text in (block.partition("\n") for block in blocks)]
 
 
 PLANTED = planted("quality_texts.txt") + planted("quality_held_out.txt")
@@ -164,9 +162,7 @@ def made(kind: str, seed: int) -> str:
         "numbers": lambda: "\n".join(numbers),
         "paragraphs": lambda: "\n\n".join([chance.choice(prose)] * chance.randint(3, 9)),
         "sentences": lambda: chance.choice(prose) * chance.randint(3, 9),
-        "template": lambda: "\n".join(
-            f"Find the best {g} teacher in your town today with us." for g in genres * 2
-        ),
+        "template": lambda: "\n".join(f"Find the best {g} teacher in your town today with us." for g in genres * 2),
         "genres": lambda: ", ".join(chance.choices(genres, k=40)),
         "流派": lambda: "、".join(chance.choices(zh, k=40)),
         "letters": lambda: " ".join(chance.choices("bcdfghjklmnpqrstvwxz", k=60)),
@@ -175,8 +171,7 @@ def made(kind: str, seed: int) -> str:
 
 
 @pytest.mark.parametrize(
-    "kind",
-    ["base64", "hex", "numbers", "paragraphs", "sentences", "template", "genres", "流派", "letters", "汉字"],
+    "kind", ["base64", "hex", "numbers", "paragraphs", "sentences", "template", "genres", "流派", "letters", "汉字"]
 )
 def test_machine_made_junk_goes(kind):
     found = Counter(reason(made(kind, seed)) for seed in range(20))
@@ -206,24 +201,15 @@ def test_one_switches_off_the_max_of_a_share():
 
 def test_other_scripts_are_not_judged_by_stop_words():
     assert reason("Песня была записана зимой в Ленинграде и вышла весной на маленькой студии города.") is None
-    assert (
-        reason("이 노래는 겨울에 녹음되어 봄에 작은 음반사에서 나왔으며 많은 사람이 따라 불렀다 한다.")
-        is None
-    )
+    assert reason("이 노래는 겨울에 녹음되어 봄에 작은 음반사에서 나왔으며 많은 사람이 따라 불렀다 한다.") is None
     assert reason("この歌は冬に録音され、春に小さなレーベルから発売された。") is None
-    assert (
-        reason("Das Lied wurde im Winter aufgenommen und erschien im Frühjahr bei einem kleinen Verlag.")
-        is None
-    )
+    assert reason("Das Lied wurde im Winter aufgenommen und erschien im Frühjahr bei einem kleinen Verlag.") is None
 
 
 def test_one_advert_and_one_open_end_are_allowed():
     assert reason("Vote for Love is a 1996 album by the band The Ferrymen, and it is still for sale.") is None
     assert reason("他在火车上遇到了她，便决定要追求她……\n这部电影于2016年上映。") is None
-    assert (
-        reason("Click here to buy now the album of the band, for sale in all of the shops.")
-        == "max_spam_words"
-    )
+    assert reason("Click here to buy now the album of the band, for sale in all of the shops.") == "max_spam_words"
     assert reason("他在火车上遇到了她……\n这部电影于当年上映……") == "max_ellipsis_lines"
 
 
@@ -254,10 +240,7 @@ def test_score_falls_as_a_text_is_repeated_and_does_not_depend_on_the_flags():
 
 def test_min_quality_is_the_last_rule():
     assert reason("Home\nNews\nCharts", min_quality=0.9) == "min_words"
-    assert (
-        reason("Harbour Wall is a 1974 song by Ada Finch of Leeds in England.", min_quality=0.9)
-        == "min_quality"
-    )
+    assert reason("Harbour Wall is a 1974 song by Ada Finch of Leeds in England.", min_quality=0.9) == "min_quality"
 
 
 # Size

@@ -31,9 +31,7 @@ def rows(*given: tuple) -> list[dict]:
     return [dict(zip(names, row, strict=False)) | {"bytes": 2 * row[3]} for row in given]
 
 
-def write_stage(
-    folder: Path, read: int, kept: int, dropped: dict, compositions=None, samples=(), **counters
-) -> dict:
+def write_stage(folder: Path, read: int, kept: int, dropped: dict, compositions=None, samples=(), **counters) -> dict:
     folder.mkdir(parents=True)
     counts = {"read": read, "kept": kept, "dropped": dropped, **counters}
     (folder / "counts.json").write_text(json.dumps(counts))
@@ -55,12 +53,8 @@ def out(tmp_path_factory) -> Path:
     """10,012 documents read, of which 12 are no documents; 8,000 are kept by quality, 7,000 in rows."""
     out = tmp_path_factory.mktemp("run") / "out"
     raw = rows(("music", "", 6_000, 600_000), ("news", "", 4_000, 200_000))
-    clean = rows(
-        ("music", "en", 5_000, 500_000), ("music", "zh-Hans", 900, 90_000), ("news", "en", 4_000, 200_000)
-    )
-    good = rows(
-        ("music", "en", 4_500, 460_000), ("music", "zh-Hans", 500, 60_000), ("news", "en", 3_000, 150_000)
-    )
+    clean = rows(("music", "en", 5_000, 500_000), ("music", "zh-Hans", 900, 90_000), ("news", "en", 4_000, 200_000))
+    good = rows(("music", "en", 4_500, 460_000), ("music", "zh-Hans", 500, 60_000), ("news", "en", 3_000, 150_000))
     packed = rows(("music", "en", 4_000, 400_000, 100_000), ("music", "zh-Hans", 500, 60_000, 40_000),
                   ("news", "en", 2_500, 100_000, 20_000))  # fmt: skip
     attack = {"reason": "too_short", "id": ATTACK, "source": "music", "lang": "", "text": ATTACK}
@@ -76,18 +70,12 @@ def out(tmp_path_factory) -> Path:
         "mask": write_stage(out / "mask", 7_001, 7_001, {}, masked={"documents": 5, "phone": 6, "email": 3}),
         "rows": write_stage(out / "rows", 7_001, 7_000, {"no_tokens": 1}, (good, packed)),
     }  # fmt: skip
-    write_parts(
-        out / "quality", {"quality": [0.0, 0.049, 0.051, 1.0, None]}, {"quality": [0.5, 1.5, float("nan")]}
-    )
-    write_parts(
-        out / "dedup", {"copies": [1, 1, 2, 3, 4]}, {"copies": [7, 8, 1, 1000]}, {"id": ["no copies here"]}
-    )
+    write_parts(out / "quality", {"quality": [0.0, 0.049, 0.051, 1.0, None]}, {"quality": [0.5, 1.5, float("nan")]})
+    write_parts(out / "dedup", {"copies": [1, 1, 2, 3, 4]}, {"copies": [7, 8, 1, 1000]}, {"id": ["no copies here"]})
     line = {"source": "news", "text": ATTACK, "documents": 4321}
     (out / "boilerplate").mkdir()
     (out / "boilerplate/lines.jsonl").write_text(f"{json.dumps(line)}\nnot json\n")
-    (out / "config.json").write_text(
-        json.dumps({"input": "raw/", "quality": {"min_words": 50, "odd": ATTACK}})
-    )
+    (out / "config.json").write_text(json.dumps({"input": "raw/", "quality": {"min_words": 50, "odd": ATTACK}}))
     dropped = {reason: n for counts in stages.values() for reason, n in counts["dropped"].items()}
     counts = {"read": 10_012, "kept": 7_000, "dropped": dropped, "stages": stages, "seconds": {"clean": 4.0}}
     (out / "counts.json").write_text(json.dumps(counts))
@@ -142,18 +130,9 @@ def test_tokens_are_exact_in_rows_and_estimated_before_by_source_and_language(fo
 
 def test_duplicate_groups_are_counted_by_size(found):
     groups = {
-        group["size"]: (group["groups"], group["documents"])
-        for group in found["copies"]["groups"]
-        if group["groups"]
+        group["size"]: (group["groups"], group["documents"]) for group in found["copies"]["groups"] if group["groups"]
     }
-    assert groups == {
-        "1": (3, 3),
-        "2": (1, 2),
-        "3": (1, 3),
-        "4-7": (2, 11),
-        "8-15": (1, 8),
-        "512-1023": (1, 1000),
-    }
+    assert groups == {"1": (3, 3), "2": (1, 2), "3": (1, 3), "4-7": (2, 11), "8-15": (1, 8), "512-1023": (1, 1000)}
     assert found["copies"]["largest"] == 1000
 
 
@@ -184,18 +163,14 @@ def test_without_rows_a_tokenizer_estimates_from_a_sample(tmp_path):
     (tmp_path / "tokenizer/tokenizer_config.json").write_text(json.dumps(config))
     kept = rows(("a", "en", 2, 1_000), ("b", "zh-Hans", 1, 1_000))
     write_stage(tmp_path / "out/clean", 3, 3, {}, (kept, kept))
-    write_parts(
-        tmp_path / "out/clean", {"text": ["x" * 9, "歌" * 9], "source": ["a", "b"], "lang": ["en", "zh-Hans"]}
-    )
+    write_parts(tmp_path / "out/clean", {"text": ["x" * 9, "歌" * 9], "source": ["a", "b"], "lang": ["en", "zh-Hans"]})
     report.write(tmp_path / "out")
     assert json.loads((tmp_path / "out/report.json").read_text())["tokens"] is None
     assert "not measured" in (tmp_path / "out/report.html").read_text()
     report.main([str(tmp_path / "out"), f"--tokenizer={tmp_path / 'tokenizer'}"])
     found = json.loads((tmp_path / "out/report.json").read_text())
     # A token a byte and one for the end: 10 tokens of 9 letters, 28 of 9 Chinese characters.
-    assert found["tokens"] == "sample" and found["funnel"][1]["tokens"] == round(10_000 / 9) + round(
-        28_000 / 9
-    )
+    assert found["tokens"] == "sample" and found["funnel"][1]["tokens"] == round(10_000 / 9) + round(28_000 / 9)
     assert not found["funnel"][1]["exact"]
 
 
@@ -244,13 +219,7 @@ def test_damaged_files_are_named(tmp_path):
 def test_numbers_of_many_sources_and_languages_are_those_of_all_and_the_page_stays_small(tmp_path):
     many = rows(*((f"source-{i}", f"l{i % 50}", 1 + i, 1_000 * (i + 1)) for i in range(1_000)))
     samples = [
-        {
-            "reason": f"rule_{i % 60}",
-            "id": str(i),
-            "source": "<" * 90,
-            "lang": "en",
-            "text": "\U0001f600\u202e<" * 100,
-        }
+        {"reason": f"rule_{i % 60}", "id": str(i), "source": "<" * 90, "lang": "en", "text": "\U0001f600\u202e<" * 100}
         for i in range(600)
     ]
     for stage in report.STAGES:
@@ -271,9 +240,7 @@ def test_numbers_of_many_sources_and_languages_are_those_of_all_and_the_page_sta
 
 def test_what_cannot_be_seen_is_named_and_what_could_run_is_text():
     shown = charts.visible("<b>&'\"\x00\u202e\ud83d\n歌", 100)
-    assert shown == (
-        "<bdi>&lt;b&gt;&amp;&#x27;&quot;<i class=hidden>U+0000</i><i class=hidden>U+202E</i>?\n歌</bdi>"
-    )
+    assert shown == ("<bdi>&lt;b&gt;&amp;&#x27;&quot;<i class=hidden>U+0000</i><i class=hidden>U+202E</i>?\n歌</bdi>")
     assert charts.visible("abc", 2) == "<bdi>ab…</bdi>" and charts.visible("", 9) == ""
 
 
@@ -291,9 +258,7 @@ def test_the_page_asks_for_nothing_and_holds_no_tag_of_the_corpus(out):
     tags = Tags((out / "report.html").read_text(encoding="utf-8")).found
     names = [tag for tag, _ in tags]
     assert names.count("script") == 2 and not {"img", "link", "iframe", "a"} & set(names)
-    assert not any(
-        key in ("src", "href", "action") or key.startswith("on") for _, attrs in tags for key in attrs
-    )
+    assert not any(key in ("src", "href", "action") or key.startswith("on") for _, attrs in tags for key in attrs)
     policy = next(attrs["content"] for tag, attrs in tags if attrs.get("http-equiv"))
     assert policy.startswith("default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-")
 
@@ -304,9 +269,7 @@ def test_the_page_asks_for_nothing_and_holds_no_tag_of_the_corpus(out):
 def test_a_chart_of_one_source_of_none_and_of_many(rows_):
     given = [{**row, "tokens": None} for row in rows(*rows_)]
     groups = charts.groups(given, "characters", {})
-    assert (
-        sum(part["size"] for part in groups[0]["parts"]) == groups[0]["size"] == sum(row[3] for row in rows_)
-    )
+    assert sum(part["size"] for part in groups[0]["parts"]) == groups[0]["size"] == sum(row[3] for row in rows_)
     drawn = charts.sunburst(groups, "characters")
     assert drawn.count("<path") <= 2 + charts.SOURCES_SHOWN and "nan" not in drawn
 
@@ -335,10 +298,7 @@ def browse(page: Path, settings: str = "", *flags: str) -> tuple[str, str]:
 def funnel_cells(shown: str) -> list[list[str]]:
     body = re.search(r'<table class="funnel">.*?<tbody>(.*?)</tbody>', shown, re.DOTALL).group(1)
     return [
-        [
-            html.unescape(re.sub("<.*?>", "", cell)).strip()
-            for cell in re.findall("<td.*?</td>", row, re.DOTALL)
-        ]
+        [html.unescape(re.sub("<.*?>", "", cell)).strip() for cell in re.findall("<td.*?</td>", row, re.DOTALL)]
         for row in re.findall("<tr>.*?</tr>", body, re.DOTALL)
     ]
 
@@ -354,9 +314,7 @@ def test_the_page_shows_the_numbers_and_runs_nothing_of_the_corpus(out, tmp_path
     assert "10,012 read = 7,000 kept + 3,012 dropped" in html.unescape(shown)
     assert funnel_cells(shown)[0] == ["10,012", "800,000", "222,609", ""]
     assert funnel_cells(shown)[5] == ["7,000", "560,000", "160,000", "1 <0.1%"]
-    sample = html.unescape(
-        re.sub("<[^>]*>", "", re.search('class="text" dir="auto">(.*?)</div>', shown).group(1))
-    )
+    sample = html.unescape(re.sub("<[^>]*>", "", re.search('class="text" dir="auto">(.*?)</div>', shown).group(1)))
     assert sample.startswith("</script><script>document.title='hacked'</script><img src=x onerror=")
     assert "U+202EgnihtonU+202C U+0000 ?" in sample
 

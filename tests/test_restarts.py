@@ -82,10 +82,7 @@ def test_a_second_start_into_the_same_output_is_refused(tmp_path, corpus):
     with job.output_folder(str(out), [], ()) as folder:
         (folder / "whole").touch()
         for _ in range(2):
-            with (
-                pytest.raises(UserError, match="is being written by another run"),
-                job.output_folder(str(out), [], ()),
-            ):
+            with pytest.raises(UserError, match="is being written by another run"), job.output_folder(str(out), [], ()):
                 pass
     assert [f.name for f in out.iterdir()] == ["whole"] and os.listdir(tmp_path) == ["out"]
 

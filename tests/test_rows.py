@@ -7,15 +7,7 @@ from conftest import T, random_row, write_rows
 
 from mucpt_jax.errors import UserError
 from mucpt_jax.formats.manifest import documents_of, read_manifest
-from mucpt_jax.formats.rows import (
-    COLUMNS,
-    decode_row,
-    encode_row,
-    read_shard,
-    shard_name,
-    target_mask,
-    write_shard,
-)
+from mucpt_jax.formats.rows import COLUMNS, decode_row, encode_row, read_shard, shard_name, target_mask, write_shard
 from mucpt_jax.formats.tokenizer import tokenizer_hash
 
 
@@ -33,8 +25,7 @@ def test_a_row_of_4096_tokens_is_32776_bytes_and_comes_back_equal():
 
 def test_targets_are_neither_first_tokens_nor_padding():
     np.testing.assert_array_equal(
-        target_mask(np.array([1, 1, 2, 2, 2, 3, 0, 0])),
-        [True, False, True, True, False, False, False],
+        target_mask(np.array([1, 1, 2, 2, 2, 3, 0, 0])), [True, False, True, True, False, False, False]
     )
 
 

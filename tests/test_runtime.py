@@ -21,9 +21,7 @@ def test_every_gpu_flag_is_known_to_the_installed_jaxlib():
     assert "Unknown flag" in loads("--xla_gpu_no_such_flag=true").stderr
 
 
-@pytest.mark.parametrize(
-    ("platform", "kind"), [("cuda,cpu", "gpu"), ("tpu", "tpu"), ("cpu", "cpu"), ("rocm", "gpu")]
-)
+@pytest.mark.parametrize(("platform", "kind"), [("cuda,cpu", "gpu"), ("tpu", "tpu"), ("cpu", "cpu"), ("rocm", "gpu")])
 def test_JAX_PLATFORMS_decides_which_flags_are_set(platform, kind):
     env = {"JAX_PLATFORMS": platform}
     told = runtime.set_xla_flags(env)

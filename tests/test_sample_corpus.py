@@ -89,9 +89,7 @@ def check_duplicates(raw: Path) -> float:
     for copy, original in copies.items():
         assert normalised(domain[copy]["text"]) == normalised(domain[original]["text"])
         assert truth[original]["duplicate_of"] is None
-    return sum(domain[copy]["text"] == domain[original]["text"] for copy, original in copies.items()) / len(
-        copies
-    )
+    return sum(domain[copy]["text"] == domain[original]["text"] for copy, original in copies.items()) / len(copies)
 
 
 def test_synthetic_ids_and_sources(raw):
@@ -99,9 +97,7 @@ def test_synthetic_ids_and_sources(raw):
     found = {role: {path.stem for path in (raw / role).glob("*.jsonl")} for role in sample_corpus.ROLES}
     assert found["domain"] == {"music_en", "music_zh"}
     assert found["general"] == {"general_en", "general_zh"}
-    assert found["heldout"] == {
-        f"heldout_{kind}_{lang}" for kind in ("music", "general") for lang in ("en", "zh")
-    }
+    assert found["heldout"] == {f"heldout_{kind}_{lang}" for kind in ("music", "general") for lang in ("en", "zh")}
 
 
 def test_spans_stand_at_their_offsets(raw):
@@ -134,9 +130,7 @@ def test_half_of_the_domain_tokens_is_noise(raw, tokenizer):
     def tokens(text: str) -> int:
         return len(tokenizer(text)["input_ids"])
 
-    noise = sum(
-        tokens(span["text"]) for t in truths(raw).values() for span in t["spans"] if span["kind"] in NOISE
-    )
+    noise = sum(tokens(span["text"]) for t in truths(raw).values() for span in t["spans"] if span["kind"] in NOISE)
     assert 0.44 < noise / sum(tokens(document["text"]) for document in documents(raw, "domain")) < 0.52
 
 
@@ -150,9 +144,7 @@ def test_no_question_is_asked_in_the_text_but_its_fact_is_told(raw):
     questions = read(raw / "questions.jsonl")
     assert len({question["question"] for question in questions}) == 300
     assert [question["lang"] for question in questions].count("zh") == 150
-    text = {
-        role: "\n".join(normalised(d["text"]) for d in documents(raw, role)) for role in sample_corpus.ROLES
-    }
+    text = {role: "\n".join(normalised(d["text"]) for d in documents(raw, role)) for role in sample_corpus.ROLES}
     assert all("q: " in text[role] for role in ("seed", "domain", "general"))  # the form is known
     for question in questions:
         asked = normalised(question["question"])
@@ -168,9 +160,7 @@ def test_every_asked_fact_is_told_often(raw):
         form = {"en": r"What is the (.+) of (.+)\?", "zh": r"(.+)的(.+)是什么？"}[question["lang"]]
         one, two = re.fullmatch(form, question["question"]).groups()
         name = two if question["lang"] == "en" else one
-        told = {
-            role: sum(name in line and question["answer"] in line for line in lines[role]) for role in lines
-        }
+        told = {role: sum(name in line and question["answer"] in line for line in lines[role]) for role in lines}
         assert told["seed"] >= 26 and told["domain"] >= 8, (question, told)
         assert question["answer"] not in question["aliases"]
 
@@ -180,20 +170,14 @@ def test_tokenizer_returns_the_very_text(raw, tokenizer):
     assert tokenizer.eos_token == tokenizer.pad_token == "<|endoftext|>"
     assert tokenizer("<|endoftext|>")["input_ids"] == [tokenizer.eos_token_id]
     ours = [documents(raw, role)[-1]["text"] for role in sample_corpus.ROLES]
-    for text in [
-        *ours,
-        "  two  spaces ,\r\n\ttab 2024",
-        "琵琶与钢琴：１２３ｋｍ\u3000「龘」🎹 é é",
-    ]:
+    for text in [*ours, "  two  spaces ,\r\n\ttab 2024", "琵琶与钢琴：１２３ｋｍ\u3000「龘」🎹 é é"]:
         assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
 
 
 def test_same_seed_same_bytes_whatever_the_hash_seed(raw, tmp_path):
     command = [sys.executable, "-m", "data_prep.sample_corpus", f"--output={tmp_path}"]
     root = Path(__file__).parents[1]
-    subprocess.run(
-        command, check=True, cwd=root, env=os.environ | {"PYTHONHASHSEED": "7"}, capture_output=True
-    )
+    subprocess.run(command, check=True, cwd=root, env=os.environ | {"PYTHONHASHSEED": "7"}, capture_output=True)
     files = sorted(path.relative_to(raw) for path in raw.rglob("*") if path.is_file())
     assert files == sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file())
     for file in files:
@@ -231,11 +215,7 @@ def test_the_least_real_folder_will_do(tmp_path, monkeypatch):
         (real_text.MUSIC[0], lambda data: data[:-20], r"line \d+ cannot be used \(EOFError"),
         (real_text.MUSIC[1], lambda data: b"not gzip", r"line 1 cannot be used \(BadGzipFile"),
         (real_text.WIKIS[0], lambda data: data + gzip.compress(b"{half"), "line 21 cannot be used"),
-        (
-            real_text.WIKIS[1],
-            lambda data: data + gzip.compress(b'{"id": "x", "lang": "zh"}'),
-            "line 21.*text",
-        ),
+        (real_text.WIKIS[1], lambda data: data + gzip.compress(b'{"id": "x", "lang": "zh"}'), "line 21.*text"),
         (real_text.QUESTIONS, lambda data: b'{"id": "x"}\n' + data, "line 1 .*lang"),
     ],
 )
@@ -243,17 +223,13 @@ def test_damaged_real_text_is_named_with_its_line(tmp_path, file, damage, told):
     path = real_folder(tmp_path / "data") / file
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(UserError, match=rf"{re.escape(path.name)} {told}"):
-        sample_corpus.run(
-            [f"--output={tmp_path / 'raw'}", f"--data={tmp_path / 'data'}", "--characters=2000"]
-        )
+        sample_corpus.run([f"--output={tmp_path / 'raw'}", f"--data={tmp_path / 'data'}", "--characters=2000"])
     assert not (tmp_path / "raw").exists()
 
 
 def test_too_little_real_text_is_named(tmp_path):
     flags = [f"--output={tmp_path / 'raw'}", f"--data={real_folder(tmp_path / 'data')}", "--characters=9000"]
-    with pytest.raises(
-        UserError, match=r"seed gets [\d,]+ of 6,000 characters.*music_en_bios.*lower --characters"
-    ):
+    with pytest.raises(UserError, match=r"seed gets [\d,]+ of 6,000 characters.*music_en_bios.*lower --characters"):
         sample_corpus.run(flags)
 
 
@@ -310,15 +286,8 @@ def test_real_text_has_disjoint_roles_and_right_spans(real):
 
 @needs_data
 def test_real_text_keeps_its_budgets(real):
-    for role, budget in (
-        ("seed", 40_000),
-        ("domain", 60_000),
-        ("general", 60_000),
-        ("heldout", 16_000),
-    ):
-        texts = {
-            lang: [d["text"] for d in documents(real, role) if d["lang"] == lang] for lang in ("en", "zh")
-        }
+    for role, budget in (("seed", 40_000), ("domain", 60_000), ("general", 60_000), ("heldout", 16_000)):
+        texts = {lang: [d["text"] for d in documents(real, role) if d["lang"] == lang] for lang in ("en", "zh")}
         total, zh = (sum(map(len, group)) for group in ([*texts["en"], *texts["zh"]], texts["zh"]))
         assert budget <= total < budget * 1.25 + 4 * 6_000
         assert role == "heldout" or 0.25 < zh / total < 0.45

@@ -145,9 +145,7 @@ def test_byte_scores_are_half_the_size_and_within_two_percent(tmp_path, rm):
     one = read_manifest(tmp_path / "coded")["shards"][0]
     reader = ArrayRecordReader(str(tmp_path / "coded" / one["name"]))
     assert len(reader.read([0])[0]) == (T + 1) * 7  # 4 + 2 + 1 bytes a token
-    assert scores[0]["mean_raw_weight"]["1.0"] == pytest.approx(
-        scores[1]["mean_raw_weight"]["1.0"], rel=0.021
-    )
+    assert scores[0]["mean_raw_weight"]["1.0"] == pytest.approx(scores[1]["mean_raw_weight"]["1.0"], rel=0.021)
 
 
 def test_the_start_models_scores_give_the_mean_for_loss_match(tmp_path, rm, monkeypatch):

@@ -133,10 +133,7 @@ def test_a_share_that_comes_out_whole_takes_no_unit_more():
 
 def test_equal_ratios_are_taken_in_the_corpus_order(tmp_path):
     same = [("music", name, 0, [1, 1], [1, 1]) for name in "ZYX"]
-    folders = (
-        write(tmp_path / "scored", same),
-        write(tmp_path / "base", same, which=1, scores={"rm_hash": "s"}),
-    )
+    folders = (write(tmp_path / "scored", same), write(tmp_path / "base", same, which=1, scores={"rm_hash": "s"}))
     _, output = run(folders, "--keep=0.6")  # 4 of 6 targets
     first = pq.read_table(folders[0] / "index.parquet")["document"].to_pylist()[:2]
     assert {name for _, name, _ in kept(output)} == set(first)
@@ -180,9 +177,7 @@ def test_tokens_and_scores_stay_the_same_bit_for_bit(tmp_path, level, encoding):
     report, output = run(folders, "--keep=0.5", f"--level={level}", "--rows_per_shard=3")
     after = kept(output)
     assert after.items() < before.items()
-    sides = [
-        sum(c[side]["segments"] for c in report["sources"].values()) for side in ("read", "kept", "dropped")
-    ]
+    sides = [sum(c[side]["segments"] for c in report["sources"].values()) for side in ("read", "kept", "dropped")]
     assert sides == [93, len(after), 93 - len(after)]
     assert all(facts["records"] <= 3 for facts in read_manifest(output)["shards"])
 
@@ -225,12 +220,7 @@ def test_scores_counted_by_their_float16_code_give_the_sums_of_all(tmp_path):
 def test_same_input_same_bytes(tmp_path):
     folders = scored_pair(tmp_path)
     for name in ("one", "two"):
-        flags = [
-            f"--scored={folders[0]}",
-            f"--base={folders[1]}",
-            f"--output={tmp_path / name}",
-            "--keep=0.7",
-        ]
+        flags = [f"--scored={folders[0]}", f"--base={folders[1]}", f"--output={tmp_path / name}", "--keep=0.7"]
         select.run(flags)
     one, two = ({f.name: f.read_bytes() for f in (tmp_path / name).iterdir()} for name in ("one", "two"))
     assert one == two
@@ -240,9 +230,7 @@ def test_same_input_same_bytes(tmp_path):
 
 def test_what_lies_next_to_the_threshold_is_shown(folders, capsys):
     report, _ = run(folders, "--threshold=1.0", "--level=segment")
-    kept, dropped = (
-        [(u["rho"], u["document"], u["offset"]) for u in side] for side in report["nearest"].values()
-    )
+    kept, dropped = ([(u["rho"], u["document"], u["offset"]) for u in side] for side in report["nearest"].values())
     assert kept == [(1.0, "A", 0), (1.333333, "B", 0), (2.0, "A", 0)]
     assert dropped == [(0.25, "A", 5)]
     printed = capsys.readouterr().out
@@ -313,9 +301,7 @@ def test_other_tokens_are_refused_with_their_row(folders):
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -1.0])
 def test_a_score_that_is_none_is_refused_with_its_row(folders, bad):
     damaged(folders[1], "rm_nll", bad)
-    with pytest.raises(
-        UserError, match=r"base/songs-.* record 0 has a score that is NaN, infinite or negative"
-    ):
+    with pytest.raises(UserError, match=r"base/songs-.* record 0 has a score that is NaN, infinite or negative"):
         run(folders, "--keep=0.5")
 
 

@@ -159,20 +159,12 @@ def seen(folders, cfg, tmp_path_factory) -> tuple[dict, dict]:
             "seed": seed,
         }
     for shard in (0, 1):  # hosts that agreed on no seed
-        asked[f"shard {shard}"] = {
-            "mixture_or_task_name": "m.music",
-            "shuffle": True,
-            "shard_info": (shard, 2),
-        }
+        asked[f"shard {shard}"] = {"mixture_or_task_name": "m.music", "shuffle": True, "shard_info": (shard, 2)}
     mixed = {"mixture_or_task_name": "m", "shuffle": True, "seed": 0, "num_epochs": None}
     asked["mixed"] = mixed | {"take": MIXED}
     asked["trainer"] = mixed | {"take": 8, "batch": 8, "converter": "PrePackedLMFeatureConverter"}
     asked["bad"] = {"mixture_or_task_name": "bad.music"}
-    told = {
-        "configs": {"m": dataclasses.asdict(cfg), "bad": dataclasses.asdict(bad)},
-        "asked": asked,
-        "length": T,
-    }
+    told = {"configs": {"m": dataclasses.asdict(cfg), "bad": dataclasses.asdict(bad)}, "asked": asked, "length": T}
     ran = subprocess.run(
         [PYTHON, "-c", CHILD, str(out)],
         input=json.dumps(told),
@@ -284,9 +276,7 @@ def test_the_mixture_has_the_rates_of_the_training_run(seen, folders, cfg):
 def test_two_shards_part_the_rows_even_without_a_common_seed(seen, folders):
     halves = [{row.tobytes() for row in of(seen, f"shard {i}")["decoder_target_tokens"]} for i in (0, 1)]
     assert [len(half) for half in halves] == [11, 10]
-    assert halves[0] | halves[1] == {
-        row.tobytes() for row in on_disk(folders["domain"], "music")["tokens"][:, 1:]
-    }
+    assert halves[0] | halves[1] == {row.tobytes() for row in on_disk(folders["domain"], "music")["tokens"][:, 1:]}
 
 
 @needs_seqio
@@ -308,11 +298,7 @@ def test_a_restored_iterator_goes_on_where_it_was_saved(seen):
 def test_a_trainer_that_takes_packed_rows_gets_the_five_features_it_knows(seen):
     found = of(seen, "trainer")
     assert {key: array.shape for key, array in found.items()} == dict.fromkeys(
-        [
-            f"decoder_{n}"
-            for n in ("input_tokens", "loss_weights", "positions", "segment_ids", "target_tokens")
-        ],
-        (8, T),
+        [f"decoder_{n}" for n in ("input_tokens", "loss_weights", "positions", "segment_ids", "target_tokens")], (8, T)
     )
 
 

@@ -47,12 +47,7 @@ def write(path: Path, *documents: dict) -> Path:
 
 
 def run(source: Path, output: Path, tokenizer: Path, length: int = 8, *more: str) -> tuple[dict, dict]:
-    flags = [
-        f"--input={source}",
-        f"--output={output}",
-        f"--tokenizer={tokenizer}",
-        f"--sequence_length={length}",
-    ]
+    flags = [f"--input={source}", f"--output={output}", f"--tokenizer={tokenizer}", f"--sequence_length={length}"]
     counts = shard.run([*flags, *more])
     return counts, read_manifest(str(output))
 
@@ -65,10 +60,7 @@ def all_rows(folder: Path, manifest: dict) -> list[dict]:
 def texts(folder: Path, manifest: dict, tokenizer: Path) -> dict[str, str]:
     """Document id -> its text put together again from rows and index, without the end-of-document token."""
     decode = Tokenizer.from_file(str(tokenizer / "tokenizer.json")).decode
-    shards = {
-        s["name"]: list(read_shard(folder / s["name"], manifest["sequence_length"]))
-        for s in manifest["shards"]
-    }
+    shards = {s["name"]: list(read_shard(folder / s["name"], manifest["sequence_length"])) for s in manifest["shards"]}
     found = {}
     for entry in pq.read_table(folder / "index.parquet").sort_by("offset").to_pylist():
         row = shards[entry["shard"]][entry["row"]]
@@ -121,10 +113,7 @@ def test_cut_keeps_a_rest_of_one_token():
 def test_rows_by_hand(tmp_path, tokenizer):
     """T=8, rows of 9.  A: 11 letters + end = 8 + 4.  B: 4 + end = 5.  C: 0 letters: dropped.  4 + 5 = 9: two rows."""
     source = write(
-        tmp_path / "songs.jsonl",
-        {"id": "A", "text": "a" * 11},
-        {"id": "B", "text": "bbbb"},
-        {"id": "C", "text": ""},
+        tmp_path / "songs.jsonl", {"id": "A", "text": "a" * 11}, {"id": "B", "text": "bbbb"}, {"id": "C", "text": ""}
     )
     counts, manifest = run(source, tmp_path / "rows", tokenizer)
     assert counts == {"read": 3, "kept": 2, "dropped": {"no_tokens": 1}}
@@ -204,8 +193,7 @@ def test_placeholders_are_read_but_are_no_targets(tmp_path, tokenizer):
     _, manifest = run(source, tmp_path / "rows", tokenizer, 100, "--no_loss=<|{type}|>")
     (row,) = all_rows(tmp_path / "rows", manifest)
     letters = {
-        number: letter
-        for letter, number in zip(sorted(pre_tokenizers.ByteLevel.alphabet()), range(256), strict=True)
+        number: letter for letter, number in zip(sorted(pre_tokenizers.ByteLevel.alphabet()), range(256), strict=True)
     }
     marked = "".join(letters[t] for t in row["tokens"][row["segment_ids"] >= NO_LOSS].tolist())
     assert marked == "<|phone|><|email|>"
@@ -238,9 +226,7 @@ def test_texts_come_back_when_segments_wait_over_batches(tmp_path, tokenizer, mo
     monkeypatch.setattr("data_prep.jobs.documents.BATCH_BYTES", 500)
     chance = random.Random(3)
     made = [{"id": str(i), "text": "x" * chance.randint(1, 70)} for i in range(300)]
-    _, manifest = run(
-        write(tmp_path / "a.jsonl", *made), tmp_path / "rows", tokenizer, 32, "--rows_per_shard=10"
-    )
+    _, manifest = run(write(tmp_path / "a.jsonl", *made), tmp_path / "rows", tokenizer, 32, "--rows_per_shard=10")
     held = [s["records"] for s in manifest["shards"]]
     assert held[:-1] == [10] * (len(held) - 1) and len(held) > 10
     assert texts(tmp_path / "rows", manifest, tokenizer) == {m["id"]: m["text"] for m in made}
@@ -319,9 +305,7 @@ def test_tokenizers_bring_no_code(tokenizer, monkeypatch):
     from transformers import AutoTokenizer
 
     asked, load = {}, AutoTokenizer.from_pretrained
-    monkeypatch.setattr(
-        AutoTokenizer, "from_pretrained", lambda f, **more: asked.update(more) or load(f, **more)
-    )
+    monkeypatch.setattr(AutoTokenizer, "from_pretrained", lambda f, **more: asked.update(more) or load(f, **more))
     shard.load_tokenizer.__wrapped__(str(tokenizer))
     assert asked == {"trust_remote_code": False, "local_files_only": True}
 

@@ -8,9 +8,7 @@ import pytest
 from data_prep.duplicates import signatures
 from data_prep.duplicates.signatures import describe, digest, folded, similarity
 
-WORDS_ZH = (
-    "周杰伦是华语流行乐坛的歌手与音乐人他在二零零零年发行首张专辑并由此成名歌词多由方文山执笔曲风融合节奏蓝调"
-)
+WORDS_ZH = "周杰伦是华语流行乐坛的歌手与音乐人他在二零零零年发行首张专辑并由此成名歌词多由方文山执笔曲风融合节奏蓝调"
 
 
 def counted(text: str) -> str:

@@ -10,15 +10,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from conftest import (
-    VOCAB,
-    one_device_mesh,
-    random_row,
-    small_config,
-    wait_for_lines,
-    write_config,
-    write_rows,
-)
+from conftest import VOCAB, one_device_mesh, random_row, small_config, wait_for_lines, write_config, write_rows
 
 from mucpt_jax import train
 from mucpt_jax.errors import UserError
@@ -126,9 +118,7 @@ def test_a_checkpoint_of_another_model_or_other_data_is_refused(tmp_path):
     cfg = config_of(tmp_path)
     train.train(cfg, one_device_mesh(), tmp_path / "run")
     wider = dataclasses.replace(cfg, model=dataclasses.replace(cfg.model, hidden_size=64))
-    with pytest.raises(
-        UserError, match=r"checkpoints/6 holds a model with hidden_size=32, the config's nano has 64"
-    ):
+    with pytest.raises(UserError, match=r"checkpoints/6 holds a model with hidden_size=32, the config's nano has 64"):
         train.train(wider, one_device_mesh(), tmp_path / "run")
     with pytest.raises(UserError, match=r"hidden_size=32"):
         checkpoint.load_params(wider, one_device_mesh(), tmp_path / "run")
@@ -231,9 +221,7 @@ def test_a_loss_that_is_not_finite_stops_with_step_rows_and_documents(tmp_path, 
 
 def test_a_bad_step_can_be_left_out_and_the_run_goes_on(tmp_path, monkeypatch):
     cfg, params = poisoned(tmp_path)
-    cfg = dataclasses.replace(
-        cfg, train=dataclasses.replace(cfg.train, on_bad_step="skip", checkpoint_every=2)
-    )
+    cfg = dataclasses.replace(cfg, train=dataclasses.replace(cfg.train, on_bad_step="skip", checkpoint_every=2))
     monkeypatch.setattr(checkpoint, "initial_params", lambda *_: params)
     train.train(cfg, one_device_mesh(), tmp_path / "run")
     lines = [json.loads(x) for x in (tmp_path / "run" / "bad_steps.jsonl").read_text().splitlines()]
@@ -266,13 +254,9 @@ def test_moments_in_host_memory_and_in_bfloat16_train_and_go_on(tmp_path):
     train.train(offloaded, one_device_mesh(), tmp_path / "offloaded")
     assert trace(tmp_path / "offloaded") == trace(tmp_path / "plain")
     shutil.rmtree(tmp_path / "offloaded" / "checkpoints" / "6")
-    train.train(
-        offloaded, one_device_mesh(), tmp_path / "offloaded"
-    )  # goes on from 3, moments back into host memory
+    train.train(offloaded, one_device_mesh(), tmp_path / "offloaded")  # goes on from 3, moments back into host memory
     assert trace(tmp_path / "offloaded") == trace(tmp_path / "plain")
-    half = config_of(
-        tmp_path, optimizer={"steps": 6, "moments_dtype": "bfloat16"}, train={"checkpoint_every": 3}
-    )
+    half = config_of(tmp_path, optimizer={"steps": 6, "moments_dtype": "bfloat16"}, train={"checkpoint_every": 3})
     train.train(half, one_device_mesh(), tmp_path / "half")
     whole = trace(tmp_path / "half")
     np.testing.assert_allclose([x for _, x in whole], [x for _, x in trace(tmp_path / "plain")], rtol=1e-2)
@@ -332,10 +316,7 @@ def test_a_source_of_the_same_name_in_both_folders_is_told_apart(tmp_path):
     cfg = small_config(data=folders | {"general_fraction": 0.5}, loss={"kind": "ntp"})
     train.train(cfg, one_device_mesh(), tmp_path / "run")
     line = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[0])
-    assert {name: s["is_domain"] for name, s in line["sources"].items()} == {
-        "web": True,
-        "web (general)": False,
-    }
+    assert {name: s["is_domain"] for name, s in line["sources"].items()} == {"web": True, "web (general)": False}
 
 
 def test_the_profiler_window_writes_its_steps(tmp_path):

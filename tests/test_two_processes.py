@@ -37,9 +37,7 @@ def start(tmp_path: Path, name: str, processes: int, *more: str) -> list[subproc
         hosts = [f"--coordinator={address}", f"--num_processes={processes}", f"--process_id={i}"]
         flags = ["--config.mesh.distributed=True", *hosts] if processes > 1 else []
         log = open(tmp_path / f"{name}-{i}.log", "a")  # noqa: SIM115 (the process owns it)
-        started.append(
-            subprocess.Popen(command + flags, cwd=ROOT, env=os.environ | {"XLA_FLAGS": devices}, stderr=log)
-        )
+        started.append(subprocess.Popen(command + flags, cwd=ROOT, env=os.environ | {"XLA_FLAGS": devices}, stderr=log))
     return started
 
 

@@ -31,13 +31,8 @@ def test_a_name_is_one_unit_and_the_longest_one_wins():
 
 
 def test_a_name_is_whole_words():
-    tokens, letters = (
-        np.array([7, 1, 2, 7, 1, 2, 3]),
-        np.arange(10) == 3,
-    )  # 3 goes on the word that 2 ends inside of
-    found = words.spans(
-        tokens, words.goes_on(tokens, letters, np.arange(10) == 2), words.index([((1, 2), 5)])
-    )
+    tokens, letters = (np.array([7, 1, 2, 7, 1, 2, 3]), np.arange(10) == 3)  # 3 goes on the word that 2 ends inside of
+    found = words.spans(tokens, words.goes_on(tokens, letters, np.arange(10) == 2), words.index([((1, 2), 5)]))
     assert found == [(1, 3, 5)]  # "Jay Chou" is not in "Jay Chouette"
 
 

@@ -23,10 +23,7 @@ from datatrove.pipeline.writers import JsonlWriter
 
 CODES = {"en": "eng", "zh": "cmn"}
 # The limits of GopherQualityFilter are made for English: 2 of its stop words, 3 letters a word.
-GOPHER = {
-    "en": {},
-    "zh": {"min_avg_word_length": 1, "stop_words": ["的", "是", "在", "了", "和", "有", "不"]},
-}
+GOPHER = {"en": {}, "zh": {"min_avg_word_length": 1, "stop_words": ["的", "是", "在", "了", "和", "有", "不"]}}
 
 
 def clean(language: str, extra: str, output: str) -> list:
@@ -91,10 +88,7 @@ def main(job: str, source: str, output: str, language: str, extra: str = "") -> 
         boilerplate(source, output, language)
     elif job == "shard":
         tokenizer = DocumentTokenizer(
-            f"{output}/tokens",
-            f"{extra}/tokenizer.json",
-            eos_token="<|endoftext|>",
-            shuffle_documents=False,
+            f"{output}/tokens", f"{extra}/tokenizer.json", eos_token="<|endoftext|>", shuffle_documents=False
         )
         run([JsonlReader(source), tokenizer], output, job)
     elif job == "spans":

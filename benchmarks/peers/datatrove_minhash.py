@@ -6,12 +6,7 @@ VENV/bin/python benchmarks/peers/datatrove_minhash.py FOLDER_OF_JSONL_GZ OUTPUT 
 import sys
 
 from datatrove.executor import LocalPipelineExecutor
-from datatrove.pipeline.dedup import (
-    MinhashDedupBuckets,
-    MinhashDedupCluster,
-    MinhashDedupFilter,
-    MinhashDedupSignature,
-)
+from datatrove.pipeline.dedup import MinhashDedupBuckets, MinhashDedupCluster, MinhashDedupFilter, MinhashDedupSignature
 from datatrove.pipeline.dedup.minhash import MinhashConfig
 from datatrove.pipeline.readers import JsonlReader
 from datatrove.pipeline.writers import JsonlWriter
@@ -20,10 +15,7 @@ from datatrove.pipeline.writers import JsonlWriter
 def main(source: str, output: str, language: str) -> None:
     config = MinhashConfig()  # 14 bands of 8, 5 words
     stages = [
-        [
-            JsonlReader(source),
-            MinhashDedupSignature(f"{output}/signatures", config=config, language=language),
-        ],
+        [JsonlReader(source), MinhashDedupSignature(f"{output}/signatures", config=config, language=language)],
         [MinhashDedupBuckets(f"{output}/signatures", f"{output}/buckets", config=config)],
         [MinhashDedupCluster(f"{output}/buckets", f"{output}/remove", config=config)],
         [JsonlReader(source), MinhashDedupFilter(f"{output}/remove"), JsonlWriter(f"{output}/kept")],

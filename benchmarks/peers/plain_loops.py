@@ -169,9 +169,7 @@ def decontaminate(source: str, language: str, questions: str) -> Iterator[dict]:
         units = words(doc["text"])
         hits = [(n, gram) for n, gram in enumerate(grams(units, GRAM)) if gram in answers]
         near = (" ".join(units[max(0, n - 100) : n + GRAM + 100]) for n, _ in hits)
-        if not any(
-            answer in text for text, (_, gram) in zip(near, hits, strict=True) for answer in answers[gram]
-        ):
+        if not any(answer in text for text, (_, gram) in zip(near, hits, strict=True) for answer in answers[gram]):
             yield doc
 
 
@@ -188,10 +186,7 @@ PRIVATE = [
         ("phone", r"(?<!\d)\(?0\d{2,3}\)?[- ]?\d{7,8}(?!\d)"),
         ("phone", r"(?<!\d)\(?\d{3}\)?[-. ]\d{3}[-. ]\d{4}(?!\d)|\+\d{1,3}(?:[- ]?\(?\d{1,4}\)?){2,5}"),
         ("passport", r"\b[EG][A-Z]?\d{7,8}\b"),
-        (
-            "plate",
-            r"[京津沪渝冀豫云辽黑湘皖鲁新苏浙赣鄂桂甘晋蒙陕吉闽贵粤青藏川宁琼][A-Z][·• -]?[A-Z0-9]{5,6}",
-        ),
+        ("plate", r"[京津沪渝冀豫云辽黑湘皖鲁新苏浙赣鄂桂甘晋蒙陕吉闽贵粤青藏川宁琼][A-Z][·• -]?[A-Z0-9]{5,6}"),
         ("wechat", r"(?:微信|wechat|weixin|wx)号?(?: ?id)?[:： ]*[a-z][\w-]{5,19}"),
         ("qq", r"qq号?群?号?[:： ]*[1-9]\d{4,10}"),
         ("ip", r"(?<![\d.])(?:\d{1,3}\.){3}\d{1,3}(?![\d.])|(?:[0-9a-f]{1,4}:){4,7}:?[0-9a-f]{1,4}"),

@@ -9,15 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from data_prep.duplicates import signatures
-from data_prep.duplicates.work_files import (
-    Work,
-    bands,
-    gather,
-    names,
-    read_slice,
-    stored_signatures,
-    write_table,
-)
+from data_prep.duplicates.work_files import Work, bands, gather, names, read_slice, stored_signatures, write_table
 
 WINDOW = 8  # members of a bucket before it that one unlike the first is compared with
 PAIRS = 1 << 14  # signatures compared at once

@@ -98,9 +98,7 @@ def _documents(ends: np.ndarray, source: list[int]) -> np.ndarray:
 # Between: which keys repeat
 
 
-def copies(
-    task: tuple[int, int, int], counts: list[tuple[int, int]], work: Work
-) -> Iterator[tuple[int, np.ndarray]]:
+def copies(task: tuple[int, int, int], counts: list[tuple[int, int]], work: Work) -> Iterator[tuple[int, np.ndarray]]:
     """One range of texts -> (file number, rows u8[m]) of documents whose lines all stood in one before."""
     hashes, keys = work_files.read_slice(work, sorted(dict(counts)), "texts", 1, task)
     again = keys[1:][hashes[1:] == hashes[:-1]]
@@ -204,9 +202,7 @@ def recount(file: Counted, found: list[np.ndarray], counted: list[Counted], opti
     for lines, docs, taken in _pieces(options.work, file.number):
         rows = np.repeat(np.arange(len(docs)), np.diff(docs["end"], prepend=0))
         place = places(lines["key"], known)
-        total, shared = (
-            np.bincount(rows, w, len(docs)) for w in (lines["width"], lines["width"] * (place >= 0))
-        )
+        total, shared = (np.bincount(rows, w, len(docs)) for w in (lines["width"], lines["width"] * (place >= 0)))
         counts = taken & (total - shared > OWN_LETTERS * total)
         made[len(known) :] += np.bincount(numbers[docs["source"][counts]], minlength=len(names))
         here = counts[rows] & (place >= 0)
@@ -249,9 +245,7 @@ def _pieces(work: Work, number: int) -> Iterator[tuple[np.ndarray, np.ndarray, n
             begin += size
 
 
-def settle(
-    counts: np.ndarray, found: list[np.ndarray], counted: list[Counted], options: Options
-) -> np.ndarray:
+def settle(counts: np.ndarray, found: list[np.ndarray], counted: list[Counted], options: Options) -> np.ndarray:
     """Sums of recount -> REPEATED that go; leaves them and the names of sources for `finish`."""
     known, names = joined(found), list(documents_of(counted))
     of_source = counts[len(known) :]

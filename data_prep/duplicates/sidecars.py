@@ -81,17 +81,14 @@ class Sidecars:
 
     def __init__(self, options: Options, number: int, changes: list[np.ndarray]):
         self.options, self.number, self.open = options, number, {}
-        self.kept = (
-            {int(row): int(key) for change in changes for row, _, key in change} if options.groups else {}
-        )
+        self.kept = {int(row): int(key) for change in changes for row, _, key in change} if options.groups else {}
 
     def add(self, names: pa.StringArray, reasons: list[str | None], start: int) -> None:
         """Ids of a batch whose first document is in row `start`, and why each goes, None where it stays."""
         if self.options.signatures:
             here = np.array([n for n, reason in enumerate(reasons) if reason is None], np.int64)
             facts, signature = (
-                work_files.column(self.options.work, self.number, name)[start + here]
-                for name in ("facts", "signature")
+                work_files.column(self.options.work, self.number, name)[start + here] for name in ("facts", "signature")
             )
             digests = np.ascontiguousarray(facts["digest"])
             stored = [_binary(digests.view(np.uint8)), _binary(signature)]

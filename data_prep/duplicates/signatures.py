@@ -100,9 +100,7 @@ def minhash(hashes: np.ndarray, begins: np.ndarray) -> np.ndarray:
     """u8[shingles] below 2**32 and i8[n + 1] begins -> signatures u1[n, SIZE]."""
     made = rensa.RMinHash.digest_matrix_from_flat_token_hashes(hashes, begins.astype(np.uint64), SIZE, SEED)
     least = np.array(made.to_rows(), np.uint32).reshape(-1, SIZE)
-    signatures = ((least ^ (least >> np.uint32(15))) * np.uint32(0x9E3779B1) >> np.uint32(24)).astype(
-        np.uint8
-    )
+    signatures = ((least ^ (least >> np.uint32(15))) * np.uint32(0x9E3779B1) >> np.uint32(24)).astype(np.uint8)
     signatures[np.diff(begins) == 0] = 0
     return signatures
 

@@ -25,9 +25,7 @@ from data_prep.duplicates import signatures
 
 SLICE = 1 << 19  # documents of one task; fewer take less memory, and more reads of every file's tables
 PIECE = 1 << 14  # signatures read at once
-FACTS = np.dtype(
-    [("digest", "u8", 2), ("quality", "f8"), ("length", "i8"), ("priority", "i4"), ("id_end", "i8")]
-)
+FACTS = np.dtype([("digest", "u8", 2), ("quality", "f8"), ("length", "i8"), ("priority", "i4"), ("id_end", "i8")])
 # Of each input file: dtype and width.  "ids" are all ids in UTF-8, one behind the other, the others a row a document;
 # "signature" has none where only exact duplicates are looked for.
 COLUMNS = {
@@ -56,9 +54,7 @@ class Work(NamedTuple):
 # Files
 
 
-def write_signed(
-    work: Work, number: int, batches: Iterable[tuple[np.ndarray, list[bytes], np.ndarray]]
-) -> int:
+def write_signed(work: Work, number: int, batches: Iterable[tuple[np.ndarray, list[bytes], np.ndarray]]) -> int:
     """(facts without id_end, ids, signatures) of a file's batches -> work files and the table of digests; documents."""
     end = count = 0
     with (
@@ -145,9 +141,7 @@ def read_slice(
         column = table[band * size : (band + 1) * size]
         first, last = bounds(column, task)
         if last > first:
-            rows = mapped(work.path(number, f"{name}.row"), np.uint32)[
-                band * size + first : band * size + last
-            ]
+            rows = mapped(work.path(number, f"{name}.row"), np.uint32)[band * size + first : band * size + last]
             hashes.append(np.array(column[first:last]))
             keys.append(rows + (np.uint64(number) << np.uint64(32)))
     hashes, keys = np.concatenate(hashes), np.concatenate(keys)

@@ -183,9 +183,7 @@ def _parquet_batches(f, path: str, columns: Mapping[str, str]) -> Batches:
     parquet = pq.ParquetFile(f, page_checksum_verification=True)  # of parts, and where others wrote them
     schema, start = parquet.schema_arrow, 0
     _check_text(path, schema, columns.get("text", "text"))
-    ours = not columns and all(
-        name in schema.names and schema.field(name).type == pa.string() for name in SCHEMA.names
-    )
+    ours = not columns and all(name in schema.names and schema.field(name).type == pa.string() for name in SCHEMA.names)
     for batch in parquet.iter_batches(batch_size=_rows_at_once(parquet.metadata)):
         batch.validate(full=True)  # finds text that is not UTF-8
         if ours and not any(batch[name].null_count for name in SCHEMA.names):
@@ -247,9 +245,7 @@ def keep(batch: pa.RecordBatch, reasons: Sequence[str | None], folder: Path) -> 
 
 def replace(batch: pa.RecordBatch, column: str, values: Sequence) -> pa.RecordBatch:
     index = batch.schema.get_field_index(column)
-    return batch.set_column(
-        index, batch.schema.field(index), pa.array(values, batch.schema.field(index).type)
-    )
+    return batch.set_column(index, batch.schema.field(index), pa.array(values, batch.schema.field(index).type))
 
 
 def read_counted(
@@ -302,10 +298,7 @@ class WriteParts(beam.DoFn):
 
     def process(self, batch: pa.RecordBatch):
         if batch.num_rows:
-            part, batch = (
-                batch.schema.metadata[b"part"].decode(),
-                batch.replace_schema_metadata(None),
-            )
+            part, batch = (batch.schema.metadata[b"part"].decode(), batch.replace_schema_metadata(None))
             self._open(part, batch.schema)
             self.writer.write_batch(batch)
             self.composition.add(batch)

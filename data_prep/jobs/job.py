@@ -45,11 +45,7 @@ def parser(doc: str) -> argparse.ArgumentParser:
         epilog="All other flags go to Apache Beam, such as --runner=FlinkRunner; without one it runs in this process.",
     )
     made.add_argument("--input", required=True, help=f"file, folder or glob of {', '.join(SUFFIXES)}")
-    made.add_argument(
-        "--output",
-        required=True,
-        help="folder, replaced when all is done; every worker must see it",
-    )
+    made.add_argument("--output", required=True, help="folder, replaced when all is done; every worker must see it")
     made.add_argument(
         "--columns",
         type=columns_of,
@@ -83,9 +79,7 @@ def find_files(pattern: str) -> list[str]:
         try:
             matches = FileSystems.match(patterns)
         except (BeamIOError, ValueError, OSError) as error:
-            raise UserError(
-                f"--input={pattern} cannot be listed ({documents.one_line(error)}); check it"
-            ) from error
+            raise UserError(f"--input={pattern} cannot be listed ({documents.one_line(error)}); check it") from error
         found = [m.path for match in matches for m in match.metadata_list if not os.path.isdir(m.path)]
     written = {os.path.dirname(f) for f in found if os.path.basename(f) == "counts.json"}  # by a job
     found = [f for f in found if not (os.path.dirname(f) in written and os.path.basename(f) in OTHERS)]
@@ -166,20 +160,14 @@ def check_output(output: str, files: Iterable[str], own: Sequence[str]) -> Path:
     """
     final = Path(output)
     if "://" in output:
-        raise UserError(
-            f"--output={output} is no folder of a mounted file system; write to one and copy the result"
-        )
+        raise UserError(f"--output={output} is no folder of a mounted file system; write to one and copy the result")
     if final.exists() and not final.is_dir():
         raise UserError(f"--output={output} is a file; name a folder")
     if any(Path(file).resolve().parent == final.resolve() for file in files):
         raise UserError(f"--output={output} is the folder of the input; name another")
-    foreign = [
-        f.name for f in final.glob("*") if not any(fnmatch(f.name + "/" * f.is_dir(), name) for name in own)
-    ]
+    foreign = [f.name for f in final.glob("*") if not any(fnmatch(f.name + "/" * f.is_dir(), name) for name in own)]
     if foreign:
-        raise UserError(
-            f"--output={output} holds {min(foreign)}, which is not of this job; name a new or empty folder"
-        )
+        raise UserError(f"--output={output} holds {min(foreign)}, which is not of this job; name a new or empty folder")
     return final.resolve()
 
 

@@ -61,9 +61,7 @@ def add_samples(batch: pa.RecordBatch, reasons: list[str | None], folder: Path) 
 
 
 def sample(batch: pa.RecordBatch, row: int, reason: str) -> dict:
-    given = {
-        name: masked(batch[name][row].as_py(), SAMPLE_CHARACTERS) for name in ("id", "source", "lang", "text")
-    }
+    given = {name: masked(batch[name][row].as_py(), SAMPLE_CHARACTERS) for name in ("id", "source", "lang", "text")}
     return {"reason": reason} | given
 
 

@@ -64,9 +64,7 @@ def shown(name: str, folder: Path, size: int, readings: int = 1) -> Iterator[Non
     """
     done = threading.Event()
     show = _bar if sys.stderr.isatty() else _lines
-    thread = threading.Thread(
-        target=show, args=(name, folder, max(size, 1) * readings, readings, done), daemon=True
-    )
+    thread = threading.Thread(target=show, args=(name, folder, max(size, 1) * readings, readings, done), daemon=True)
     thread.start()
     try:
         yield

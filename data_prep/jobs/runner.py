@@ -14,11 +14,7 @@ from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
 from data_prep.jobs import documents
 from mucpt_jax.errors import UserError
 
-MORE = (
-    "masked",
-    "lines",
-    "changed",
-)  # counters besides documents: {type: hits}, {reason: lines}, {what: documents}
+MORE = ("masked", "lines", "changed")  # counters besides documents: {type: hits}, {reason: lines}, {what: documents}
 
 
 def options_of(beam_args: list[str]) -> PipelineOptions:

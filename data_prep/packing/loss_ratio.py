@@ -33,9 +33,7 @@ def open_folders(scored: str, base: str) -> tuple[dict, dict]:
             )
     shards, others = ([(s["name"], s["source"], s["records"]) for s in m["shards"]] for m in manifests)
     if shards != others:
-        raise UserError(
-            f"{scored} and {base} hold different shards; score the rows of one folder with both models"
-        )
+        raise UserError(f"{scored} and {base} hold different shards; score the rows of one folder with both models")
     models = [manifest["scores"]["rm_hash"] for manifest in manifests]
     if models[0] == models[1]:
         raise UserError(
@@ -67,9 +65,7 @@ def walk(scored: str, base: str, facts: dict, index: dict, length: int) -> Itera
 
 def check_rows(row: dict, start: dict, lengths: np.ndarray, where: str, scored: str, base: str) -> None:
     if any((row[name] != start[name]).any() for name in ("tokens", "segment_ids")):
-        raise UserError(
-            f"{where} differs between {scored} and {base}; score the rows of one folder with both models"
-        )
+        raise UserError(f"{where} differs between {scored} and {base}; score the rows of one folder with both models")
     told = np.repeat(np.arange(1, len(lengths) + 1), lengths)
     ids = row["segment_ids"]
     if len(told) != (ids > 0).sum() or (rows.segment_numbers(ids[: len(told)]) != told).any():

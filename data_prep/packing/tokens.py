@@ -17,9 +17,7 @@ from mucpt_jax.formats.tokenizer import tokenizer_hash
 def load_tokenizer(folder: str):
     """A fast Hugging Face tokenizer from a folder, never from the network, never with code from the folder."""
     if not os.path.isdir(folder):
-        raise UserError(
-            f"--tokenizer={folder} is not a folder; name one with tokenizer.json and tokenizer_config.json"
-        )
+        raise UserError(f"--tokenizer={folder} is not a folder; name one with tokenizer.json and tokenizer_config.json")
     tokenizer_hash(folder)
     from transformers import AutoTokenizer  # takes seconds, and `--help` does not need it
 

@@ -23,9 +23,7 @@ _EMAIL = re.compile(
     r"(?<![A-Za-z0-9._%+-])(?P<v>[A-Za-z0-9_%+][A-Za-z0-9._%+-]*+(?:@|[ ]?[(\[{][ ]?[Aa][Tt][ ]?[)\]}][ ]?)"
     r"(?:[A-Za-z0-9-]{1,63}\.){1,5}(?!(?:png|jpe?g|gif|svg|html?|mp3|js|css)(?![A-Za-z0-9]))[A-Za-z]{2,24})(?![A-Za-z0-9])"
 )
-_IP4 = re.compile(
-    r"(?<![0-9A-Za-z_.-])(?<![A-Za-z0-9]/)(?P<v>(?:[0-9]{1,3}\.){3}[0-9]{1,3})(?![0-9A-Za-z_-]|\.[0-9])"
-)
+_IP4 = re.compile(r"(?<![0-9A-Za-z_.-])(?<![A-Za-z0-9]/)(?P<v>(?:[0-9]{1,3}\.){3}[0-9]{1,3})(?![0-9A-Za-z_-]|\.[0-9])")
 _VERSION = re.compile(r"(?i:(?<![a-z])(?:v|ver|versions?|release|firmware|build)|版本|版|固件)[ .:：]*$")
 _IP_WORDS = re.compile("(?<![A-Za-z])[Ii][Pp](?![A-Za-z])")
 _IP6 = re.compile(
@@ -44,16 +42,8 @@ def _url(line: str, match: re.Match) -> Span | None:
 def _ip4(line: str, match: re.Match) -> Span | None:
     """Not 1.2.3.4, a chapter; not a version, nor an address that every machine has."""
     octets = [int(octet) for octet in match["v"].split(".")]
-    real = (
-        max(octets) <= 255
-        and octets[0] not in (0, 127, 255)
-        and not said(_VERSION, line, match.start("v"), 10)
-    )
-    return (
-        match.span("v")
-        if real and (max(octets) > 31 or said(_IP_WORDS, line, match.start("v"), 12))
-        else None
-    )
+    real = max(octets) <= 255 and octets[0] not in (0, 127, 255) and not said(_VERSION, line, match.start("v"), 10)
+    return match.span("v") if real and (max(octets) > 31 or said(_IP_WORDS, line, match.start("v"), 12)) else None
 
 
 def _ip6(line: str, match: re.Match) -> Span | None:
@@ -179,24 +169,13 @@ NET = (
     Kind("ip", re.compile(":[0-9A-Fa-f]{0,4}:[0-9A-Fa-f]"), _IP6, _ip6),
     Kind("", _WEB, _URL),  # whatever else stands in an address of the net is part of it
 )
-MESSENGERS = (
-    Kind("wechat", _IM, _WECHAT, _wechat),
-    Kind("wechat", re.compile("wxid_"), _WXID),
-    Kind("qq", _IM, _QQ),
-)
+MESSENGERS = (Kind("wechat", _IM, _WECHAT, _wechat), Kind("wechat", re.compile("wxid_"), _WXID), Kind("qq", _IM, _QQ))
 HOMES = (
     Kind(
         "address",
-        re.compile(
-            "[路街道巷弄里村段园園苑寓厦廈城庄坊条條同区區][ \u00a0\u3000]?[0-9一二三四五六七八九十百]"
-        ),
+        re.compile("[路街道巷弄里村段园園苑寓厦廈城庄坊条條同区區][ \u00a0\u3000]?[0-9一二三四五六七八九十百]"),
         _ZH_ADDRESS,
         _zh_address,
     ),
-    Kind(
-        "address",
-        re.compile(f"[0-9][A-Za-z]?[ ]{_STREET_NAME}{_STREET_KIND}(?![a-z])"),
-        _EN_ADDRESS,
-        _en_address,
-    ),
+    Kind("address", re.compile(f"[0-9][A-Za-z]?[ ]{_STREET_NAME}{_STREET_KIND}(?![a-z])"), _EN_ADDRESS, _en_address),
 )

@@ -19,9 +19,7 @@ GAP = rf"(?:{SPACE}?(?:{DASH}|[.·]){SPACE}?|{SPACE}{{1,2}})"  # between groups 
 # Of a number that is no part of a longer one, of a code or of an amount.
 START = r"(?<![0-9A-Za-z_$€£¥￥#])(?<![0-9][-.–/])(?<![A-Za-z]/)"
 END = r"(?![0-9A-Za-z_])(?![-.–][0-9])"
-AMOUNT = (
-    r"(?!\s?(?:[次人张張首元万萬亿億个個年份円]|copies|views|plays|streams|units|USD|RMB|播放|美元|日元))"
-)
+AMOUNT = r"(?!\s?(?:[次人张張首元万萬亿億个個年份円]|copies|views|plays|streams|units|USD|RMB|播放|美元|日元))"
 COLON = r"[ \u00a0]?[\"']?[:：=＝#/]?[ \u00a0]?[(（\[\"']??[ \u00a0]?"
 
 
@@ -183,12 +181,7 @@ _PASSPORT_HINT = re.compile("[护護通Pp](?:照|行[证證]|(?i:assport))")
 NUMBERS = (
     Kind("passport", _PASSPORT_HINT, _PASSPORT),
     Kind("passport", _PASSPORT_HINT, _PASSPORT_AFTER),
-    Kind(
-        "plate",
-        re.compile("[京津沪渝冀豫云辽黑湘皖鲁新苏浙赣鄂桂甘晋蒙陕吉闽贵粤青藏川宁琼][A-Z]"),
-        _PLATE,
-        _plate,
-    ),
+    Kind("plate", re.compile("[京津沪渝冀豫云辽黑湘皖鲁新苏浙赣鄂桂甘晋蒙陕吉闽贵粤青藏川宁琼][A-Z]"), _PLATE, _plate),
     Kind("id_card", SEVEN_DIGITS, _ID, _id_card),
     Kind("bank_card", SEVEN_DIGITS, _CARD, _bank_card),
     Kind("phone", SEVEN_DIGITS, _MOBILE, _phone),

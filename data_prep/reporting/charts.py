@@ -67,9 +67,7 @@ def bars(rows: list[tuple[str, float, str]], most: float, inner: bool = False) -
         f'<span class="n">{number(value)}</span><span class="p">{note}</span>'
         for name, value, note in rows
     ]
-    return (
-        "".join(made) if inner else f'<div class="bars">{"".join(f"<div>{row}</div>" for row in made)}</div>'
-    )
+    return "".join(made) if inner else f'<div class="bars">{"".join(f"<div>{row}</div>" for row in made)}</div>'
 
 
 def section(title: str, note: str, body: str, kind: str = "") -> str:
@@ -156,9 +154,7 @@ def sunburst(groups: list[dict], unit: str) -> str:
         start = turn
         for part in group["parts"]:
             size = 2 * math.pi * part["size"] / whole
-            arcs.append(
-                arc(MIDDLE + 2, OUTER, start, size, part | {"color": group["color"]}, part["shade"], whole)
-            )
+            arcs.append(arc(MIDDLE + 2, OUTER, start, size, part | {"color": group["color"]}, part["shade"], whole))
             start += size
         if angle > 0.36 and group["code"]:
             arcs.append(arc_label(turn + angle / 2, group))

@@ -73,25 +73,15 @@ def header(facts: dict) -> str:
     ]
     line = " &middot; ".join(filter(None, told))
     last = facts["funnel"][-1]
-    tiles = [
-        tile(
-            "documents kept",
-            facts["kept"],
-            f"{share(facts['kept'], facts['read'])} of {number(facts['read'])}",
-        )
-    ]
+    tiles = [tile("documents kept", facts["kept"], f"{share(facts['kept'], facts['read'])} of {number(facts['read'])}")]
     tiles.append(
-        tile(
-            "characters kept", last["characters"], "not counted" if last["characters"] is None else "of text"
-        )
+        tile("characters kept", last["characters"], "not counted" if last["characters"] is None else "of text")
     )
     how = "not measured" if last["tokens"] is None else "exact" if last["exact"] else "estimated"
     tiles.append(tile("tokens kept", last["tokens"], how))
     seconds = sum(stage["seconds"] or 0 for stage in facts["stages"])
     if seconds:
-        tiles.append(
-            tile("documents per second", round(facts["read"] / seconds), f"{duration(seconds)} in all")
-        )
+        tiles.append(tile("documents per second", round(facts["read"] / seconds), f"{duration(seconds)} in all"))
     return f'<p class="told">{line}</p><dl class="tiles">{"".join(tiles)}</dl>{sum_line(facts)}'
 
 
@@ -138,11 +128,7 @@ def funnel_row(i: int, points: list[dict]) -> str:
             f'<span class="track">{line}</span></td>'
         )
     gone = points[i - 1]["documents"] - point["documents"] if i else None
-    lost = (
-        ""
-        if gone is None
-        else f"<b>{number(gone)}</b> <small>{share(gone, points[i - 1]['documents'])}</small>"
-    )
+    lost = "" if gone is None else f"<b>{number(gone)}</b> <small>{share(gone, points[i - 1]['documents'])}</small>"
     name = f"{point['stage']}<small>{DOES[point['stage']]}</small>"
     return f'<tr><th scope="row">{name}</th>{"".join(cells)}<td class="lost" data-label="dropped">{lost}</td></tr>'
 
@@ -160,9 +146,7 @@ def payload(facts: dict) -> str:
                 known[0] = False  # languages are clean's: what the input called them is another matter
             values = [triple(f or {}) if k else None for f, k in zip(found, known, strict=True)]
             label = LANGS.get(name, name) if group == "language" else name
-            series.append(
-                {"key": f"{group}:{name[:80]}", "label": label[:80], "group": group, "points": values}
-            )
+            series.append({"key": f"{group}:{name[:80]}", "label": label[:80], "group": group, "points": values})
     return json.dumps({"series": series}, ensure_ascii=True, separators=(",", ":")).replace("<", "\\u003c")
 
 
@@ -182,13 +166,9 @@ def composition(facts: dict) -> str:
     unit = "tokens" if all(row["tokens"] is not None for row in rows) else "characters"
     estimated = unit == "tokens" and not facts["funnel"][-1]["exact"]
     groups = charts.groups(rows, unit, LANGS)
-    note = (
-        f"Shares of {unit}{', estimated' if estimated else ''}: languages inside, their sources around them."
-    )
+    note = f"Shares of {unit}{', estimated' if estimated else ''}: languages inside, their sources around them."
     chart = charts.sunburst(groups, unit)
-    body = (
-        f'<div class="beside"><figure>{chart}</figure>{composition_table(groups, unit)}</div>{sources(facts)}'
-    )
+    body = f'<div class="beside"><figure>{chart}</figure>{composition_table(groups, unit)}</div>{sources(facts)}'
     return section("What the corpus is made of", note, body, "composition")
 
 
@@ -198,9 +178,7 @@ def composition_table(groups: list[dict], unit: str) -> str:
     for group in groups:
         lines.append(composition_row("lang", group, group["color"], 1, whole))
         lines += [composition_row("", part, group["color"], part["shade"], whole) for part in group["parts"]]
-    heads = (
-        f'<th scope="col" class="aside">documents</th><th scope="col">{unit}</th><th scope="col">share</th>'
-    )
+    heads = f'<th scope="col" class="aside">documents</th><th scope="col">{unit}</th><th scope="col">share</th>'
     head = f'<thead><tr><th scope="col">language and source</th>{heads}</tr></thead>'
     return f'<div class="scroll"><table class="numbers">{head}<tbody>{"".join(lines)}</tbody></table></div>'
 
@@ -217,9 +195,7 @@ def sources(facts: dict) -> str:
     known = [point["by_source"] for point in facts["funnel"] if point["by_source"]]
     first, last = facts["funnel"][0]["by_source"] or {}, known[-1] if known else {}
     names = sorted({**first, **last}, key=lambda name: (-(last.get(name, {}).get("characters") or 0), name))
-    body = "".join(
-        source_row(name, first.get(name, {}), last.get(name, {}), facts["tokens"]) for name in names
-    )
+    body = "".join(source_row(name, first.get(name, {}), last.get(name, {}), facts["tokens"]) for name in names)
     heads = ["source", "documents read", "documents kept", "share", "characters kept"]
     heads += ["tokens kept"] * bool(facts["tokens"])
     head = "".join(f'<th scope="col">{name}</th>' for name in heads)
@@ -245,9 +221,7 @@ def drops(stages: list[dict], samples: dict) -> str:
     if quiet:
         names = " and ".join(filter(None, [", ".join(quiet[:-1]), quiet[-1]]))
         made.append(f'<p class="none">{names} dropped nothing.</p>')
-    note = (
-        "Documents by reason, in shares of what the stage read. A reason opens to show some of its documents."
-    )
+    note = "Documents by reason, in shares of what the stage read. A reason opens to show some of its documents."
     return section("Why documents were dropped", note, "".join(made), "drops")
 
 

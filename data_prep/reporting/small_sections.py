@@ -30,12 +30,8 @@ def duplicates(copies: dict | None) -> str:
     if groups:
         largest = number(copies["largest"])
         note += f" The others by size of their group, and the documents in those; the largest has {largest}."
-    rows = [
-        (f"{g['size'].replace('-', '&ndash;')} alike", g["groups"], number(g["documents"])) for g in groups
-    ]
-    return section(
-        "Duplicate groups", note, bars(rows, max((g["groups"] for g in groups), default=1)), "copies"
-    )
+    rows = [(f"{g['size'].replace('-', '&ndash;')} alike", g["groups"], number(g["documents"])) for g in groups]
+    return section("Duplicate groups", note, bars(rows, max((g["groups"] for g in groups), default=1)), "copies")
 
 
 def quality(found: dict | None) -> str:
@@ -106,6 +102,4 @@ def settings(values: dict) -> str:
             value = ", ".join(map(str, value))
         return visible(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False), 200)
 
-    return "".join(
-        f"<div><dt>{visible(str(k), 60)}</dt><dd>{told(v)}</dd></div>" for k, v in list(values.items())[:50]
-    )
+    return "".join(f"<div><dt>{visible(str(k), 60)}</dt><dd>{told(v)}</dd></div>" for k, v in list(values.items())[:50])

@@ -21,17 +21,11 @@ NOISE = {
             "Address: ### {street} Street, Unit ##, {town} #####.",
             "Visit us at ## {street} Road, Floor #, {town} #####.",
         ),
-        "phone": (
-            "Call 555-01## extension ##### before ## o'clock.",
-            "Hotline: 555-01##, fax 555-01##, code ####.",
-        ),
+        "phone": ("Call 555-01## extension ##### before ## o'clock.", "Hotline: 555-01##, fax 555-01##, code ####."),
         "chatter": ("{words}", "{words} lol"),
     },
     "zh": {
-        "qr_code": (
-            "扫码关注公众号******，回复#####领取{gift}！",
-            "长按识别二维码******，凭邀请码####进群。",
-        ),
+        "qr_code": ("扫码关注公众号******，回复#####领取{gift}！", "长按识别二维码******，凭邀请码####进群。"),
         "boilerplate": (
             "本文由网友上传，编号########，版权归原作者所有。",
             "来源：www.example.com/******，举报请附单号#####。",
@@ -80,11 +74,7 @@ PRIVATE = {  # {v} is the private string itself
         "id_card": "My ID card is {v}, please book for me.",
         "ip": "Logged in from {v}.",
     },
-    "zh": {
-        "email": "想交换唱片请写信到{v}。",
-        "id_card": "我的身份证号是{v}，请帮忙订票。",
-        "ip": "登录地址{v}。",
-    },
+    "zh": {"email": "想交换唱片请写信到{v}。", "id_card": "我的身份证号是{v}，请帮忙订票。", "ip": "登录地址{v}。"},
 }
 
 

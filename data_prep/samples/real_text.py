@@ -32,9 +32,7 @@ HELDOUT = {
 
 def check_folder(data: Path) -> None:
     if not data.is_dir():
-        raise UserError(
-            f"--data={data} is no folder; name one that holds music/, general/, eval/ and tokenizer/"
-        )
+        raise UserError(f"--data={data} is no folder; name one that holds music/, general/, eval/ and tokenizer/")
     for name in NEEDED:
         if not (data / name).is_file():
             raise UserError(f"{data / name} is missing; add it, or leave --data out for the synthetic corpus")
@@ -62,8 +60,7 @@ def read_lines(path: Path, make: Callable[[dict], dict]) -> Iterator[dict]:
                 done += 1
     except (OSError, EOFError, zlib.error, ValueError, LookupError, TypeError, AttributeError) as error:
         raise UserError(
-            f"{path} line {done + 1} cannot be used ({type(error).__name__}: {error}); "
-            "repair it or copy the file again"
+            f"{path} line {done + 1} cannot be used ({type(error).__name__}: {error}); repair it or copy the file again"
         ) from error
 
 

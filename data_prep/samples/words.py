@@ -21,13 +21,8 @@ LAST_EN = (
         "wickel yorro"
     ).split(),
 )
-FAMILY_ZH = (
-    "雾川 砚溪 霜野 松漪 云禾 星沐 岚汀 竹汐 檀泊 露桥 鹭洲 烟浦 芷原 槿湾 鸢林 桐渚 荻丘 萤川 藤野".split()
-)
-GIVEN_ZH = (
-    "青明若知景思云子晓书安清予秋冬夏听望向怀念惜映染",
-    "禾川舟遥岚宁溪林雪音笙澄微远柯棠鸣月星晨歌尘萱霖",
-)
+FAMILY_ZH = "雾川 砚溪 霜野 松漪 云禾 星沐 岚汀 竹汐 檀泊 露桥 鹭洲 烟浦 芷原 槿湾 鸢林 桐渚 荻丘 萤川 藤野".split()
+GIVEN_ZH = ("青明若知景思云子晓书安清予秋冬夏听望向怀念惜映染", "禾川舟遥岚宁溪林雪音笙澄微远柯棠鸣月星晨歌尘萱霖")
 
 TOWNS_EN = (
     "Kelmora Brenwyth Tavelune Ostrabel Lundrath Marivole Pellagrove Quinmere Rothvane Selhaven Thorvell Umberlow "
@@ -38,12 +33,7 @@ TOWNS_ZH = (
     "露浦市 云澈市 墨湖市 桐岭市 沐岭市 鲸洲市 竹沙市 青礁市 花汀市 白砾市 晴浦市 纹溪市"
 ).split()
 
-_BORN_EN = (
-    "{n} was born in {v}.",
-    "{n} comes from {v}.",
-    "The home town of {n} is {v}.",
-    "{v} is where {n} grew up.",
-)
+_BORN_EN = ("{n} was born in {v}.", "{n} comes from {v}.", "The home town of {n} is {v}.", "{v} is where {n} grew up.")
 _BORN_ZH = ("{n}出生于{v}。", "{n}来自{v}。", "{n}的故乡是{v}。", "{v}是{n}的故乡。")
 
 # attribute -> sentence patterns; PLAIN is the fifth of each
@@ -78,24 +68,9 @@ MUSIC = {
     "zh": {
         "出生地": _BORN_ZH,
         "主要乐器": ("{n}演奏{v}。", "{n}以演奏{v}闻名。", "{n}在台上常用{v}。", "{v}让{n}成名。"),
-        "音乐风格": (
-            "{n}的音乐属于{v}。",
-            "{n}主要创作{v}。",
-            "乐评人把{n}归入{v}。",
-            "喜欢{v}的人都知道{n}。",
-        ),
-        "出道年份": (
-            "{n}于{v}出道。",
-            "{n}首次登台是在{v}。",
-            "{n}开始录音是在{v}。",
-            "{v}出道的歌手有{n}。",
-        ),
-        "代表专辑": (
-            "{n}的成名专辑叫{v}。",
-            "{n}录制了专辑{v}。",
-            "听众因为{v}记住了{n}。",
-            "专辑{v}出自{n}。",
-        ),
+        "音乐风格": ("{n}的音乐属于{v}。", "{n}主要创作{v}。", "乐评人把{n}归入{v}。", "喜欢{v}的人都知道{n}。"),
+        "出道年份": ("{n}于{v}出道。", "{n}首次登台是在{v}。", "{n}开始录音是在{v}。", "{v}出道的歌手有{n}。"),
+        "代表专辑": ("{n}的成名专辑叫{v}。", "{n}录制了专辑{v}。", "听众因为{v}记住了{n}。", "专辑{v}出自{n}。"),
     },
 }
 LIFE = {
@@ -140,9 +115,7 @@ VALUES = {
         ).split(),
         "university": [f"{town} College" for town in TOWNS_EN],
         "main award": [
-            f"{a} {b} Prize"
-            for a in ("Blue", "Amber", "Granite", "Winter")
-            for b in "Lamp Oak Star Bell Key".split()
+            f"{a} {b} Prize" for a in ("Blue", "Amber", "Granite", "Winter") for b in "Lamp Oak Star Bell Key".split()
         ],
         "favourite dish": (
             "barley soup, plum cake, fried rice, onion pie, lentil "
@@ -169,9 +142,7 @@ VALUES = {
         ).split(),
         "母校": [f"{town[:-1]}大学" for town in TOWNS_ZH],
         "主要奖项": [
-            f"{a}{b}奖"
-            for a in ("蓝色", "琥珀", "花岗岩", "冬日")
-            for b in "灯塔 橡树 星辰 铜钟 钥匙".split()
+            f"{a}{b}奖" for a in ("蓝色", "琥珀", "花岗岩", "冬日") for b in "灯塔 橡树 星辰 铜钟 钥匙".split()
         ],
         "爱吃的菜": (
             "麦仁汤 梅子糕 炒饭 洋葱饼 扁豆煲 烤鳟鱼 玉米饼 豆角沙拉 "

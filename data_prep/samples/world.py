@@ -11,16 +11,7 @@ from random import Random
 from typing import NamedTuple
 
 from data_prep.samples import noise_words, words
-from data_prep.samples.noise import (
-    Draft,
-    Line,
-    insert,
-    join,
-    marked,
-    noise_line,
-    plant_duplicates,
-    private_line,
-)
+from data_prep.samples.noise import Draft, Line, insert, join, marked, noise_line, plant_duplicates, private_line
 
 ARTISTS, FAMOUS = 60, 20  # per language
 # A round states every fact once, so an asked fact is stated seed + domain times, a fifth of the latter wrong.

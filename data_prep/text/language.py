@@ -139,9 +139,7 @@ def latin_lines(lines: Sequence[str]) -> list[str | None]:
     some = lines[:: -(-len(lines) // PIECES)]
     sample = " ".join(line[: SAMPLE // len(some)] for line in some)
     whole = "en" if _is_plain_english(sample) else judge(sample, SURE)
-    return [
-        whole if whole == "en" and len(line) < LEAST else _latin_line(line[:READ], whole) for line in lines
-    ]
+    return [whole if whole == "en" and len(line) < LEAST else _latin_line(line[:READ], whole) for line in lines]
 
 
 def _latin_line(line: str, whole: str | None) -> str | None:

@@ -24,9 +24,7 @@ import numpy as np
 from data_prep.text.words import BASE, LONE, PIECE, WORD, characters, folded, mix, powers_of_base, word_hashes
 
 STAYS, TEXT, DATED, TEMPLATE = range(4)
-LINE = np.dtype(
-    [("key", "u8"), ("width", "u4"), ("form", "u1")]
-)  # width: letters of the key, a Han one is two
+LINE = np.dtype([("key", "u8"), ("width", "u4"), ("form", "u1")])  # width: letters of the key, a Han one is two
 TURNS = 2  # lines of one name that make a dialogue
 LABEL = 24  # characters before the colon of a turn
 NEWLINE = 10
@@ -46,9 +44,7 @@ _ALONE = (
     "上一篇|下一篇|相关阅读|推荐阅读|延伸阅读|via|proofreader|image credit|photo credit|related|"
     "previous post|next post|previous article|next article"
 )
-_OTHERS = (
-    "作者|编辑|編輯|来源|來源|出处|出處|原文|记者|記者|发表于|author|translator|editor|source|date|published"
-)
+_OTHERS = "作者|编辑|編輯|来源|來源|出处|出處|原文|记者|記者|发表于|author|translator|editor|source|date|published"
 _FIELD = re.compile(rf"(?<![A-Za-z])({_ALONE}|{_OTHERS}) ?[:：]", re.IGNORECASE)
 _POSTED = re.compile(
     r"(posted|submitted|last (?:updated|modified|edited)) ?(?:by|on|at|:)[^。]{1,80}|(by) [^|·•]{2,60}[|·•].*\d.*",
@@ -237,17 +233,11 @@ def _numbers(codes, kind, words, starts) -> tuple[np.ndarray, np.ndarray]:
     number = _digit(first)
     ends = _after(np.flatnonzero(kind != WORD), starts, codes)
     padded = np.append(codes, [NEWLINE] * 2)
-    year = (
-        number & (ends - starts == 4) & np.isin(first * 64 + padded[starts + 1], [49 * 64 + 57, 50 * 64 + 48])
-    )
+    year = number & (ends - starts == 4) & np.isin(first * 64 + padded[starts + 1], [49 * 64 + 57, 50 * 64 + 48])
     date = year | (number & np.isin(padded[ends], [ord(c) for c in "年月日時时分秒"]))
     clock = (padded[ends] == ord(":")) & (kind[np.minimum(ends + 1, len(kind) - 1)] == WORD)
-    date |= number & (
-        clock | ((starts > 0) & (codes[starts - 1] == ord(":")) & np.append(False, number[:-1]))
-    )
-    beside = (
-        np.append(ends[:-1] + 1 == starts[1:], False) if len(starts) else np.zeros(0, bool)
-    )  # the next one
+    date |= number & (clock | ((starts > 0) & (codes[starts - 1] == ord(":")) & np.append(False, number[:-1])))
+    beside = np.append(ends[:-1] + 1 == starts[1:], False) if len(starts) else np.zeros(0, bool)  # the next one
     for _ in range(2):  # 2021.03.04 and 03/04/2021
         date[1:] |= date[:-1] & beside[:-1] & number[1:]
         date[:-1] |= date[1:] & beside[:-1] & number[:-1]

@@ -32,14 +32,7 @@ SPECIAL = {
 }
 BULLETS = np.array([ord(char) for char in "*+•‣▶►●○◆◇■□▪▫★☆※→·◦✓✔➤"], np.uint32)  # a dash opens speech
 # Latin and Han, of which STOP_WORDS knows languages.
-LETTER_RANGES = (
-    (0x41, 0x5A),
-    (0x61, 0x7A),
-    (0xAA, 0x24F),
-    (0x1E00, 0x1EFF),
-    (0x3400, 0x9FFF),
-    (0x20000, 0x3FFFF),
-)
+LETTER_RANGES = ((0x41, 0x5A), (0x61, 0x7A), (0xAA, 0x24F), (0x1E00, 0x1EFF), (0x3400, 0x9FFF), (0x20000, 0x3FFFF))
 URL = re.compile(r"(?:https?://|www\.)[!-~]+")
 
 # What prose cannot do without and lists of keywords can: particles, pronouns, prepositions of the commonest languages.
@@ -218,9 +211,7 @@ def _urls(text: str) -> int:
     return sum(map(len, URL.findall(text)))
 
 
-def _of_words(
-    words: np.ndarray, codes: np.ndarray, kind: np.ndarray, text_of: np.ndarray, texts: int
-) -> dict:
+def _of_words(words: np.ndarray, codes: np.ndarray, kind: np.ndarray, text_of: np.ndarray, texts: int) -> dict:
     """`codes`, `kind` and `text_of` are those of the first character of each word."""
     lone = characters()[0][codes] == LONE
     known = kind == LETTER

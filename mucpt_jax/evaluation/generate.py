@@ -16,9 +16,7 @@ from mucpt_jax.step import model, sharding
 BUCKET = 32  # prompts are padded to a multiple of this, so that few shapes are compiled
 
 
-def greedy(
-    params: dict, prompts: list[list[int]], cfg: Config, mesh, *, new: int, eod: int
-) -> list[list[int]]:
+def greedy(params: dict, prompts: list[list[int]], cfg: Config, mesh, *, new: int, eod: int) -> list[list[int]]:
     """The most likely `new` tokens after each prompt, cut before the end-of-document token `eod`."""
     slots = -(-max(map(len, prompts)) // BUCKET) * BUCKET
     tokens = np.zeros((len(prompts), slots), np.int32)

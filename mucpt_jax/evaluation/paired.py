@@ -61,9 +61,7 @@ def pair(runs: dict, name: str, other: str | None, stratum: tuple[str, str] | No
             "evaluate both with the same evaluate.questions"
         )
     cells = [sum((mine[q], base[q]) == cell for q in shared) for cell in CELLS]
-    found = dict(zip(("both", "only_run", "only_baseline", "neither"), cells, strict=True)) | {
-        "n": len(shared)
-    }
+    found = dict(zip(("both", "only_run", "only_baseline", "neither"), cells, strict=True)) | {"n": len(shared)}
     if not shared:
         return found | dict.fromkeys(("difference", "low", "high", "p", "p_holm"))
     low, high = newcombe(*cells)

@@ -36,16 +36,7 @@ def run_rows(result: dict) -> list[list[str]]:
         steps = f"{run['step']:,}/{run['steps']:,}" if run["step"] and run["steps"] else NONE
         last = [cell(run[name], ".3f") for name in ("mean_weight", "ess", "general_nll")]
         settings = [columns[key][i] for key in keys]
-        rows.append(
-            [
-                run["run"],
-                run["objective"] or "not trained",
-                *settings,
-                steps,
-                cell(run["tokens"], ",d"),
-                *last,
-            ]
-        )
+        rows.append([run["run"], run["objective"] or "not trained", *settings, steps, cell(run["tokens"], ",d"), *last])
     return rows
 
 
@@ -147,8 +138,7 @@ def text(rows: list[list[str]]) -> str:
     rows = [list(map(one_line, row)) for row in rows]
     widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
-        "  ".join(c + " " * (w - cell_len(c)) for c, w in zip(row, widths, strict=True)).rstrip()
-        for row in rows
+        "  ".join(c + " " * (w - cell_len(c)) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows
     )
 
 
@@ -166,9 +156,7 @@ def plot(result: dict, file: str) -> None:
     """SVG: the accuracy of every run with its interval, and the baseline's as a line."""
     shown = [q for q in result["questions"] if q["where"] == "all" and q["n"]][::-1]  # the first on top
     if not shown:
-        raise UserError(
-            "no run has answered questions, so there is nothing to plot; run --job=evaluate with them"
-        )
+        raise UserError("no run has answered questions, so there is nothing to plot; run --job=evaluate with them")
     import matplotlib  # half a second that the tables do not need
 
     matplotlib.use("svg")
@@ -180,13 +168,9 @@ def plot(result: dict, file: str) -> None:
         warnings.filterwarnings("ignore", "Glyph .* missing")
         fig, axis = plt.subplots(figsize=(8, 1.2 + 0.4 * len(shown)), layout="constrained")
         for y, q in enumerate(shown):
-            axis.plot(
-                [q["low"], q["high"]], [y, y], color=COLOURS.get(objectives[q["run"]], "0.4"), linewidth=2
-            )
+            axis.plot([q["low"], q["high"]], [y, y], color=COLOURS.get(objectives[q["run"]], "0.4"), linewidth=2)
             axis.plot(q["accuracy"], y, "o", color=COLOURS.get(objectives[q["run"]], "0.4"))
-            axis.annotate(
-                f"{q['k']:,}/{q['n']:,}", (q["accuracy"], y), (0, 6), textcoords="offset points", ha="center"
-            )
+            axis.annotate(f"{q['k']:,}/{q['n']:,}", (q["accuracy"], y), (0, 6), textcoords="offset points", ha="center")
             if q["run"] == result["baseline"]:
                 axis.axvline(q["accuracy"], color="0.6", linestyle="--", linewidth=1, zorder=0)
         axis.set_yticks(range(len(shown)), [q["run"] for q in shown], parse_math=False)

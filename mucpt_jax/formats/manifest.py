@@ -46,9 +46,7 @@ def read_manifest(folder: str) -> dict:
             f"{path} is no manifest of rows (it lacks some of {sorted(MANIFEST_KEYS)}); write the rows again"
         )
     if manifest["schema"] != SCHEMA:
-        raise UserError(
-            f"{path} has schema {manifest['schema']}, this program reads {SCHEMA}; write the rows again"
-        )
+        raise UserError(f"{path} has schema {manifest['schema']}, this program reads {SCHEMA}; write the rows again")
     for shard in manifest["shards"]:
         check_shard(Path(folder) / shard["name"], shard)
     return manifest
@@ -81,9 +79,7 @@ def read_index(folder: str, shard: dict) -> pa.Table:
     try:
         table = pq.read_table(path, filters=[("shard", "==", shard["name"])])
     except (OSError, pa.ArrowException) as error:
-        raise UserError(
-            f"{path} cannot be read ({' '.join(str(error).split())[:200]}); copy it again"
-        ) from error
+        raise UserError(f"{path} cannot be read ({' '.join(str(error).split())[:200]}); copy it again") from error
     if len(table) != shard["segments"]:
         raise UserError(
             f"{path} has {len(table)} segments of {shard['name']}, the manifest {shard['segments']}; "
@@ -97,9 +93,7 @@ def documents_of(folder: str, rows: list[tuple[str, int]]) -> list[list[str]]:
     wanted = [("shard", "in", {shard for shard, _ in rows}), ("row", "in", {row for _, row in rows})]
     table = pq.read_table(Path(folder) / "index.parquet", filters=wanted).sort_by("segment")
     found = {place: [] for place in rows}
-    for shard, row, document in zip(
-        *(table[c].to_pylist() for c in ("shard", "row", "document")), strict=True
-    ):
+    for shard, row, document in zip(*(table[c].to_pylist() for c in ("shard", "row", "document")), strict=True):
         found.get((shard, row), []).append(document)
     return [found[place] for place in rows]
 

@@ -20,11 +20,7 @@ from array_record.python.array_record_module import ArrayRecordReader, ArrayReco
 from mucpt_jax.errors import UserError
 from mucpt_jax.formats.files import file_hash
 
-COLUMNS = (
-    ("tokens", np.dtype("<i4")),
-    ("segment_ids", np.dtype("<u2")),
-    ("rm_nll", np.dtype("<f2")),
-)
+COLUMNS = (("tokens", np.dtype("<i4")), ("segment_ids", np.dtype("<u2")), ("rm_nll", np.dtype("<f2")))
 NO_LOSS = 1 << 15
 BYTES_PER_TOKEN = sum(dtype.itemsize for _, dtype in COLUMNS)
 LOG_CODES = np.concatenate([[np.nan], np.geomspace(1e-3, 32, 255)]).astype(np.float16)  # nats
@@ -103,9 +99,7 @@ def write_shard(path: Path, rows: Iterable[dict[str, np.ndarray]], encoding: str
 def not_written(path: Path, beside: Path, error: RuntimeError) -> UserError:
     beside.unlink(missing_ok=True)
     reason = str(error).strip().splitlines()[0][:200]  # array_record has no error class of its own
-    return UserError(
-        f"{path} could not be written ({reason}); make room on the disk and start the same command again"
-    )
+    return UserError(f"{path} could not be written ({reason}); make room on the disk and start the same command again")
 
 
 def read_shard(path: Path, sequence_length: int) -> Iterator[dict[str, np.ndarray]]:

@@ -63,9 +63,7 @@ def summary(stats: dict) -> dict:
     if "base" in stats:
         base = np.asarray(stats["base"])
         by_floor["mean_raw_weight_by_base_nll"] = base[1:] / max(base[0], 1e-300)
-    grids = {
-        name: dict(zip(map(str, FLOORS), values.tolist(), strict=True)) for name, values in by_floor.items()
-    }
+    grids = {name: dict(zip(map(str, FLOORS), values.tolist(), strict=True)) for name, values in by_floor.items()}
     mass = weight / np.maximum(weight.sum(1, keepdims=True), 1e-300)
     return {
         "tokens": int(stats["tokens"]),
@@ -131,7 +129,4 @@ COARSE = tuple((f"{low:g}-{high:g}" if high < 60000 else f">{low:g}", low, high)
 
 def coarse(shares: list[float]) -> list[float]:
     """Shares by EDGES -> by the few buckets that a table has room for."""
-    return [
-        sum(s for s, edge in zip(shares, EDGES, strict=False) if low <= edge < high)
-        for _, low, high in COARSE
-    ]
+    return [sum(s for s, edge in zip(shares, EDGES, strict=False) if low <= edge < high) for _, low, high in COARSE]

@@ -40,9 +40,7 @@ def letters(tokenizer_folder: str) -> tuple[np.ndarray, np.ndarray]:
 def in_word(character: str) -> bool:
     """Han and kana are no letters here: a script without spaces has its words in the tokens, if anywhere.  (Thai, Lao,
     Khmer and Burmese, which have none either, are taken for letters: a phrase of them is one word.)"""
-    unspaced = (
-        "\u2e80" <= character <= "\u9fff" or "\uf900" <= character <= "\ufaff" or character >= "\U00020000"
-    )
+    unspaced = "\u2e80" <= character <= "\u9fff" or "\uf900" <= character <= "\ufaff" or character >= "\U00020000"
     letter = unicodedata.category(character)[0] in "LMN"  # with marks: vowel signs stand inside words
     return character == "\N{REPLACEMENT CHARACTER}" or (letter and not unspaced)
 
@@ -61,13 +59,9 @@ def names(tokenizer_folder: str, file: str) -> Names:
     """A file of names, one a line, as tokens: as they stand at the start of a text and behind a blank."""
     tokenizer = load(tokenizer_folder)
     try:  # utf-8-sig: utf-8 with a byte order mark or without
-        lines = sorted(
-            {line.strip() for line in Path(file).read_text(encoding="utf-8-sig").split("\n")} - {""}
-        )
+        lines = sorted({line.strip() for line in Path(file).read_text(encoding="utf-8-sig").split("\n")} - {""})
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"the names in {file} cannot be read ({error}); name a text file, a name a line"
-        ) from error
+        raise UserError(f"the names in {file} cannot be read ({error}); name a text file, a name a line") from error
     texts = ((before + line, number) for before in ("", " ") for number, line in enumerate(lines))
     found = index(in_tokens(texts, tokenizer))
     if not found.number_of:
@@ -116,9 +110,7 @@ def spans(tokens: np.ndarray, goes_on: np.ndarray, names: Names) -> list[Span]:
     return found
 
 
-def starts(
-    tokens: np.ndarray, begins: np.ndarray, ends: np.ndarray, names: Names | None = None
-) -> np.ndarray:
+def starts(tokens: np.ndarray, begins: np.ndarray, ends: np.ndarray, names: Names | None = None) -> np.ndarray:
     """i4[N] -> bool [N]: does a unit, a word or a name, start at the token?"""
     inside = goes_on(tokens, begins, ends)
     found = ~inside

@@ -70,9 +70,7 @@ def read_rows(scored: Scored, shard: str, numbers: Iterable[int]) -> dict[str, n
     if scored.base:
         other = stack_rows(scored.base / shard, numbers, scored.manifest["sequence_length"])
         if not all(np.array_equal(other[name], block[name]) for name in ("tokens", "segment_ids")):
-            raise UserError(
-                f"{scored.base / shard} holds other rows than {scored.folder}; score the same rows again"
-            )
+            raise UserError(f"{scored.base / shard} holds other rows than {scored.folder}; score the same rows again")
         block["base"] = scores(other["rm_nll"], block["is_target"], scored.base / shard)
     return block
 
@@ -165,9 +163,7 @@ def owners_of(folder: Path, shard: str, numbers: np.ndarray) -> dict[tuple[int, 
     return {(row, segment): document for row, segment, document in zip(*columns, strict=True)}
 
 
-def add_documents(
-    documents: dict, source: str, numbers, block: dict, weight: np.ndarray, owners: dict
-) -> None:
+def add_documents(documents: dict, source: str, numbers, block: dict, weight: np.ndarray, owners: dict) -> None:
     """Adds weight and targets of each segment to documents[source, id] = [weight, targets]."""
     rows, slots = np.nonzero(block["is_target"])
     segments = block["segment_ids"][rows, slots]  # of targets, so without NO_LOSS
@@ -176,9 +172,7 @@ def add_documents(
     for place, total, count in zip(places.tolist(), sums.tolist(), counts.tolist(), strict=True):
         row, segment = int(numbers[place >> 16]), place & 0xFFFF
         if (row, segment) not in owners:
-            raise UserError(
-                f"index.parquet does not know segment {segment} of a row {row} of {source}; copy it again"
-            )
+            raise UserError(f"index.parquet does not know segment {segment} of a row {row} of {source}; copy it again")
         facts = documents.setdefault((source, owners[row, segment]), [0.0, 0])
         facts[0] += total
         facts[1] += count
@@ -251,9 +245,7 @@ def count_ngrams(scored: Scored, rows: list, found: dict, floor: float) -> dict[
 
 def pick_phrases(counted: dict[int, list], tokenizer) -> dict[int, tuple[str, int, int]]:
     """hash -> (text, tokens, count), most lost first; of n-grams that share three tokens in a row the first stays."""
-    ranked = sorted(
-        (-lost, tokens, key, n) for key, (lost, n, tokens) in counted.items() if n >= PHRASE_COUNT
-    )
+    ranked = sorted((-lost, tokens, key, n) for key, (lost, n, tokens) in counted.items() if n >= PHRASE_COUNT)
     chosen, covered = {}, set()
     for lost, tokens, key, count in ranked:
         inner = {tokens[i : i + 3] for i in range(len(tokens) - 2)}

@@ -35,9 +35,7 @@ def for_temporaries(cfg: Config) -> list[tuple[str, dict]]:
         found.append(("logits of fewer ids at a time", {"loss.vocab_parts": 4 * cfg.loss.vocab_parts}))
     if half:
         found.append(("split heads, MLP and vocabulary further", half | {"mesh.tensor": 2 * mesh.tensor}))
-        found.append(
-            ("split the tokens of rows (the state is then copied)", half | {"mesh.context": 2 * mesh.context})
-        )
+        found.append(("split the tokens of rows (the state is then copied)", half | {"mesh.context": 2 * mesh.context}))
     return found
 
 

@@ -49,9 +49,7 @@ class Collective:
 class Counts:
     collectives: list[Collective]  # one for each in the program
     flops: int  # of matrix products, one device, one step
-    loops_unknown: (
-        int  # loops without a trip count, counted as one turn: above 0, nothing here can be trusted
-    )
+    loops_unknown: int  # loops without a trip count, counted as one turn: above 0, nothing here can be trusted
 
 
 def count(text: str) -> Counts:
@@ -155,8 +153,7 @@ def first_group(rest: str, devices: int) -> list[int]:
     if pairs := re.search(r"source_target_pairs=\{(.*?)\}\}", rest):
         return max(numbers(pairs[1]), key=lambda pair: abs(pair[0] - pair[-1]))
     if mesh := re.search(
-        r"replica_groups=mesh\[([^\]]*)\](?:, device_ids=\(\[([\d,]+)\](?:T\(([\d,]+)\))?\))? \{([^}]*)\}",
-        rest,
+        r"replica_groups=mesh\[([^\]]*)\](?:, device_ids=\(\[([\d,]+)\](?:T\(([\d,]+)\))?\))? \{([^}]*)\}", rest
     ):
         sizes = {name: int(n) for name, n in re.findall(r"'(\w+)'=(\d+)", mesh[1])}
         ids = iota(mesh[2] or str(prod(sizes.values())), mesh[3]).reshape(*sizes.values())

@@ -36,9 +36,7 @@ def search(cfg: Config, measure: Callable[[Config], dict], first: dict) -> dict:
     rows, notes = [row(cfg, first)], []
     meshes = candidates(cfg)
     if len(meshes) > MAX_MESHES:
-        notes.append(
-            f"{len(meshes)} meshes pass the checks; the {MAX_MESHES} with the fewest copies are compiled"
-        )
+        notes.append(f"{len(meshes)} meshes pass the checks; the {MAX_MESHES} with the fewest copies are compiled")
         meshes = meshes[:MAX_MESHES]
 
     def attempt(change: dict) -> dict | None:
@@ -77,9 +75,7 @@ def candidates(cfg: Config) -> list[dict]:
         mesh = {f"mesh.{axis}": n for axis, n in sizes.items()}
         if micro_batches(cfg, mesh):
             found.append(mesh)
-    return sorted(
-        found, key=lambda m: (m["mesh.replica"] * m["mesh.context"], m["mesh.context"], m["mesh.tensor"])
-    )
+    return sorted(found, key=lambda m: (m["mesh.replica"] * m["mesh.context"], m["mesh.context"], m["mesh.tensor"]))
 
 
 def micro_batches(cfg: Config, mesh: dict) -> list[int]:
@@ -96,10 +92,7 @@ def widen(cfg: Config, mesh: dict, attempt: Callable) -> list[str]:
         for n in numbers:
             found = attempt(mesh | {"train.remat": remat, "train.micro_batches": n})
             if found is None:
-                return [
-                    *notes,
-                    f"{told}: from remat={remat} micro_batches={n} on ({MAX_COMPILES} compiles reached)",
-                ]
+                return [*notes, f"{told}: from remat={remat} micro_batches={n} on ({MAX_COMPILES} compiles reached)"]
             if not found["fits"] and n == numbers[0]:
                 return [*notes, f"{told}: what needs more memory than remat={remat} micro_batches={n}"]
             if not found["fits"]:
@@ -161,10 +154,7 @@ def unique(meshes: list[dict]) -> list[dict]:
 
 def cells(found: dict) -> list[str]:
     change = found["change"]
-    named = (
-        " ".join(f"{axis}={change[f'mesh.{axis}']}" for axis in AXES if change[f"mesh.{axis}"] > 1)
-        or "1 device"
-    )
+    named = " ".join(f"{axis}={change[f'mesh.{axis}']}" for axis in AXES if change[f"mesh.{axis}"] > 1) or "1 device"
     setting = [named, change["train.remat"], str(change["train.micro_batches"])]
     if found["bytes"] is None:
         return [*setting, "-", "-", "-", "-", found["error"][:40]]

@@ -36,9 +36,7 @@ def save(ckpt: ocp.CheckpointManager, step: int, state: tuple, cfg: Config, iden
     params, opt_state = state
     meta = {"step": step, "model": dataclasses.asdict(cfg.model), "identity": identity}
     items = ocp.args.Composite(
-        params=ocp.args.StandardSave(params),
-        opt_state=ocp.args.StandardSave(opt_state),
-        meta=ocp.args.JsonSave(meta),
+        params=ocp.args.StandardSave(params), opt_state=ocp.args.StandardSave(opt_state), meta=ocp.args.JsonSave(meta)
     )
     try:
         ckpt.save(step, args=items)
@@ -158,17 +156,13 @@ def describe_sources(cfg: Config, workdir: Path) -> str:
         ("random", True, f"seed {cfg.seed}"),
     ]
     taken = next(i for i, (_, there, _) in enumerate(found) if there)
-    lines = [
-        f"  {i + 1}. {name}{f': {told}  <-' if i == taken else ''}" for i, (name, _, told) in enumerate(found)
-    ]
+    lines = [f"  {i + 1}. {name}{f': {told}  <-' if i == taken else ''}" for i, (name, _, told) in enumerate(found)]
     return "\n".join(lines)
 
 
 def check_init_from(cfg: Config) -> None:
     if not Path(cfg.init_from).is_dir():
-        raise UserError(
-            f"init_from={cfg.init_from} is no folder; name a Hugging Face folder or a run's workdir"
-        )
+        raise UserError(f"init_from={cfg.init_from} is no folder; name a Hugging Face folder or a run's workdir")
 
 
 def branch(cfg: Config, abstract_state: tuple) -> tuple[int, tuple]:

@@ -149,9 +149,7 @@ def resolved_loss(cfg: Config) -> Loss:
         found = smoothed_means(cfg)
         names = ("mean_raw_weight", "mean_raw_median")
         return dataclasses.replace(loss, **dict(zip(names, found, strict=False)))
-    grid = {"corpus_mean_one": "mean_raw_weight", "loss_match": "mean_raw_weight_by_base_nll"}[
-        loss.weight_norm
-    ]
+    grid = {"corpus_mean_one": "mean_raw_weight", "loss_match": "mean_raw_weight_by_base_nll"}[loss.weight_norm]
     scores = read_manifest(cfg.data.domain)["scores"]
     if grid not in scores:
         raise UserError(

@@ -29,9 +29,7 @@ def check(cfg: Config) -> None:
         )
     trained = [Path(folder).resolve() for folder in (cfg.data.domain, cfg.data.general) if folder]
     if every and Path(rows).resolve() in trained:
-        raise UserError(
-            f"evaluate.rows={rows} is trained on; name rows of other documents (data_prep --held_out)"
-        )
+        raise UserError(f"evaluate.rows={rows} is trained on; name rows of other documents (data_prep --held_out)")
 
 
 def judge(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path, start: int,
@@ -43,9 +41,7 @@ def judge(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path, start: int,
     line = {"step": start, "nll": best, "sources": found}
     if start == 0 or not (workdir / "heldout.jsonl").is_file():
         note(workdir, start - 1, line)
-    write_best(
-        workdir, line, params
-    )  # a kill may have come between a note of a better one and its checkpoint
+    write_best(workdir, line, params)  # a kill may have come between a note of a better one and its checkpoint
     logging.info("held-out loss at step %d: %.4f nats a token", start, best)
 
     def at(step: int, params: dict) -> tuple[bool, bool]:
@@ -60,10 +56,7 @@ def judge(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path, start: int,
             write_best(workdir, line, params)
         patience = f"{since} of {cfg.train.patience} without a better one than {best:.4f}"
         logging.info(
-            "held-out loss at step %d: %.4f nats a token, %s",
-            step,
-            nll,
-            "the best so far" if better else patience,
+            "held-out loss at step %d: %.4f nats a token, %s", step, nll, "the best so far" if better else patience
         )
         return better, since >= cfg.train.patience
 

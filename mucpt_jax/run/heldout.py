@@ -25,9 +25,7 @@ def evaluator(cfg: Config, mesh: jax.sharding.Mesh) -> Callable[[dict], dict[str
                 f"{cfg.evaluate.rows} was written with another tokenizer than {rows}; shard one of them again"
             )
     if not sum(shard["targets"] for shard in manifest["shards"]):
-        raise UserError(
-            f"evaluate.rows={cfg.evaluate.rows} holds no targets; name rows of held-out documents"
-        )
+        raise UserError(f"evaluate.rows={cfg.evaluate.rows} holds no targets; name rows of held-out documents")
     step = jax.jit(functools.partial(losses.batch_nll, cfg=cfg), out_shardings=sharding.replicated(mesh))
 
     def rows_of(source: str) -> Iterator[dict]:
@@ -37,9 +35,7 @@ def evaluator(cfg: Config, mesh: jax.sharding.Mesh) -> Callable[[dict], dict[str
 
     def mean_nll(params: dict, source: str) -> dict:
         total, tokens = 0.0, 0
-        for batch, count in data.in_batches(
-            rows_of(source), cfg.evaluate.batch_rows, sharding.row_ways(mesh)
-        ):
+        for batch, count in data.in_batches(rows_of(source), cfg.evaluate.batch_rows, sharding.row_ways(mesh)):
             inputs = {name: batch[name] for name in ("tokens", "segment_ids")}
             nll_BT = np.asarray(step(params, sharding.place(inputs, mesh)), np.float64)[:count]
             mask_BT = target_mask(batch["segment_ids"][:count])

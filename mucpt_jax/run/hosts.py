@@ -17,11 +17,7 @@ from mucpt_jax.run import runtime
 LAUNCHERS = (
     ("Open MPI", ("OMPI_MCA_orte_hnp_uri",), "ompi"),  # up to 4
     ("MPI", ("OMPI_COMM_WORLD_SIZE",), "mpi4py"),  # Open MPI 5
-    (
-        "Slurm",
-        ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID"),
-        "slurm",
-    ),
+    ("Slurm", ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID"), "slurm"),
     ("MPI", ("PMI_SIZE",), "mpi4py"),  # MPICH, Intel MPI
     ("Kubernetes", ("KUBERNETES_SERVICE_HOST",), None),
 )
@@ -79,18 +75,12 @@ def start(initialize: Callable, coordinator: str | None = None, processes: int |
     name, method = launcher(env)
     devices = local_gpus(name, env)
     if method == "mpi4py" and importlib.util.find_spec("mpi4py") is None:
-        raise UserError(
-            f"jax asks {name}'s launcher through mpi4py; pip install mpi4py, or give {', '.join(FLAGS)}"
-        )
+        raise UserError(f"jax asks {name}'s launcher through mpi4py; pip install mpi4py, or give {', '.join(FLAGS)}")
     try:
         initialize(cluster_detection_method=method, local_device_ids=devices)
     except Exception as error:  # whatever jax's search raises, down to the Kubernetes client's own errors
         told = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        seen = (
-            f"{name} could not be asked for the other hosts"
-            if name
-            else "no Slurm, MPI or Kubernetes was found"
-        )
+        seen = f"{name} could not be asked for the other hosts" if name else "no Slurm, MPI or Kubernetes was found"
         raise UserError(
             f"mesh.distributed is on but {seen} ({told}); give {', '.join(FLAGS)} (docs/scaling.md), or set "
             "--config.mesh.distributed=False for a single process"
@@ -104,9 +94,7 @@ def checked_triple(coordinator: str, processes: int | str, process: int | str) -
     except ValueError:
         raise UserError(f"{processes!r} processes, number {process!r}: these must be whole numbers") from None
     if not re.fullmatch(r".+:\d+", coordinator):
-        raise UserError(
-            f"the coordinator {coordinator!r} must be HOST:PORT of process 0; for example node001:9876"
-        )
+        raise UserError(f"the coordinator {coordinator!r} must be HOST:PORT of process 0; for example node001:9876")
     if not 0 <= index < count:
         raise UserError(f"the process id {index} must be in 0..{count - 1}: there are {count} processes")
     return coordinator, count, index

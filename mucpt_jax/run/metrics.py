@@ -69,9 +69,7 @@ class Clock:
         one = cfg.mesh.peak_tflops * 1e12 if cfg.mesh.peak_tflops else peak_flops(kind)
         self.peak = one and one * jax.device_count()
         if not self.peak:
-            logging.info(
-                "MFU is unknown: name the dense bfloat16 peak of %s by --config.mesh.peak_tflops", kind
-            )
+            logging.info("MFU is unknown: name the dense bfloat16 peak of %s by --config.mesh.peak_tflops", kind)
 
     def add(self, step: int, values: dict, sources: list[Source]) -> None:
         for i, source in enumerate(sources):
@@ -82,9 +80,7 @@ class Clock:
             self.since = self.last
         else:
             self.tokens += int(values["tokens"].sum())
-            self.flops += packed_flops(
-                self.cfg.model, float(values["real_tokens"]), float(values["attended_pairs"])
-            )
+            self.flops += packed_flops(self.cfg.model, float(values["real_tokens"]), float(values["attended_pairs"]))
 
     def rates(self, step: int) -> dict[str, float | None]:
         """tokens_per_second: targets.  mfu: of real tokens attending in their documents; mfu_causal: of all positions,

@@ -31,9 +31,7 @@ def scorer(cfg: Config, mesh: jax.sharding.Mesh) -> Callable[[dict], dict]:
     params = checkpoint.initial_params(rm, mesh)
     name = checkpoint.params_hash(params)
     if cfg.loss.rm_hash not in (None, name):
-        raise UserError(
-            f"loss.reference={folder} is {name}, the config names loss.rm_hash={cfg.loss.rm_hash}"
-        )
+        raise UserError(f"loss.reference={folder} is {name}, the config names loss.rm_hash={cfg.loss.rm_hash}")
     micro = cfg.train.micro_batches
 
     def score(params: dict, batch: dict) -> jax.Array:

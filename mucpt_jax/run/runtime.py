@@ -91,9 +91,7 @@ def simulate_devices(cfg: Config) -> Config:
     if -1 in sizes and count is None and not cfg.plan.topology:
         raise UserError(f"mesh {sizes} has a -1; add --config.plan.devices=N, N a multiple of {fixed}")
     if -1 not in sizes and count not in (None, fixed):
-        raise UserError(
-            f"plan.devices={count}, but the mesh {sizes} is of {fixed}; leave one of the two away"
-        )
+        raise UserError(f"plan.devices={count}, but the mesh {sizes} is of {fixed}; leave one of the two away")
     count = count or fixed
     os.environ["JAX_PLATFORMS"] = "cpu"
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "1"  # the compiler's warnings are part of the plan
@@ -102,7 +100,5 @@ def simulate_devices(cfg: Config) -> Config:
     if not cfg.plan.topology:
         flag = f"--xla_force_host_platform_device_count={count}"
         given = os.environ.get("XLA_FLAGS", "")
-        os.environ["XLA_FLAGS"] = (
-            f"{given} {flag}" if given.lstrip().startswith("-") else flag
-        )  # else a file's name
+        os.environ["XLA_FLAGS"] = f"{given} {flag}" if given.lstrip().startswith("-") else flag  # else a file's name
     return dataclasses.replace(cfg, mesh=dataclasses.replace(cfg.mesh, distributed=False))

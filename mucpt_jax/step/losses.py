@@ -60,9 +60,9 @@ def on_mesh(local: Callable, arrays: tuple, out_specs: tuple):
     tokens = specs[2]  # as the rows divide: few of them lie whole on every device
     axes = {"tokens": tuple(jax.tree.leaves(tuple(tokens))), "vocab": ("tensor",)}
     out_specs = tuple(tokens if found == BY_TOKEN else found for found in out_specs)
-    return jax.shard_map(
-        functools.partial(local, axes=axes), in_specs=specs, out_specs=out_specs, check_vma=False
-    )(*arrays)
+    return jax.shard_map(functools.partial(local, axes=axes), in_specs=specs, out_specs=out_specs, check_vma=False)(
+        *arrays
+    )
 
 
 def parts_of(unembed_DV: Array, parts: int, axes: dict) -> tuple[Array, Array, int]:
@@ -73,9 +73,7 @@ def parts_of(unembed_DV: Array, parts: int, axes: dict) -> tuple[Array, Array, i
     return columns_p, first + columns_p, width
 
 
-def local_nll(
-    hidden_BTD, unembed_DV, targets_BT, *, parts: int, vocab: int, axes: dict
-) -> tuple[Array, Array]:
+def local_nll(hidden_BTD, unembed_DV, targets_BT, *, parts: int, vocab: int, axes: dict) -> tuple[Array, Array]:
     """-log p and the log of the softmax's denominator, [B, T], by a running maximum and sum over the parts."""
     columns_p, ids_p, width = parts_of(unembed_DV, parts, axes)
 
@@ -86,36 +84,28 @@ def local_nll(
         real_v = first + jnp.arange(width) < vocab  # the rest is padding
         logits_BTv = jnp.where(real_v[None, None], logits_BTv, -jnp.inf)
         new_top_BT = jnp.maximum(top_BT, logits_BTv.max(-1))
-        total_BT = total_BT * jnp.exp(top_BT - new_top_BT) + jnp.exp(logits_BTv - new_top_BT[..., None]).sum(
-            -1
-        )
+        total_BT = total_BT * jnp.exp(top_BT - new_top_BT) + jnp.exp(logits_BTv - new_top_BT[..., None]).sum(-1)
         own_BT = targets_BT - first
         here_BT = (own_BT >= 0) & (own_BT < width)
         found_BT = jnp.take_along_axis(logits_BTv, jnp.where(here_BT, own_BT, 0)[..., None], -1)[..., 0]
         return (new_top_BT, total_BT, jnp.where(here_BT, found_BT, target_BT)), None
 
     zero_BT = jnp.zeros(targets_BT.shape, jnp.float32)
-    lowest_BT = jnp.full(
-        targets_BT.shape, jnp.finfo(jnp.float32).min
-    )  # not -inf: its difference to itself is NaN
+    lowest_BT = jnp.full(targets_BT.shape, jnp.finfo(jnp.float32).min)  # not -inf: its difference to itself is NaN
     (top_BT, total_BT, target_BT), _ = lax.scan(one_part, (lowest_BT, zero_BT, zero_BT), (columns_p, ids_p))
     highest_BT = lax.pmax(top_BT, axes["vocab"])
     norm_BT = highest_BT + jnp.log(lax.psum(total_BT * jnp.exp(top_BT - highest_BT), axes["vocab"]))
     return norm_BT - lax.psum(target_BT, axes["vocab"]), norm_BT
 
 
-def local_nll_gradients(
-    hidden_BTD, unembed_DV, targets_BT, norm_BT, grad_BT, *, parts: int, axes: dict
-) -> tuple:
+def local_nll_gradients(hidden_BTD, unembed_DV, targets_BT, norm_BT, grad_BT, *, parts: int, axes: dict) -> tuple:
     """d nll / d logits = softmax - one-hot; products in the inputs' dtype, sums in float32 -> [B, T, D], [V, D]."""
     columns_p, ids_p, width = parts_of(unembed_DV, parts, axes)
 
     def one_part(d_hidden_BTD, part):
         column, first = part
         softmax_BTv = jnp.exp(part_logits(hidden_BTD, unembed_DV, column, width) - norm_BT[..., None])
-        is_target_BTv = (
-            lax.broadcasted_iota(jnp.int32, softmax_BTv.shape, 2) == (targets_BT - first)[..., None]
-        )
+        is_target_BTv = lax.broadcasted_iota(jnp.int32, softmax_BTv.shape, 2) == (targets_BT - first)[..., None]
         grad_BTv = ((softmax_BTv - is_target_BTv) * grad_BT[..., None]).astype(hidden_BTD.dtype)
         unembed_Dv = lax.dynamic_slice_in_dim(unembed_DV, column, width, 1)
         exact = {"preferred_element_type": jnp.float32}

@@ -23,12 +23,8 @@ from mucpt_jax.step import attention, sharding
 # the MLP (and inside cuDNN or splash the scores) are computed again; dots: the output of every matrix product.
 REMAT = {
     "full": jax.checkpoint,
-    "attention": functools.partial(
-        jax.checkpoint, policy=jax.checkpoint_policies.save_only_these_names("attention")
-    ),
-    "dots": functools.partial(
-        jax.checkpoint, policy=jax.checkpoint_policies.dots_with_no_batch_dims_saveable
-    ),
+    "attention": functools.partial(jax.checkpoint, policy=jax.checkpoint_policies.save_only_these_names("attention")),
+    "dots": functools.partial(jax.checkpoint, policy=jax.checkpoint_policies.dots_with_no_batch_dims_saveable),
     "none": lambda layer: layer,
 }
 
@@ -100,10 +96,7 @@ class Qwen2(nnx.Module):
     def __init__(self, cfg: Model, dtype, rngs: nnx.Rngs):
         init = nnx.initializers.normal(0.02)  # initializer_range of the released configs
         linear = functools.partial(
-            nnx.Linear,
-            dtype=dtype,
-            kernel_init=init,
-            dot_general=lambda x, kernel, *_, **__: project(x, kernel),
+            nnx.Linear, dtype=dtype, kernel_init=init, dot_general=lambda x, kernel, *_, **__: project(x, kernel)
         )
         norm = functools.partial(nnx.RMSNorm, epsilon=cfg.rms_norm_eps, dtype=dtype)
 
@@ -111,9 +104,7 @@ class Qwen2(nnx.Module):
         def stacked(rngs):
             return Layer(cfg, functools.partial(linear, rngs=rngs), functools.partial(norm, rngs=rngs))
 
-        self.embed_tokens = nnx.Embed(
-            cfg.vocab_size, cfg.hidden_size, dtype=dtype, embedding_init=init, rngs=rngs
-        )
+        self.embed_tokens = nnx.Embed(cfg.vocab_size, cfg.hidden_size, dtype=dtype, embedding_init=init, rngs=rngs)
         self.layers = stacked(rngs.split(cfg.num_hidden_layers))
         self.norm = norm(cfg.hidden_size, rngs=rngs)
         if not cfg.tie_word_embeddings:

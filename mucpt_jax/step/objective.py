@@ -109,9 +109,7 @@ def smoothed(r_BT: Array, batch: dict, domain_BT: Array, kind: str, window: int)
     if "word_starts" not in batch:
         return over_neighbours(jnp.where(domain_BT, r_BT, jnp.nan), segments_BT, kind, window)
     starts_BT = jnp.asarray(batch["word_starts"][:, 1:]) | (segments_BT != before_BT)
-    unit_BT = (
-        jnp.cumsum(starts_BT.at[:, 0].set(True), axis=1) - 1
-    )  # a row's first target begins its first unit
+    unit_BT = jnp.cumsum(starts_BT.at[:, 0].set(True), axis=1) - 1  # a row's first target begins its first unit
     at = jnp.arange(r_BT.shape[0])[:, None], unit_BT
     total_Bu = jnp.zeros(r_BT.shape).at[at].add(jnp.where(domain_BT, r_BT, 0.0))
     count_Bu = jnp.zeros(r_BT.shape).at[at].add(domain_BT)
@@ -134,9 +132,7 @@ def over_neighbours(r_Bu: Array, segment_Bu: Array, kind: str, window: int) -> A
     if kind == "mean":
         return jnp.where(known_Bu > 0, jnp.nansum(near_WBu, 0) / jnp.maximum(known_Bu, 1), 0.0)
     sorted_WBu, place = jnp.sort(near_WBu, 0), jnp.arange(window)[:, None, None]  # NaN last
-    middle = [
-        jnp.where(place == at[None], sorted_WBu, 0).sum(0) for at in ((known_Bu - 1) // 2, known_Bu // 2)
-    ]
+    middle = [jnp.where(place == at[None], sorted_WBu, 0).sum(0) for at in ((known_Bu - 1) // 2, known_Bu // 2)]
     return jnp.where(known_Bu > 0, (middle[0] + middle[1]) / 2, 0.0)
 
 

@@ -19,24 +19,18 @@ WINDOW = 32  # steps whose mean loss a spike is measured against
 def schedule(cfg: Optimizer) -> optax.Schedule:
     """Learning rate of update 0, 1, ...: linear from 0 to peak_lr, then cosine to final_lr at the last one."""
     warmup = round(cfg.warmup_fraction * cfg.steps)
-    curve = optax.warmup_cosine_decay_schedule(
-        0.0, cfg.peak_lr, warmup, max(cfg.steps, warmup + 1), cfg.final_lr
-    )
+    curve = optax.warmup_cosine_decay_schedule(0.0, cfg.peak_lr, warmup, max(cfg.steps, warmup + 1), cfg.final_lr)
     return lambda update: curve(update + 1)  # update 0 would have lr 0 and be lost
 
 
 def decays(params: dict) -> dict:
     """True for matrices: norms and biases are not pulled to zero."""
-    return jax.tree_util.tree_map_with_path(
-        lambda path, _: path_name(path).endswith(("kernel", "embedding")), params
-    )
+    return jax.tree_util.tree_map_with_path(lambda path, _: path_name(path).endswith(("kernel", "embedding")), params)
 
 
 def trained(params: dict, pattern: str) -> dict:
     """True for parameters whose path, such as layers/mlp/up_proj/kernel, holds a match of the regex."""
-    found = jax.tree_util.tree_map_with_path(
-        lambda path, _: bool(re.search(pattern, path_name(path))), params
-    )
+    found = jax.tree_util.tree_map_with_path(lambda path, _: bool(re.search(pattern, path_name(path))), params)
     if not any(jax.tree.leaves(found)):
         paths = [path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
         raise UserError(f"optimizer.trainable={pattern!r} matches no parameter; there are {', '.join(paths)}")
@@ -47,9 +41,7 @@ def without_frozen(params: dict, pattern: str | None) -> dict:
     """The same parameters; no gradient is computed for those that are not trained."""
     if not pattern:
         return params
-    return jax.tree.map(
-        lambda p, train: p if train else lax.stop_gradient(p), params, trained(params, pattern)
-    )
+    return jax.tree.map(lambda p, train: p if train else lax.stop_gradient(p), params, trained(params, pattern))
 
 
 def make(cfg: Config) -> optax.GradientTransformationExtraArgs:
@@ -84,9 +76,7 @@ class Guarded(NamedTuple):
     mean_loss: Array  # float32, of about the last WINDOW good steps, nats
 
 
-def leave_out_bad_steps(
-    tx: optax.GradientTransformation, spike: float | None
-) -> optax.GradientTransformationExtraArgs:
+def leave_out_bad_steps(tx: optax.GradientTransformation, spike: float | None) -> optax.GradientTransformationExtraArgs:
     """No update, and no change of the moments, where loss or gradient is not finite or the loss jumps up.
 
     A spike lies more than `spike` nats above the mean of the last steps, of which WINDOW must have been seen.  All

@@ -82,9 +82,7 @@ def in_host_memory(abstract):
 
 def fit(found: P, shape: tuple[int, ...], mesh: Mesh) -> P:
     """Leaves a dim whole where the mesh does not divide it (small models on many devices)."""
-    ways = [
-        math.prod(mesh.shape[a] for a in ((axes,) if isinstance(axes, str) else axes or ())) for axes in found
-    ]
+    ways = [math.prod(mesh.shape[a] for a in ((axes,) if isinstance(axes, str) else axes or ())) for axes in found]
     return P(*(axes if n % w == 0 else None for axes, n, w in zip(found, shape, ways, strict=False)))
 
 
@@ -105,10 +103,7 @@ def replicated(mesh: Mesh) -> NamedSharding:
 def to_global(batch: dict[str, np.ndarray], mesh: Mesh, rows: int) -> dict[str, jax.Array]:
     """This host's rows of every array -> global arrays of `rows` rows."""
     place = batch_sharding(mesh)
-    return {
-        name: jax.make_array_from_process_local_data(place, x, (rows, *x.shape[1:]))
-        for name, x in batch.items()
-    }
+    return {name: jax.make_array_from_process_local_data(place, x, (rows, *x.shape[1:])) for name, x in batch.items()}
 
 
 def place(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
@@ -154,6 +149,4 @@ def look_up(embedding_VD: jax.Array, tokens_BT: jax.Array, dtype) -> jax.Array:
 
     rows = P(("replica", "fsdp"), "context" if tokens_BT.shape[1] % mesh.shape["context"] == 0 else None)
     table = P(None, ("tensor", "fsdp"))
-    return jax.shard_map(local, in_specs=(table, rows), out_specs=rows, check_vma=False)(
-        embedding_VD, tokens_BT
-    )
+    return jax.shard_map(local, in_specs=(table, rows), out_specs=rows, check_vma=False)(embedding_VD, tokens_BT)

@@ -22,11 +22,7 @@ from mucpt_jax.formats.files import read_json
 
 HEAD, EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
 LEAF = {"kernel": "weight", "embedding": "weight", "scale": "weight", "bias": "bias"}
-DTYPES = {
-    "F32": np.dtype(np.float32),
-    "F16": np.dtype(np.float16),
-    "BF16": np.dtype(ml_dtypes.bfloat16),
-}
+DTYPES = {"F32": np.dtype(np.float32), "F16": np.dtype(np.float16), "BF16": np.dtype(ml_dtypes.bfloat16)}
 # Fields of config.json that change nothing here: they are about generating, training of others, or the file itself.
 SILENT = {
     "bos_token_id", "eos_token_id", "pad_token_id", "dtype", "torch_dtype", "initializer_range", "max_window_layers",
@@ -65,9 +61,7 @@ def read_config(folder: str) -> Model:
     refuse(values, path)
     thetas = {of.get("rope_theta") for of in (values, *ropes(values).values())} - {None}
     if len(thetas) > 1:
-        raise UserError(
-            f"{path} has rope_theta {sorted(thetas)}; leave the one that the weights are made for"
-        )
+        raise UserError(f"{path} has rope_theta {sorted(thetas)}; leave the one that the weights are made for")
     values["rope_theta"] = thetas.pop() if thetas else 10_000.0
     if all(isinstance(values.get(name), int) for name in ("hidden_size", "num_attention_heads")):
         values.setdefault("head_dim", values["hidden_size"] // values["num_attention_heads"])
@@ -165,9 +159,7 @@ def tokenizer_folder(tokenizer: str | None, init_from: str | None) -> str:
     """config.tokenizer, else the Hugging Face folder that the run starts from."""
     folder = tokenizer or init_from or ""
     if not any((Path(folder) / name).is_file() for name in ("tokenizer.json", "vocab.json")):
-        raise UserError(
-            f"no tokenizer in {folder or 'an empty path'}; set --config.tokenizer=FOLDER (Hugging Face)"
-        )
+        raise UserError(f"no tokenizer in {folder or 'an empty path'}; set --config.tokenizer=FOLDER (Hugging Face)")
     return folder
 
 
@@ -201,13 +193,9 @@ def open_tensors(folder: str) -> dict[str, Tensor]:
             with safe_open(file, framework="numpy") as opened:
                 for name in opened.keys():  # noqa: SIM118 (no dict)
                     if name in found:
-                        raise UserError(
-                            f"{name} is in {found[name].file} and in {file}; leave the files of one model"
-                        )
+                        raise UserError(f"{name} is in {found[name].file} and in {file}; leave the files of one model")
                     part = opened.get_slice(name)
-                    found[name] = Tensor(
-                        file, name, tuple(part.get_shape()), dtype_of(part.get_dtype(), name, file)
-                    )
+                    found[name] = Tensor(file, name, tuple(part.get_shape()), dtype_of(part.get_dtype(), name, file))
         except (SafetensorError, OSError) as error:
             raise unreadable(file, error) from error
     return found
@@ -237,9 +225,7 @@ def weight_files(folder: Path) -> list[Path]:
     return files
 
 
-def check_tensors(
-    found: dict[str, Tensor], shapes: dict[str, tuple[int, ...]], cfg: Model, folder: str
-) -> None:
+def check_tensors(found: dict[str, Tensor], shapes: dict[str, tuple[int, ...]], cfg: Model, folder: str) -> None:
     """Every tensor has its place, every place its tensor, of the right shape; shapes: {name: shape} of the model."""
     extra = found.keys() - shapes.keys()
     if cfg.tie_word_embeddings:

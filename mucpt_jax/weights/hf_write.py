@@ -129,9 +129,7 @@ def bytes_of(dtype: str) -> Callable[[tuple[int, ...]], int]:
 # Weights
 
 
-def write_weights(
-    folder: Path, shapes: Shapes, read: Callable[[str], np.ndarray], about: About
-) -> dict[str, str]:
+def write_weights(folder: Path, shapes: Shapes, read: Callable[[str], np.ndarray], about: About) -> dict[str, str]:
     """All tensors in as many files as needed, and their index; {file: sha256}."""
     files = split(shapes, about.dtype, about.max_shard_bytes)
     names = [f"model-{i:05d}-of-{len(files):05d}.safetensors" for i in range(1, len(files) + 1)]

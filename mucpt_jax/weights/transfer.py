@@ -160,9 +160,7 @@ def read_tensor(tensor: hf.Tensor, mesh: jax.sharding.Mesh) -> jax.Array:
     def part(index: tuple[slice, ...]) -> np.ndarray:
         return read(*index[0].indices(tensor.shape[0])[:2])
 
-    return jax.make_array_from_callback(
-        tensor.shape, NamedSharding(mesh, P(axes or None)), part, dtype=tensor.dtype
-    )
+    return jax.make_array_from_callback(tensor.shape, NamedSharding(mesh, P(axes or None)), part, dtype=tensor.dtype)
 
 
 def to_hf(params: dict, cfg: Model, about: hf_write.About) -> None:
