@@ -15,7 +15,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
-from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 
 from mucpt_jax.errors import UserError
 from mucpt_jax.formats.files import file_hash
@@ -77,6 +76,8 @@ def shard_name(source: str, shard: int, shards: int) -> str:
 
 def write_shard(path: Path, rows: Iterable[dict[str, np.ndarray]], encoding: str = "float16") -> dict:
     """Writes beside, then renames, so that a file under its final name is whole.  Returns records, bytes, sha256."""
+    from array_record.python.array_record_module import ArrayRecordWriter
+
     path = Path(path)
     beside = path.with_suffix(f".{uuid.uuid4().hex[:8]}.writing")  # another worker may write the same shard
     writer, records = ArrayRecordWriter(str(beside), "group_size:1"), 0
@@ -104,6 +105,8 @@ def not_written(path: Path, beside: Path, error: RuntimeError) -> UserError:
 
 def read_shard(path: Path, sequence_length: int) -> Iterator[dict[str, np.ndarray]]:
     """Rows of one shard in order."""
+    from array_record.python.array_record_module import ArrayRecordReader
+
     where = str(path)
     try:
         reader = ArrayRecordReader(str(path))
