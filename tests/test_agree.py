@@ -245,3 +245,8 @@ def test_workers_end_with_a_run_that_is_killed():
     # The worker holds stdout too: this returns when both have ended.
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True, timeout=60)
     assert run.returncode == -signal.SIGKILL and int(run.stdout) > 0
+
+
+def test_the_old_name_says_where_it_went():
+    run = subprocess.run([sys.executable, "-m", "mucpt_jax.agreement"], cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 1 and run.stderr.startswith("error: ") and "python -m data_prep.agree" in run.stderr

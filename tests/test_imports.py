@@ -19,6 +19,7 @@ COMMANDS = {
     "data_prep": {"pipeline", "clean", "boilerplate", "quality", "dedup", "decontaminate", "mask", "shard", "select",
                   "agree", "overlap", "report", "sample_corpus"},
 }  # fmt: skip
+MOVED = {"agreement"}  # of mucpt_jax: a sentence where the old name is used; it is data_prep.agree
 EVERYWHERE = {"config", "checks", "errors"}
 # The one import between jobs (plan compiles train's step), and the pipeline, which runs the others.
 BETWEEN_COMMANDS = {"mucpt_jax/plan.py": {"train"}, "data_prep/pipeline.py": COMMANDS["data_prep"]}
@@ -59,7 +60,7 @@ def test_a_room_imports_only_rooms_before_it(file):
 @pytest.mark.parametrize("package", ROOMS)
 def test_every_file_is_a_command_or_stands_in_a_room(package):
     assert {f.stem for f in (ROOT / package).glob("*.py")} == COMMANDS[package] | {"__init__"} | (
-        EVERYWHERE if package == "mucpt_jax" else set()
+        EVERYWHERE | MOVED if package == "mucpt_jax" else set()
     )
     folders = {f.parent for f in (ROOT / package).rglob("*.py")} - {ROOT / package}
     assert {folder.name for folder in folders} == set(ROOMS[package])
