@@ -156,7 +156,7 @@ import conftest, resource, signal
 from pathlib import Path
 from mucpt_jax import train
 from mucpt_jax.run import checkpoint
-from mucpt_jax.records import UserError
+from mucpt_jax.errors import UserError
 cfg = conftest.small_config(
     data={{"general": {str(tmp_path / "rows")!r}, "general_fraction": 1.0}}, optimizer={{"steps": 8}},
     train={{"checkpoint_every": 4}})
