@@ -237,8 +237,8 @@ def test_a_worker_that_is_killed_is_one_sentence():
 def test_workers_end_with_a_run_that_is_killed():
     code = (
         "import os, signal, concurrent.futures as f\n"
-        "from mucpt_jax import agreement\n"
-        "pool = f.ProcessPoolExecutor(1, agreement.multiprocessing.get_context('spawn'), agreement.end_with_parent)\n"
+        "from data_prep import agree\n"
+        "pool = f.ProcessPoolExecutor(1, agree.multiprocessing.get_context('spawn'), agree.end_with_parent)\n"
         "print(pool.submit(os.getpid).result(), flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
