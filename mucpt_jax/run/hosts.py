@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from mucpt_jax.errors import UserError
 from mucpt_jax.run import runtime
 
-# Who starts processes, how to see it, jax's name for it (None: jax looks itself).  First match wins.
-# mpirun stands before Slurm: inside an allocation it leaves Slurm's variables too, and they are its daemons'.
+# Who starts processes, the variables that show it, jax's name for it (None: jax looks itself).  First match wins.
+# Open MPI stands before Slurm: inside an allocation mpirun's processes see Slurm's variables of mpirun's daemons.
 LAUNCHERS = (
     ("Open MPI", ("OMPI_MCA_orte_hnp_uri",), "ompi"),  # up to 4
     ("MPI", ("OMPI_COMM_WORLD_SIZE",), "mpi4py"),  # Open MPI 5
