@@ -152,7 +152,7 @@ def cost_of_weights(name: str, attention: str, tokens: int, args) -> dict:
         for kind, cfg in (("ntp", ntp), ("mucpt", mucpt))
     }
     seconds = facts.alternate(contestants, args.rounds)
-    medians = {kind: facts.median(found) for kind, found in seconds.items()}
+    medians = {kind: facts.median(values) for kind, values in seconds.items()}
     peak = metrics.peak_flops(jax.devices()[0].device_kind)
     speed, cost = args.rows * tokens / medians["mucpt"], medians["mucpt"] / medians["ntp"] - 1
     mfu = speed * metrics.flops_per_token(ntp.model, tokens) / (peak * jax.device_count()) if peak else None

@@ -1,8 +1,7 @@
 """rho = sum(-log p_start) / sum(-log p_RM) of documents and segments, from the same rows scored by two models.
 
-No command of its own; select.py is the job.  A ratio of sums over the targets, never a mean of ratios, which would be
-ruled by the few tokens that the reference model (RM) is sure of.  High: the RM knows the text better than the start
-model does.
+A ratio of sums over the targets, never a mean of ratios: the few tokens that the reference model (RM) is sure of would
+rule it.  High where the RM knows the text better than the start model does.
 """
 
 import itertools
@@ -19,17 +18,17 @@ from mucpt_jax.formats.rows import read_shard, target_mask
 
 
 def open_folders(scored: str, base: str) -> tuple[dict, dict]:
-    """The two manifests, after checking that they tell of the same rows scored by two models."""
+    """The two manifests, after checking that they are of the same rows scored by two models."""
     manifests = [read_manifest(folder) for folder in (scored, base)]
     for folder, manifest in zip((scored, base), manifests, strict=True):
         if not manifest["scores"] or not manifest["shards"]:
             lacking = "scores" if manifest["shards"] else "rows"
             raise UserError(f"{folder} holds no {lacking}; run launch.py --job=score on rows first")
     for name in ("sequence_length", "tokenizer_hash"):
-        found, other = (manifest[name] for manifest in manifests)
-        if found != other:
+        one, other = (manifest[name] for manifest in manifests)
+        if one != other:
             raise UserError(
-                f"{scored} has {name}={found}, {base} has {other}; score the rows of one folder with both models"
+                f"{scored} has {name}={one}, {base} has {other}; score the rows of one folder with both models"
             )
     shards, others = ([(s["name"], s["source"], s["records"]) for s in m["shards"]] for m in manifests)
     if shards != others:
@@ -58,17 +57,16 @@ def walk(scored: str, base: str, facts: dict, index: dict, length: int) -> Itera
                 f"{facts['name']} has not the {facts['records']} records of its manifest in {scored} or {base}; "
                 "copy manifest and shards from one place"
             )
-        found = slice(places[number], places[number + 1])
-        check_rows(row, start, index["length"][found], f"{facts['name']} record {number}", scored, base)
-        yield row, start, found
+        own = slice(places[number], places[number + 1])
+        check_rows(row, start, index["length"][own], f"{facts['name']} record {number}", scored, base)
+        yield row, start, own
 
 
 def check_rows(row: dict, start: dict, lengths: np.ndarray, where: str, scored: str, base: str) -> None:
     if any((row[name] != start[name]).any() for name in ("tokens", "segment_ids")):
         raise UserError(f"{where} differs between {scored} and {base}; score the rows of one folder with both models")
-    told = np.repeat(np.arange(1, len(lengths) + 1), lengths)
-    ids = row["segment_ids"]
-    if len(told) != (ids > 0).sum() or (rows.segment_numbers(ids[: len(told)]) != told).any():
+    indexed, ids = np.repeat(np.arange(1, len(lengths) + 1), lengths), row["segment_ids"]
+    if len(indexed) != (ids > 0).sum() or (rows.segment_numbers(ids[: len(indexed)]) != indexed).any():
         raise UserError(
             f"{where}: its segments are not those in {scored}/index.parquet; copy index and shards from one place"
         )
@@ -90,7 +88,7 @@ def read_sums(scored: str, base: str, manifest: dict) -> dict[str, np.ndarray]:
         sums = np.zeros((3, len(index["row"])))
         for row, start, place in walk(scored, base, facts, index, manifest["sequence_length"]):
             sums[:, place] = sums_of_row(row, start, place.stop - place.start)
-        # An id is one document's within a source; two sources may number theirs alike.
+        # Ids are unique within a source; two sources may number their documents alike.
         names = [f"{facts['source']}/{name}" for name in index["document"]]
         parts.append(
             {
@@ -115,7 +113,7 @@ def sums_of_row(row: dict, start: dict, segments: int) -> np.ndarray:
 
 
 def sums_of_units(segments: dict[str, np.ndarray], level: str) -> dict[str, np.ndarray]:
-    """of_segment i8[segments]: its unit, and of every unit targets and rho (NaN without targets)."""
+    """of_segment i8[segments]: the unit of each segment; targets i8 and rho f8 (NaN without targets) of each unit."""
     unit = segments["document"] if level == "document" else np.arange(len(segments["document"]))
     targets, base, rm = (np.bincount(unit, segments[name]) for name in ("targets", "base", "rm"))
     return {"of_segment": unit, "targets": targets.astype(np.int64), "rho": ratio(base, rm, targets)}

@@ -39,16 +39,16 @@ def tokenize(texts: list[str], tokenizer, eod: int, no_loss: str = "") -> list[n
 
     Tokens that share a character with a match of the pattern `no_loss` are marked so.
     """
-    encode = tokenizer.backend_tokenizer.encode_batch_fast  # it knows nothing of characters
+    encode = tokenizer.backend_tokenizer.encode_batch_fast  # without places of characters
     encodings = encode(texts, add_special_tokens=False)
-    made = [run_of([*encoding.ids, eod] if encoding.ids else []) for encoding in encodings]
+    runs = [run_of([*encoding.ids, eod] if encoding.ids else []) for encoding in encodings]
     for number, text in enumerate(texts if no_loss else []):
         if spans := [match.span() for match in re.finditer(no_loss, text)]:
             encoding = tokenizer.backend_tokenizer.encode(text, add_special_tokens=False)
             starts, ends = np.array(encoding.offsets).T
             for start, end in spans:
-                made[number]["no_loss"][:-1] |= (starts < end) & (ends > start)
-    return made
+                runs[number]["no_loss"][:-1] |= (starts < end) & (ends > start)
+    return runs
 
 
 def placeholders(pattern: str) -> str:

@@ -38,7 +38,7 @@ class Source(NamedTuple):
 
 def open_sources(cfg: Config) -> list[Source]:
     """Domain sources first.  Checks folders against the config: T, tokenizer, vocabulary, scores."""
-    found, tokenizers = [], set()
+    sources, tokenizers = [], set()
     for folder, is_domain in ((cfg.data.domain, True), (cfg.data.general, False)):
         if folder:
             manifest = read_manifest(folder)
@@ -50,15 +50,15 @@ def open_sources(cfg: Config) -> list[Source]:
                 )
             if is_domain and cfg.loss.kind != "ntp" and cfg.data.general_fraction < 1:
                 check_scores(manifest, folder, cfg)
-            found += split_sources(manifest, folder, is_domain, {s.name for s in found})
+            sources += split_sources(manifest, folder, is_domain, {s.name for s in sources})
     fraction = cfg.data.general_fraction
     for is_domain, share, key in ((True, 1 - fraction, "domain"), (False, fraction, "general")):
-        if share > 0 and not any(s.is_domain == is_domain and s.targets for s in found):
+        if share > 0 and not any(s.is_domain == is_domain and s.targets for s in sources):
             raise UserError(
                 f"data.{key} names no rows but data.general_fraction={fraction} wants {share:.0%} of them; "
                 f"set --config.data.{key}=FOLDER or data.general_fraction={1 if is_domain else 0}"
             )
-    return [s for s in found if s.targets and (1 - fraction if s.is_domain else fraction) > 0]
+    return [s for s in sources if s.targets and (1 - fraction if s.is_domain else fraction) > 0]
 
 
 def check_manifest(manifest: dict, folder: str, cfg: Config) -> None:
@@ -81,18 +81,17 @@ def check_manifest(manifest: dict, folder: str, cfg: Config) -> None:
 
 
 def check_trained_on(manifest: dict, folder: str, workdir: Path) -> None:
-    """Rows for a model of another tokenizer would be scored as nonsense; its run's config.json knows its own rows."""
+    """Refuses rows of another tokenizer than those that the run's config.json names: their scores would be nonsense."""
     if not (workdir / "config.json").is_file():
         return
     known = read_json(workdir / "config.json").get("data", {})  # a Hugging Face folder's has none
-    for own in (known.get("domain"), known.get("general")):
-        if own and (Path(own) / "manifest.json").is_file():
-            found = read_json(Path(own) / "manifest.json")["tokenizer_hash"]
-            if found != manifest["tokenizer_hash"]:
-                raise UserError(
-                    f"{folder} was written with another tokenizer than {own}, which the model in {workdir} was trained "
-                    "on; shard the rows again with that tokenizer"
-                )
+    for own in filter(None, (known.get("domain"), known.get("general"))):
+        file = Path(own) / "manifest.json"
+        if file.is_file() and read_json(file)["tokenizer_hash"] != manifest["tokenizer_hash"]:
+            raise UserError(
+                f"{folder} was written with another tokenizer than {own}, which the model in {workdir} was trained "
+                "on; shard the rows again with that tokenizer"
+            )
 
 
 def own_tokenizer(folder: str | None) -> str | None:
@@ -119,10 +118,10 @@ def check_scores(manifest: dict, folder: str, cfg: Config) -> None:
             f"{folder} holds no reference scores (rm_nll is NaN) but loss.kind={cfg.loss.kind} needs them; "
             "run launch.py --job=score first, or train with loss.kind=ntp"
         )
-    found, wanted = manifest["scores"].get("rm_hash"), cfg.loss.rm_hash
-    if wanted and found != wanted:
+    reference, wanted = manifest["scores"].get("rm_hash"), cfg.loss.rm_hash
+    if wanted and reference != wanted:
         raise UserError(
-            f"{folder} was scored by the reference model {found}, the config names loss.rm_hash={wanted}; "
+            f"{folder} was scored by the reference model {reference}, the config names loss.rm_hash={wanted}; "
             "score with that model, or set loss.rm_hash to the one you mean"
         )
 
@@ -274,14 +273,13 @@ def abstract_batch(cfg: Config, mesh: jax.sharding.Mesh) -> dict[str, jax.ShapeD
 
 def batch_sizes(rows: int, size: int, multiple: int = 1) -> list[int]:
     """Sizes of the batches for so many rows: `size`, for the rest its halves, as long as `multiple` divides them."""
-    sizes = [size] * (rows // size)
-    left = rows % size
+    sizes, left = [], rows
     while left > 0:
-        half = size
-        while half > left and half % 2 == 0 and half // 2 % multiple == 0:
-            half //= 2
-        sizes.append(half)
-        left -= half
+        part = size
+        while part > left and part % 2 == 0 and part // 2 % multiple == 0:
+            part //= 2
+        sizes.append(part)
+        left -= part
     return sizes
 
 
@@ -297,18 +295,17 @@ def in_batches(rows: Iterable[dict], size: int, multiple: int = 1) -> Iterator[t
 
 def describe_rows(dataset: grain.MapDataset, sources: list[Source], cfg: Config, indices) -> list[dict]:
     """Global rows of the run -> {row, file, record, documents} each: where they came from."""
-    found = []
+    places = []
     for index in indices:
         row = dataset[index]
-        source = sources[int(row["source"])]
-        file, record = locate(source, int(row["row"]))
-        found.append({"row": index, "file": file, "record": record, "folder": source.folder})
-    for folder in {row["folder"] for row in found}:
-        mine = [row for row in found if row["folder"] == folder]
-        documents = documents_of(folder, [(Path(row["file"]).name, row["record"]) for row in mine])
-        for row, ids in zip(mine, documents, strict=True):
-            row["documents"] = ids
-    return [{name: row[name] for name in ("row", "file", "record", "documents")} for row in found]
+        file, record = locate(sources[int(row["source"])], int(row["row"]))
+        places.append({"row": index, "file": file, "record": record})
+    for folder in {Path(place["file"]).parent for place in places}:
+        mine = [place for place in places if Path(place["file"]).parent == folder]
+        documents = documents_of(folder, [(Path(place["file"]).name, place["record"]) for place in mine])
+        for place, ids in zip(mine, documents, strict=True):
+            place["documents"] = ids
+    return places
 
 
 def fingerprint(sources: list[Source], cfg: Config) -> dict:
