@@ -29,6 +29,7 @@ from mucpt_jax.errors import UserError
 from mucpt_jax.formats.files import write_json
 from mucpt_jax.formats.manifest import SCHEMA
 from mucpt_jax.formats.tokenizer import end_of_document, tokenizer_hash
+from mucpt_jax.formats.version import written_by
 
 # Tokens
 
@@ -103,6 +104,7 @@ def write_manifest(folder: Path, tokenizer_folder: str, sequence_length: int) ->
         "sources": sources,
         "shards": shards,
         "scores": None,
+        "written_by": written_by(),
     }
     write_json(folder / "manifest.json", manifest)
     print_table(sources, sequence_length)

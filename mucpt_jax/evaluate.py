@@ -54,22 +54,23 @@ def read_questions(path: str) -> list[dict]:
         raise UserError(
             f"evaluate.questions={path} cannot be read ({error}); name a JSONL file of questions"
         ) from error
-    found = [read_question(line, f"{path} line {n}") for n, line in enumerate(lines, 1) if line.strip()]
-    if len({q["id"] for q in found}) < len(found) or not found:
-        raise UserError(f"{path} holds {'the same id twice' if found else 'no question'}; each needs an id of its own")
-    return found
+    questions = [read_question(line, f"{path} line {n}") for n, line in enumerate(lines, 1) if line.strip()]
+    if len({q["id"] for q in questions}) < len(questions) or not questions:
+        problem = "the same id twice" if questions else "no question"
+        raise UserError(f"{path} holds {problem}; each needs an id of its own")
+    return questions
 
 
 def read_question(line: str, where: str) -> dict:
     try:
-        found = json.loads(line)
-        found = found | {"id": str(found["id"]), "aliases": found.get("aliases") or []}
-        texts = [found["question"], found["answer"], *found["aliases"]]
+        question = json.loads(line)
+        question |= {"id": str(question["id"]), "aliases": question.get("aliases") or []}
+        texts = [question["question"], question["answer"], *question["aliases"]]
     except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{where} is no {{id, question, answer}} object; mend or drop it") from error
-    if not all(isinstance(t, str) and t for t in texts) or isinstance(found["aliases"], str):
+    if not all(isinstance(t, str) and t for t in texts) or isinstance(question["aliases"], str):
         raise UserError(f"{where}: question, answer and each alias must be text; mend or drop it")
-    return found
+    return question
 
 
 def answer(params: dict, questions: list[dict], tokenizer, cfg: Config, mesh) -> list[dict]:
@@ -86,7 +87,7 @@ def answer(params: dict, questions: list[dict], tokenizer, cfg: Config, mesh) ->
             prediction = cut(text, settings.stop)
             correct = alias.is_correct(prediction, question["answer"], question["aliases"])
             answered.append(question | {"prediction": prediction, "correct": correct})
-        logging.info("answered %d/%d questions", len(answered), len(questions))
+        logging.info("answering: %d of %d questions are done, grades come at the end", len(answered), len(questions))
     return answered
 
 

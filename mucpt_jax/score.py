@@ -23,6 +23,7 @@ from mucpt_jax.formats import rows, score_sums
 from mucpt_jax.formats.files import copy_file, read_json, text_hash, write_json
 from mucpt_jax.formats.manifest import read_manifest, shared_documents
 from mucpt_jax.formats.rows import LOG_CODES, read_shard, target_mask, to_log_code
+from mucpt_jax.formats.version import written_by
 from mucpt_jax.run import checkpoint, data
 from mucpt_jax.step import losses, sharding
 
@@ -229,7 +230,8 @@ def finish(cfg: Config, manifest: dict, about: dict, output: Path) -> None:
         **score_sums.of_shards([shard["source"] for shard in shards], sums),
     }
     copy_file(Path(cfg.score.input) / "index.parquet", output / "index.parquet")
-    write_json(output / "manifest.json", manifest | {"shards": shards, "scores": scores})
+    new = {"shards": shards, "scores": scores, "written_by": written_by()}
+    write_json(output / "manifest.json", manifest | new)
     for left in output.glob("*.writing"):  # of workers that were killed
         left.unlink(missing_ok=True)
     logging.info("%s\n%s", output, score_sums.as_text(scores))

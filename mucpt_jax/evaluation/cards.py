@@ -4,6 +4,7 @@ import json
 import math
 from pathlib import Path
 
+from mucpt_jax.formats import version
 from mucpt_jax.formats.files import read_json
 
 
@@ -23,7 +24,8 @@ def write_card(workdir: Path) -> None:
         f"# Reference model {best['params_hash']}\n",
         f"{cfg['model']['name']} from {cfg['init_from'] or 'random parameters'}, step {best['step']} "
         f"(held-out loss {best['before']['nll']:.4f} -> {best['nll']:.4f} nats a token), "
-        f"peak lr {cfg['optimizer']['peak_lr']}, T={cfg['data']['sequence_length']}.\n",
+        f"peak lr {cfg['optimizer']['peak_lr']}, T={cfg['data']['sequence_length']}; "
+        f"{version.as_text(cfg.get('written_by'))}.\n",
         f"## Seed: {folder}\n",
         "| source | documents | target tokens |\n|---|---|---|", *seed,
         f"\n## Held-out loss, nats a token: {cfg['evaluate']['rows']}\n",

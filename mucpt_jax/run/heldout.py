@@ -1,4 +1,4 @@
-"""Plain loss on held-out rows, per source: for the evaluate job, and for stopping a training run early."""
+"""Plain loss on held-out rows, per source: for the evaluate job, and while training (early_stop.py)."""
 
 import functools
 from collections.abc import Callable, Iterator
@@ -40,7 +40,7 @@ def evaluator(cfg: Config, mesh: jax.sharding.Mesh) -> Callable[[dict], dict[str
             nll_BT = np.asarray(step(params, sharding.place(inputs, mesh)), np.float64)[:count]
             mask_BT = target_mask(batch["segment_ids"][:count])
             total, tokens = total + nll_BT[mask_BT].sum(), tokens + int(mask_BT.sum())
-        return {"nll": total / max(tokens, 1), "tokens": tokens}
+        return {"nll": float(total) / max(tokens, 1), "tokens": tokens}
 
     sources = list(dict.fromkeys(shard["source"] for shard in manifest["shards"]))
     return lambda params: {source: mean_nll(params, source) for source in sources}

@@ -7,6 +7,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
+from mucpt_jax import config
 from mucpt_jax.config import Config, Model
 from mucpt_jax.errors import UserError
 from mucpt_jax.formats.files import read_json
@@ -51,5 +52,5 @@ def scorer(cfg: Config, mesh: jax.sharding.Mesh) -> Callable[[dict], dict]:
 def model_of(folder: str) -> Model:
     """Sizes of the model in a run's workdir or in a Hugging Face folder."""
     if checkpoint.has_checkpoint(Path(folder)):
-        return Model(**read_json(Path(folder) / "config.json")["model"])
+        return config.from_saved(read_json(Path(folder) / "config.json")).model
     return hf.read_config(folder)
