@@ -16,7 +16,7 @@ from absl import logging as absl_logging
 from ml_collections import config_flags
 
 from mucpt_jax import checks, config
-from mucpt_jax.errors import UserError
+from mucpt_jax.errors import UserError, exiting
 from mucpt_jax.formats.files import write_json
 from mucpt_jax.run import hosts, runtime
 
@@ -53,13 +53,11 @@ def default_workdir() -> str:
 
 
 def main(_) -> None:
-    try:
+    with exiting():
         cfg = checks.build(_CONFIG.value)
         if _JOB.value == "plan":
             cfg = runtime.simulate_devices(cfg)
         run(cfg, Path(_WORKDIR.value or default_workdir()))
-    except (UserError, OSError) as error:  # OSError: a full disk, a folder that may not be written
-        sys.exit(f"error: {error}")
 
 
 def run(cfg: config.Config, workdir: Path) -> None:

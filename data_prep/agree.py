@@ -22,7 +22,6 @@ import functools
 import logging
 import multiprocessing
 import os
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures.process import BrokenProcessPool
@@ -31,7 +30,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mucpt_jax.errors import UserError
+from mucpt_jax.errors import UserError, exiting
 from mucpt_jax.formats import rows, score_sums, words
 from mucpt_jax.formats.files import copy_file, file_hash, read_json, write_json
 from mucpt_jax.formats.manifest import read_index, read_manifest
@@ -284,11 +283,9 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (all cores)")
     args = vars(parser.parse_args())
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    try:
+    with exiting():
         workers = args.pop("workers")
         scores = agree(Job(**args), workers)
-    except (UserError, OSError) as error:
-        sys.exit(f"error: {error}")
     print(f"{as_text(scores)}\n{score_sums.as_text(scores)}")
 
 

@@ -17,8 +17,6 @@ import base64
 import functools
 import hashlib
 import json
-import os
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +24,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from mucpt_jax.errors import UserError
+from mucpt_jax.errors import UserError, exiting
+from mucpt_jax.formats.files import write_text
 from mucpt_jax.formats.manifest import read_manifest
 from mucpt_jax.formats.rows import segment_numbers
 from mucpt_jax.formats.tokenizer import tokenizer_hash
@@ -242,9 +241,7 @@ def run(argv: list[str] | None = None) -> Path:
             f"--floor={args.floor} is off the scored grid {scored.floors[0]}..{scored.floors[-1]} nats; choose another"
         )
     made = audit(scored, load_tokenizer(args.tokenizer), args.documents, args.floor, args.objective)
-    beside = output.with_suffix(".writing")
-    beside.write_text(made, encoding="utf-8")
-    os.replace(beside, output)
+    write_text(output, made)
     return output
 
 
@@ -266,10 +263,8 @@ def arguments() -> argparse.ArgumentParser:
 
 
 def main() -> None:
-    try:
+    with exiting():
         print(run())
-    except (UserError, OSError) as error:
-        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

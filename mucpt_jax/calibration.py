@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mucpt_jax.errors import UserError
+from mucpt_jax.errors import UserError, exiting
 from mucpt_jax.formats import score_sums
 from mucpt_jax.formats.files import write_json
 from mucpt_jax.formats.manifest import read_manifest
@@ -45,15 +45,13 @@ def main() -> None:
     parser.add_argument("--base", help="the same rows scored by the start model, for weight_norm=loss_match")
     args = parser.parse_args()
     folder = args.scored
-    try:
+    with exiting():
         if args.base:
             add_base(folder, args.base)
         scores = read_manifest(folder)["scores"]
         if not scores or "ess" not in scores:
             raise UserError(f"{folder} holds no scores (of this version); run launch.py --job=score first")
         print(score_sums.as_text(scores))
-    except (UserError, OSError) as error:
-        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

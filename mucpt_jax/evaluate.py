@@ -12,7 +12,7 @@ import jax
 from mucpt_jax.config import Config
 from mucpt_jax.errors import UserError
 from mucpt_jax.evaluation import alias, cards, generate
-from mucpt_jax.formats.files import write_json
+from mucpt_jax.formats.files import write_json, write_text
 from mucpt_jax.formats.manifest import read_manifest
 from mucpt_jax.formats.tokenizer import end_of_document
 from mucpt_jax.run import checkpoint, data, heldout
@@ -41,7 +41,7 @@ def evaluate(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
         workdir.mkdir(parents=True, exist_ok=True)
         if questions:
             lines = [json.dumps(p, ensure_ascii=False) + "\n" for p in predictions]
-            (workdir / "predictions.jsonl").write_text("".join(lines), encoding="utf-8")
+            write_text(workdir / "predictions.jsonl", "".join(lines))
         write_json(workdir / "evaluate.json", result)  # last: where it stands, all stands
         cards.write_card(workdir)
 

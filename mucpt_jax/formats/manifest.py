@@ -4,7 +4,6 @@ manifest.json                          T, tokenizer hash, shards with counts and
 index.parquet                          shard, row, segment, document, offset, length: from rows to documents
 """
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -12,8 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from mucpt_jax.errors import UserError
-from mucpt_jax.formats.files import read_json
+from mucpt_jax.errors import UserError, one_line
+from mucpt_jax.formats.files import read_json, replacing
 
 SCHEMA = 1
 
@@ -66,11 +65,12 @@ def check_shard(path: Path, facts: dict) -> None:
 
 
 def write_index(folder: str, tables: Iterable[pa.Table]) -> None:
-    beside = Path(folder) / "index.writing"
-    with pq.ParquetWriter(beside, INDEX_SCHEMA, compression="zstd") as writer:
+    with (
+        replacing(Path(folder) / "index.parquet") as beside,
+        pq.ParquetWriter(beside, INDEX_SCHEMA, compression="zstd") as writer,
+    ):
         for table in tables:
             writer.write_table(table)
-    os.replace(beside, Path(folder) / "index.parquet")
 
 
 def read_index(folder: str, shard: dict) -> pa.Table:
@@ -79,7 +79,7 @@ def read_index(folder: str, shard: dict) -> pa.Table:
     try:
         table = pq.read_table(path, filters=[("shard", "==", shard["name"])])
     except (OSError, pa.ArrowException) as error:
-        raise UserError(f"{path} cannot be read ({' '.join(str(error).split())[:200]}); copy it again") from error
+        raise UserError(f"{path} cannot be read ({one_line(error)}); copy it again") from error
     if len(table) != shard["segments"]:
         raise UserError(
             f"{path} has {len(table)} segments of {shard['name']}, the manifest {shard['segments']}; "
@@ -107,6 +107,6 @@ def shared_documents(seed: str, corpus: str) -> list[str]:
             found += batch["document"].filter(pc.is_in(batch["document"], known)).to_pylist()
     except pa.ArrowException as error:
         raise UserError(
-            f"index.parquet of {seed} or {corpus} cannot be read ({' '.join(str(error).split())[:200]}); copy it again"
+            f"index.parquet of {seed} or {corpus} cannot be read ({one_line(error)}); copy it again"
         ) from error
     return list(dict.fromkeys(found))

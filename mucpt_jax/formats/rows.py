@@ -9,16 +9,15 @@ With the encoding uint8_log, rm_nll is a byte: 0 is NaN, 1..255 are 0.001..32 na
 that a weight 1 / max(r, floor) is off by at most 2.1% (float16: 0.05%).  A record's length tells which one it is.
 """
 
-import os
-import uuid
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 
 from mucpt_jax.errors import UserError
-from mucpt_jax.formats.files import file_hash
+from mucpt_jax.formats.files import file_hash, replacing
 
 COLUMNS = (("tokens", np.dtype("<i4")), ("segment_ids", np.dtype("<u2")), ("rm_nll", np.dtype("<f2")))
 NO_LOSS = 1 << 15
@@ -76,30 +75,28 @@ def shard_name(source: str, shard: int, shards: int) -> str:
 
 
 def write_shard(path: Path, rows: Iterable[dict[str, np.ndarray]], encoding: str = "float16") -> dict:
-    """Writes beside, then renames, so that a file under its final name is whole.  Returns records, bytes, sha256."""
-    path = Path(path)
-    beside = path.with_suffix(f".{uuid.uuid4().hex[:8]}.writing")  # another worker may write the same shard
-    writer, records = ArrayRecordWriter(str(beside), "group_size:1"), 0
-    for row in rows:
-        record = encode_row(row, encoding)
-        try:
-            writer.write(record)
-        except RuntimeError as error:
-            raise not_written(path, beside, error) from error
-        records += 1
+    """One whole file; returns its records, bytes and sha256."""
+    with replacing(path) as beside:
+        writer, records = ArrayRecordWriter(str(beside), "group_size:1"), 0
+        for row in rows:  # whose own errors are none of writing
+            record = encode_row(row, encoding)
+            with _written(path):
+                writer.write(record)
+            records += 1
+        with _written(path):
+            writer.close()
+        return {"records": records, "bytes": beside.stat().st_size, "sha256": file_hash(beside)}
+
+
+@contextmanager
+def _written(path: Path) -> Iterator[None]:
     try:
-        writer.close()
-    except RuntimeError as error:
-        raise not_written(path, beside, error) from error
-    facts = {"records": records, "bytes": beside.stat().st_size, "sha256": file_hash(beside)}
-    os.replace(beside, path)
-    return facts
-
-
-def not_written(path: Path, beside: Path, error: RuntimeError) -> UserError:
-    beside.unlink(missing_ok=True)
-    reason = str(error).strip().splitlines()[0][:200]  # array_record has no error class of its own
-    return UserError(f"{path} could not be written ({reason}); make room on the disk and start the same command again")
+        yield
+    except RuntimeError as error:  # array_record has no error class of its own
+        reason = str(error).strip().splitlines()[0][:200]
+        raise UserError(
+            f"{path} could not be written ({reason}); make room on the disk and start the same command again"
+        ) from error
 
 
 def read_shard(path: Path, sequence_length: int) -> Iterator[dict[str, np.ndarray]]:
