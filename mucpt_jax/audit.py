@@ -28,7 +28,7 @@ from mucpt_jax.errors import UserError, exiting
 from mucpt_jax.formats.files import write_text
 from mucpt_jax.formats.manifest import read_manifest
 from mucpt_jax.formats.rows import segment_numbers
-from mucpt_jax.formats.tokenizer import tokenizer_hash
+from mucpt_jax.formats.tokenizer import check_same_tokenizer, load_tokenizer
 from mucpt_jax.page import survey
 from mucpt_jax.page.survey import Scored, short
 
@@ -46,11 +46,7 @@ def open_scored(folder: str, base: str | None, tokenizer_folder: str) -> Scored:
         raise UserError(
             f"{folder}/index.parquet is missing or damaged ({type(error).__name__}); copy that of the scored rows"
         ) from error
-    if manifest["tokenizer_hash"] != tokenizer_hash(tokenizer_folder):
-        raise UserError(
-            f"{folder} was written with another tokenizer than {tokenizer_folder} (hash "
-            f"{manifest['tokenizer_hash'][:12]}); name the one it was written with"
-        )
+    check_same_tokenizer(folder, tokenizer_folder)
     if base:
         other = scored_manifest(base)
         if rows_of(other) != rows_of(manifest):
@@ -73,15 +69,6 @@ def scored_manifest(folder: str) -> dict:
 def rows_of(manifest: dict) -> list:
     shards = [[s[key] for key in ("name", "source", "records", "targets")] for s in manifest["shards"]]
     return [manifest["sequence_length"], manifest["tokenizer_hash"], shards]
-
-
-def load_tokenizer(folder: str):
-    from transformers import AutoTokenizer  # takes seconds, and `--help` does not need it
-
-    try:
-        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    except Exception as error:  # the library raises what the damage leads to: OSError, KeyError, ...
-        raise UserError(f"--tokenizer={folder} cannot be loaded ({type(error).__name__}); copy it again") from error
 
 
 # Documents

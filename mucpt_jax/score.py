@@ -30,7 +30,7 @@ from mucpt_jax.step import losses, sharding
 def score(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
     """Rows in score.input -> scored rows in score.output, with the model of workdir (or init_from)."""
     manifest, output = open_input(cfg), Path(cfg.score.output)
-    data.check_trained_on(manifest, cfg.score.input, workdir)
+    data.check_trained_on(cfg.score.input, workdir)
     params = checkpoint.load_params(cfg, mesh, workdir)
     (output / "parts").mkdir(parents=True, exist_ok=True)
     about = {

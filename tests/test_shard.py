@@ -302,10 +302,10 @@ def test_a_source_for_each_page_is_refused(tmp_path, tokenizer, monkeypatch):
 
 
 def test_tokenizers_bring_no_code(tokenizer, monkeypatch):
-    from transformers import AutoTokenizer
+    from transformers import PreTrainedTokenizerFast as Fast
 
-    asked, load = {}, AutoTokenizer.from_pretrained
-    monkeypatch.setattr(AutoTokenizer, "from_pretrained", lambda f, **more: asked.update(more) or load(f, **more))
+    asked, load = {}, Fast.from_pretrained
+    monkeypatch.setattr(Fast, "from_pretrained", lambda f, **more: asked.update(more) or load(f, **more))
     shard.load_tokenizer.__wrapped__(str(tokenizer))
     assert asked == {"trust_remote_code": False, "local_files_only": True}
 
