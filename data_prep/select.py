@@ -35,6 +35,7 @@ from mucpt_jax.errors import UserError
 from mucpt_jax.formats import rows, score_sums
 from mucpt_jax.formats.files import write_json
 from mucpt_jax.formats.rows import NO_LOSS, read_shard, target_mask
+from mucpt_jax.formats.scored import check_scored_by_two
 from mucpt_jax.formats.tokenizer import check_same_tokenizer
 
 FILES = (*ROW_FILES, "select.json")
@@ -46,7 +47,7 @@ CODES = 0x7C00  # float16 codes of 0 to below infinity; they rise with their val
 def run(argv: list[str] | None = None) -> dict:
     """Returns what it wrote to select.json."""
     args = arguments(argv)
-    manifest, base = loss_ratio.open_folders(args.scored, args.base)
+    manifest, base = check_scored_by_two(args.scored, args.base)
     check_same_tokenizer(args.scored, args.tokenizer)
     tokenizer = tokens.load_tokenizer(args.tokenizer) if args.tokenizer else None
     inputs = [f"{folder}/manifest.json" for folder in (args.scored, args.base)]
@@ -262,8 +263,8 @@ def nearest(args: argparse.Namespace, manifest: dict, segments: dict, units: dic
         entry |= {"source": facts["source"], "document": index["document"][place]}
         entry |= {"offset": int(index["offset"][place])}
         if tokenizer:
-            read = read_shard(Path(args.scored) / facts["name"], manifest["sequence_length"])
-            row = next(itertools.islice(read, int(index["row"][place]), None))
+            path, number = Path(args.scored) / facts["name"], index["row"][place]
+            (row,) = read_shard(path, manifest["sequence_length"], [number])
             begin = int(index["length"][:place][index["row"][:place] == index["row"][place]].sum())
             end = begin + min(EXCERPT, int(index["length"][place]))
             text = tokenizer.decode(row["tokens"][begin:end].tolist(), skip_special_tokens=True)

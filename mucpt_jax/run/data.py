@@ -22,7 +22,7 @@ from mucpt_jax.errors import UserError
 from mucpt_jax.formats import score_sums, words
 from mucpt_jax.formats.files import read_json, text_hash
 from mucpt_jax.formats.manifest import documents_of, read_manifest
-from mucpt_jax.formats.rows import decode_row, target_mask
+from mucpt_jax.formats.rows import decode_row, target_mask, target_scores
 from mucpt_jax.formats.tokenizer import check_same_tokenizer
 from mucpt_jax.step import objective, sharding
 
@@ -190,7 +190,7 @@ class Rows:
             raise UserError(f"{where} is damaged ({error}); write this shard again") from error
         row = decode_row(record, self.cfg.data.sequence_length, where)
         if self.needs_scores:
-            check_row_scores(row, where)
+            target_scores(row, where)
         if self.units:
             row["word_starts"] = words.starts(row["tokens"], *self.units)
         facts = {"source": self.number, "is_domain": self.source.is_domain, "row": index}
@@ -204,14 +204,6 @@ def locate(source: Source, index: int) -> tuple[str, int]:
             return str(Path(source.folder) / shard["name"]), index
         index -= shard["records"]
     raise IndexError(index)
-
-
-def check_row_scores(row: dict[str, np.ndarray], where: str) -> None:
-    scores = row["rm_nll"][1:][target_mask(row["segment_ids"])]
-    if not (np.isfinite(scores) & (scores >= 0)).all():
-        raise UserError(
-            f"{where} has an rm_nll that is NaN, infinite or negative; run launch.py --job=score on this shard again"
-        )
 
 
 def mixture(sources: list[Source], cfg: Config) -> grain.MapDataset:
