@@ -16,7 +16,7 @@ from absl import logging as absl_logging
 from ml_collections import config_flags
 
 from mucpt_jax import checks, config
-from mucpt_jax.errors import UserError
+from mucpt_jax.errors import UserError, exiting
 from mucpt_jax.formats import version
 from mucpt_jax.formats.files import write_json
 from mucpt_jax.run import hosts, runtime
@@ -88,7 +88,7 @@ def default_workdir(config_flag: str) -> str:
 
 def main(argv: list[str]) -> None:
     job = JOBS[_JOB.value]
-    try:
+    with exiting():
         cfg = checks.build(_CONFIG.value)
         workdir = Path(_WORKDIR.value or default_workdir(config_flags.get_config_filename(flags.FLAGS["config"])))
         if job.simulated:
@@ -97,8 +97,6 @@ def main(argv: list[str]) -> None:
         set_up_logging()
         logging.info(flags_line)
         run(_JOB.value, job, cfg, workdir)
-    except (UserError, OSError) as error:  # OSError: a full disk, a folder that may not be written
-        sys.exit(f"error: {error}")
 
 
 def set_up_logging() -> None:

@@ -34,6 +34,7 @@ from mucpt_jax.formats import rows
 from mucpt_jax.formats.files import write_json
 from mucpt_jax.formats.manifest import read_manifest
 from mucpt_jax.formats.rows import read_shard
+from mucpt_jax.formats.tokenizer import check_same_tokenizer
 
 SHINGLE = 8  # tokens
 SHORT = 512  # tokens; documents below are sampled whole
@@ -100,12 +101,8 @@ def shared(seed_folder: str, corpus_folder: str, threshold: float = 0.5, sample:
         raise UserError(f"--threshold={threshold} is no share; use more than 0 and at most 1")
     if sample < 1:
         raise UserError(f"--sample={sample} takes no shingle; use 1 (all) or more")
-    hashes = [read_manifest(folder)["tokenizer_hash"] for folder in (seed_folder, corpus_folder)]
-    if hashes[0] != hashes[1]:
-        raise UserError(
-            f"{seed_folder} and {corpus_folder} were written with different tokenizers; shard one of them again"
-        )
     seed, corpus = open_folder(seed_folder), open_folder(corpus_folder)
+    check_same_tokenizer(corpus_folder, seed_folder)
     sketch = sketch_of(seed, sample)
     containment, twin = best_twins(corpus, seed, sketch, threshold, sample)
     by_id = np.isin(corpus.id_key, seed.id_key)

@@ -10,25 +10,22 @@ seed alone (and in --by_seed, what goes with a seed) are averaged too, and each 
 import argparse
 import os
 import statistics
-import sys
 from pathlib import Path
 
 from mucpt_jax import config
-from mucpt_jax.errors import UserError
+from mucpt_jax.errors import UserError, exiting
 from mucpt_jax.evaluation import paired, run_files, tables
 from mucpt_jax.formats.files import write_json
 
 
 def main(argv: list[str] | None = None) -> None:
     flags = parser().parse_args(argv)
-    try:
+    with exiting():
         result = compare(flags.run, flags.baseline, flags.split, list(filter(None, flags.by_seed.split(","))))
         if flags.plot:
             tables.plot(result, flags.plot)
         if flags.output:
             write_json(Path(flags.output), result)
-    except (UserError, OSError) as error:  # OSError: a full disk, a folder that may not be written
-        sys.exit(f"error: {error}")
     draw = tables.markdown if flags.markdown else tables.text
     parts = [f"{'### ' * flags.markdown}{title}\n\n{draw(rows)}\n" for title, rows in tables.of(result)]
     warned = [f"- warning: {warning}" for warning in result["warnings"]]

@@ -12,9 +12,8 @@ import jax
 from mucpt_jax.config import Config
 from mucpt_jax.errors import UserError
 from mucpt_jax.evaluation import alias, cards, generate
-from mucpt_jax.formats.files import write_json
-from mucpt_jax.formats.manifest import read_manifest
-from mucpt_jax.formats.tokenizer import end_of_document
+from mucpt_jax.formats import tokenizer as tokenizers
+from mucpt_jax.formats.files import write_json, write_text
 from mucpt_jax.run import checkpoint, data, heldout
 from mucpt_jax.weights import hf
 
@@ -29,7 +28,7 @@ def evaluate(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
     params = checkpoint.load_params(cfg, mesh, workdir)
     result = {"params_hash": checkpoint.params_hash(params), "step": checkpoint.newest_step(workdir)}
     if cfg.evaluate.rows:
-        data.check_trained_on(read_manifest(cfg.evaluate.rows), cfg.evaluate.rows, workdir)
+        data.check_trained_on(cfg.evaluate.rows, workdir)
         result["heldout"] = heldout.evaluator(cfg, mesh)(params)
         for name, s in result["heldout"].items():
             logging.info("held-out %s: %.4f nats a token over %d tokens", name, s["nll"], s["tokens"])
@@ -41,7 +40,7 @@ def evaluate(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
         workdir.mkdir(parents=True, exist_ok=True)
         if questions:
             lines = [json.dumps(p, ensure_ascii=False) + "\n" for p in predictions]
-            (workdir / "predictions.jsonl").write_text("".join(lines), encoding="utf-8")
+            write_text(workdir / "predictions.jsonl", "".join(lines))
         write_json(workdir / "evaluate.json", result)  # last: where it stands, all stands
         cards.write_card(workdir)
 
@@ -75,7 +74,7 @@ def read_question(line: str, where: str) -> dict:
 
 def answer(params: dict, questions: list[dict], tokenizer, cfg: Config, mesh) -> list[dict]:
     """The questions with `prediction` (cut at evaluate.stop) and `correct`."""
-    settings, eod = cfg.evaluate, end_of_document(tokenizer)
+    settings, eod = cfg.evaluate, tokenizers.end_of_document(tokenizer)
     answered = []
     for start in range(0, len(questions), settings.batch_questions):
         part = questions[start : start + settings.batch_questions]
@@ -105,11 +104,7 @@ def grade(predictions: list[dict]) -> dict:
 
 
 def load_tokenizer(cfg: Config):
-    from transformers import AutoTokenizer  # a second of imports that training does not need
-
-    tokenizer = AutoTokenizer.from_pretrained(
-        hf.tokenizer_folder(cfg.tokenizer, cfg.init_from), trust_remote_code=False, local_files_only=True
-    )
+    tokenizer = tokenizers.load_tokenizer(hf.tokenizer_folder(cfg.tokenizer, cfg.init_from))
     if len(tokenizer) > cfg.model.vocab_size:
         raise UserError(
             f"the tokenizer {tokenizer.name_or_path} has {len(tokenizer)} ids, {cfg.model.name} has vocab_size="

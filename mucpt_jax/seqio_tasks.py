@@ -21,6 +21,7 @@ from mucpt_jax.errors import UserError
 from mucpt_jax.formats import rows
 from mucpt_jax.formats.manifest import read_manifest
 from mucpt_jax.formats.rows import target_mask
+from mucpt_jax.formats.tokenizer import check_same_tokenizer
 from mucpt_jax.run import data
 
 
@@ -68,9 +69,7 @@ def held_out_sources(cfg: Config) -> list[data.Source]:
         return []
     manifest = read_manifest(folder)
     data.check_manifest(manifest, folder, cfg)
-    for trained in filter(None, (cfg.data.domain, cfg.data.general)):
-        if read_manifest(trained)["tokenizer_hash"] != manifest["tokenizer_hash"]:
-            raise UserError(f"{folder} was written with another tokenizer than {trained}; shard one of them again")
+    check_same_tokenizer(folder, cfg.data.domain, cfg.data.general)
     return [source for source in data.split_sources(manifest, folder, False, set()) if source.rows]
 
 

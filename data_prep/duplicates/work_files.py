@@ -9,8 +9,6 @@ runs; their documents stay whatever happens.
 """
 
 import functools
-import os
-import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +18,7 @@ import apache_beam as beam
 import numpy as np
 
 from data_prep.duplicates import signatures
+from mucpt_jax.formats.files import replacing
 
 SLICE = 1 << 19  # documents of one task; fewer take less memory, and more reads of every file's tables
 PIECE = 1 << 14  # signatures read at once
@@ -102,11 +101,9 @@ def write_signed(work: Work, number: int, batches: Iterable[tuple[np.ndarray, li
 
 @contextmanager
 def fresh(path: Path) -> Iterator[BinaryIO]:
-    """A file that takes its place when it is whole: a runner may repeat a task, and nobody reads half a file."""
-    beside = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
-    with open(beside, "wb") as f:
+    """A file that takes its place when it is whole: what a runner does twice never shows half done."""
+    with replacing(path) as beside, open(beside, "wb") as f:
         yield f
-    os.replace(beside, path)
 
 
 def mapped(path: Path, dtype, columns: int = 0) -> np.ndarray:

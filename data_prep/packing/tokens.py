@@ -1,35 +1,19 @@
 """Texts to tokens: a tokenizer from its folder, and which tokens of a text are no targets."""
 
 import functools
-import os
 import re
 
 import numpy as np
 
-from data_prep.jobs import documents
 from data_prep.packing.pack import run_of
 from data_prep.private import masking
-from mucpt_jax.errors import UserError
-from mucpt_jax.formats.tokenizer import tokenizer_hash
+from mucpt_jax.formats import tokenizer as formats
 
 
 @functools.cache
 def load_tokenizer(folder: str):
-    """A fast Hugging Face tokenizer from a folder, never from the network, never with code from the folder."""
-    if not os.path.isdir(folder):
-        raise UserError(f"--tokenizer={folder} is not a folder; name one with tokenizer.json and tokenizer_config.json")
-    tokenizer_hash(folder)
-    from transformers import AutoTokenizer  # takes seconds, and `--help` does not need it
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    except Exception as error:  # the library raises what the damage leads to: OSError, KeyError, ...
-        raise UserError(
-            f"--tokenizer={folder} cannot be loaded ({documents.one_line(error)}); copy it again"
-        ) from error
-    if not tokenizer.is_fast:
-        raise UserError(f"--tokenizer={folder} has no fast version; add its tokenizer.json")
-    # Text that spells <|endoftext|> is text: only this job ends a document.
+    """A tokenizer to which text that spells <|endoftext|> is text: only the shard job ends a document."""
+    tokenizer = formats.load_tokenizer(folder)
     tokenizer.backend_tokenizer.encode_special_tokens = True
     return tokenizer
 

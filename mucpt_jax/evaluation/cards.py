@@ -5,7 +5,7 @@ import math
 from pathlib import Path
 
 from mucpt_jax.formats import version
-from mucpt_jax.formats.files import read_json
+from mucpt_jax.formats.files import read_json, write_text
 
 
 def write_card(workdir: Path) -> None:
@@ -32,7 +32,7 @@ def write_card(workdir: Path) -> None:
         "| source | target tokens | before | after |\n|---|---|---|---|", *losses,
         f"\n## Probes\n\n{probes(workdir, best['params_hash'])}",
     ]  # fmt: skip
-    (workdir / "card.md").write_text("\n".join(text) + "\n", encoding="utf-8")
+    write_text(workdir / "card.md", "\n".join(text) + "\n")
 
 
 def sources_of(folder: str) -> dict:

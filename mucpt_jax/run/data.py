@@ -22,8 +22,8 @@ from mucpt_jax.errors import UserError
 from mucpt_jax.formats import score_sums, words
 from mucpt_jax.formats.files import read_json, text_hash
 from mucpt_jax.formats.manifest import documents_of, read_manifest
-from mucpt_jax.formats.rows import decode_row, target_mask
-from mucpt_jax.formats.tokenizer import tokenizer_hash
+from mucpt_jax.formats.rows import decode_row, target_mask, target_scores
+from mucpt_jax.formats.tokenizer import check_same_tokenizer
 from mucpt_jax.step import objective, sharding
 
 
@@ -38,16 +38,12 @@ class Source(NamedTuple):
 
 def open_sources(cfg: Config) -> list[Source]:
     """Domain sources first.  Checks folders against the config: T, tokenizer, vocabulary, scores."""
-    sources, tokenizers = [], set()
+    sources = []
     for folder, is_domain in ((cfg.data.domain, True), (cfg.data.general, False)):
         if folder:
             manifest = read_manifest(folder)
             check_manifest(manifest, folder, cfg)
-            tokenizers.add(manifest["tokenizer_hash"])
-            if len(tokenizers) > 1:
-                raise UserError(
-                    f"{cfg.data.domain} and {folder} were written with different tokenizers; shard one of them again"
-                )
+            check_same_tokenizer(folder, cfg.data.domain)
             if is_domain and cfg.loss.kind != "ntp" and cfg.data.general_fraction < 1:
                 check_scores(manifest, folder, cfg)
             sources += split_sources(manifest, folder, is_domain, {s.name for s in sources})
@@ -72,26 +68,17 @@ def check_manifest(manifest: dict, folder: str, cfg: Config) -> None:
             f"{folder} was tokenised with {manifest['vocab_size']} token ids, {cfg.model.name} has "
             f"vocab_size={cfg.model.vocab_size}; use that model's tokenizer or a larger vocabulary"
         )
-    tokenizer = cfg.tokenizer or own_tokenizer(cfg.init_from)
-    if tokenizer and manifest["tokenizer_hash"] != tokenizer_hash(tokenizer):
-        raise UserError(
-            f"{folder} was written with another tokenizer than {tokenizer} (hash "
-            f"{manifest['tokenizer_hash'][:12]}); shard and score again, or name the tokenizer it was written with"
-        )
+    check_same_tokenizer(folder, cfg.tokenizer or own_tokenizer(cfg.init_from))
 
 
-def check_trained_on(manifest: dict, folder: str, workdir: Path) -> None:
-    """Refuses rows of another tokenizer than those that the run's config.json names: their scores would be nonsense."""
+def check_trained_on(folder: str, workdir: Path) -> None:
+    """Rows for a model of another tokenizer would be scored as nonsense; its run's config.json knows its own rows."""
     if not (workdir / "config.json").is_file():
         return
     known = read_json(workdir / "config.json").get("data", {})  # a Hugging Face folder's has none
-    for own in filter(None, (known.get("domain"), known.get("general"))):
-        file = Path(own) / "manifest.json"
-        if file.is_file() and read_json(file)["tokenizer_hash"] != manifest["tokenizer_hash"]:
-            raise UserError(
-                f"{folder} was written with another tokenizer than {own}, which the model in {workdir} was trained "
-                "on; shard the rows again with that tokenizer"
-            )
+    for own in (known.get("domain"), known.get("general")):
+        if own and (Path(own) / "manifest.json").is_file():
+            check_same_tokenizer(folder, own, used=f", which the model in {workdir} was trained on")
 
 
 def own_tokenizer(folder: str | None) -> str | None:
@@ -203,7 +190,7 @@ class Rows:
             raise UserError(f"{where} is damaged ({error}); write this shard again") from error
         row = decode_row(record, self.cfg.data.sequence_length, where)
         if self.needs_scores:
-            check_row_scores(row, where)
+            target_scores(row, where)
         if self.units:
             row["word_starts"] = words.starts(row["tokens"], *self.units)
         facts = {"source": self.number, "is_domain": self.source.is_domain, "row": index}
@@ -217,14 +204,6 @@ def locate(source: Source, index: int) -> tuple[str, int]:
             return str(Path(source.folder) / shard["name"]), index
         index -= shard["records"]
     raise IndexError(index)
-
-
-def check_row_scores(row: dict[str, np.ndarray], where: str) -> None:
-    scores = row["rm_nll"][1:][target_mask(row["segment_ids"])]
-    if not (np.isfinite(scores) & (scores >= 0)).all():
-        raise UserError(
-            f"{where} has an rm_nll that is NaN, infinite or negative; run launch.py --job=score on this shard again"
-        )
 
 
 def mixture(sources: list[Source], cfg: Config) -> grain.MapDataset:

@@ -4,7 +4,6 @@ import contextlib
 import json
 import logging
 import math
-import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ import jax
 from tensorboardX import SummaryWriter
 
 from mucpt_jax.config import Config, Model, Train
+from mucpt_jax.formats.files import write_text
 from mucpt_jax.run.data import Source, token_share
 
 # Dense bfloat16 FLOP/s of one device, from the makers' data sheets; matched in jax's device_kind.
@@ -209,9 +209,7 @@ def keep_until(path: Path, step: int) -> None:
         with contextlib.suppress(json.JSONDecodeError):  # a line cut off by a kill
             if json.loads(line)["step"] <= step:
                 kept.append(line + "\n")
-    beside = path.with_suffix(".writing")
-    beside.write_text("".join(kept), encoding="utf-8")
-    os.replace(beside, path)
+    write_text(path, "".join(kept))
 
 
 def flat(values: dict, prefix: str = "") -> Iterator[tuple[str, float]]:

@@ -22,7 +22,7 @@ def scorer(cfg: Config, mesh: jax.sharding.Mesh) -> Callable[[dict], dict]:
     folder, rows = cfg.loss.reference, [f for f in (cfg.data.domain, cfg.data.general) if f]
     of_model, manifests = model_of(folder), [read_manifest(f) for f in rows]
     for manifest, source in zip(manifests, rows, strict=True):
-        data.check_trained_on(manifest, source, Path(folder))
+        data.check_trained_on(source, Path(folder))
         if manifest["vocab_size"] > of_model.vocab_size:
             raise UserError(
                 f"loss.reference={folder} has vocab_size={of_model.vocab_size}, {source} was written with "
