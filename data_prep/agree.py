@@ -30,8 +30,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from data_prep.text import names
 from mucpt_jax.errors import UserError, exiting
-from mucpt_jax.formats import rows, score_sums, words
+from mucpt_jax.formats import rows, score_sums
 from mucpt_jax.formats.files import copy_file, file_hash, read_json, write_json
 from mucpt_jax.formats.manifest import read_index, read_manifest
 from mucpt_jax.formats.rows import decode_row, encode_row, read_shard, segment_numbers, target_mask
@@ -79,8 +80,8 @@ def agree(job: Job, workers: int = 1) -> dict:
 
 
 def count(job: Job, shards: list[dict], workers: int) -> Counts:
-    names = max(words.names(job.tokenizer, job.names).number_of.values()) + 1
-    total = Counts(np.zeros(1 << SLOT_BITS, np.uint16), np.zeros(names, np.int64), np.zeros(1, np.int64))
+    listed = max(names.read(job.tokenizer, job.names).number_of.values()) + 1
+    total = Counts(np.zeros(1 << SLOT_BITS, np.uint16), np.zeros(listed, np.int64), np.zeros(1, np.int64))
     for slots, claims, numbers, mentions, documents in in_workers(
         "count claims", functools.partial(count_claims, job), shards, workers
     ):
@@ -109,7 +110,7 @@ def open_input(job: Job, workers: int) -> dict:
         raise UserError(f"--workers={workers} does nothing; use 1 or more")
     if not 0 < job.cap < float("inf"):
         raise UserError(f"--cap={job.cap} is no bound of r in nats; use a number above 0, such as 1.5")
-    words.names(job.tokenizer, job.names)  # what cannot be read is told here, not by a worker
+    names.read(job.tokenizer, job.names)  # what cannot be read is told here, not by a worker
     return manifest
 
 
@@ -173,11 +174,11 @@ def documents_of(folder: str, shard: dict) -> dict[tuple[int, int], int]:
 
 def rows_with_names(job: Job, shard: dict) -> Iterator[tuple[dict, np.ndarray]]:
     """Rows of the shard, and start, end and number of the names in each: i8[names, 3]."""
-    begins, ends = words.letters(job.tokenizer)
-    names = words.names(job.tokenizer, job.names)
+    begins, ends = names.letters(job.tokenizer)
+    listed = names.read(job.tokenizer, job.names)
     for row in read_shard(Path(job.scored) / shard["name"], length_of(job)):
-        inside = words.goes_on(row["tokens"], begins, ends)
-        yield row, np.array(words.spans(row["tokens"], inside, names), np.int64).reshape(-1, 3)
+        inside = names.goes_on(row["tokens"], begins, ends)
+        yield row, np.array(names.spans(row["tokens"], inside, listed), np.int64).reshape(-1, 3)
 
 
 def length_of(job: Job) -> int:

@@ -3,10 +3,10 @@
     python -m mucpt_jax.audit SCORED --tokenizer=FOLDER [--base=SCORED_BY_THE_START_MODEL] [--output=SCORED/audit.html]
 
 SCORED is a folder that the score job wrote.  The page holds scores, never weights: objective, floor, alpha,
-normalisation, caps and smoothing (over three tokens) are switched in it, and audit_weights.js does as objective.py
-does.  It shows documents of all sources (a quarter the worst of each by mean mucpt weight, a quarter the best, the
-rest at random), the phrases that lose most weight, r = -log p_RM (nats) by source, and what each source weighs.  With
---base, the same rows scored by the start model, it knows rho1 too.
+normalisation and caps are switched in it, and audit_weights.js does as objective.py does.  It shows documents of all
+sources (a quarter the worst of each by mean mucpt weight, a quarter the best, the rest at random), the phrases that
+lose most weight, r = -log p_RM (nats) by source, and what each source weighs.  With --base, the same rows scored by the
+start model, it knows rho1 too.
 
 About 20,000 evenly spaced rows (20 million tokens) at most are read for all this, some of every source.  The same rows
 make the same page.
@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from mucpt_jax.config import Loss
 from mucpt_jax.errors import UserError, exiting
 from mucpt_jax.formats.files import write_text
 from mucpt_jax.formats.manifest import read_manifest
@@ -32,6 +33,7 @@ from mucpt_jax.formats.scored import check_scored_by_two, scored_manifest
 from mucpt_jax.formats.tokenizer import check_same_tokenizer, load_tokenizer
 from mucpt_jax.page import survey
 from mucpt_jax.page.survey import Scored, short
+from mucpt_jax.step.objective import OBJECTIVES
 
 BYTES_PER_DOCUMENT = 24_000  # of the page; 200 documents stay below 5 MB
 TOKENS_SHOWN = 4_000  # of one document, at most
@@ -168,13 +170,15 @@ def audit(scored: Scored, tokenizer, documents: int, floor: float, objective: st
     found = survey.survey(scored, rows, floor)
     if not found["documents"]:
         raise UserError(f"{scored.folder} holds no target tokens; name a folder of longer documents")
-    means = {"none": list(manifest["scores"]["mean_raw_weight"].values())}
-    means |= {kind: values.tolist() for kind, values in found["smooth"].items()}
+    means = {"corpus_mean_one": list(manifest["scores"]["mean_raw_weight"].values())}
     if by_loss := manifest["scores"].get("mean_raw_weight_by_base_nll"):
         means["loss_match"] = list(by_loss.values())
     facts = {
         "folder": str(scored.folder), "objective": objective, "floor": floor, "enough": ENOUGH,
         "floors": scored.floors, "means": means,
+        "objectives": {
+            name: {"colour": o.colour, "needs_nll": o.needs_nll, "knobs": o.knobs} for name, o in OBJECTIVES.items()
+        },
         "scores": {k: manifest["scores"][k] for k in ("rm_hash", "compute_dtype", "encoding", "tokens")},
         "base_hash": read_manifest(scored.base)["scores"]["rm_hash"] if scored.base else None,
         "tokenizer_hash": manifest["tokenizer_hash"], "sequence_length": manifest["sequence_length"],
@@ -198,8 +202,8 @@ def run(argv: list[str] | None = None) -> Path:
     args = arguments().parse_args(argv)
     if args.documents < 1:
         raise UserError(f"--documents={args.documents} shows nothing; use 1 or more")
-    if args.objective == "rho1" and not args.base:
-        raise UserError("--objective=rho1 needs the start model's scores; add --base=FOLDER")
+    if OBJECTIVES[args.objective].needs_nll and not args.base:
+        raise UserError(f"--objective={args.objective} needs the start model's scores; add --base=FOLDER")
     output = Path(args.output or Path(args.scored) / "audit.html")
     if output.is_dir() or not output.parent.is_dir():
         raise UserError(f"--output={output} is no file in a folder that exists; name one")
@@ -225,7 +229,7 @@ def arguments() -> argparse.ArgumentParser:
     made.add_argument("--base", help="the same rows scored by the start model; the page then knows rho1")
     made.add_argument("--documents", type=int, default=200, help="how many are shown (200)")
     made.add_argument("--floor", type=float, default=1.0, help="nats; the page opens with it, and it ranks (1.0)")
-    made.add_argument("--objective", choices=("ntp", "mucpt", "rho1"), default="mucpt", help="the page opens with it")
+    made.add_argument("--objective", choices=tuple(OBJECTIVES), default=Loss.kind, help="the page opens with it")
     made.add_argument("--output", help="the page's file (SCORED/audit.html)")
     return made
 

@@ -7,8 +7,9 @@ import re
 
 from ml_collections import ConfigDict
 
-from mucpt_jax.config import AXES, CHOICES, Config, Mesh, Model, Train, from_dict, keys, nearest, value_of
+from mucpt_jax.config import AXES, Config, Mesh, Model, Train, check_choice, choices, from_dict, keys, nearest, value_of
 from mucpt_jax.errors import UserError
+from mucpt_jax.step import objective
 
 
 def build(values: ConfigDict) -> Config:
@@ -20,10 +21,8 @@ def build(values: ConfigDict) -> Config:
 
 def check(config: Config) -> None:
     """Every inconsistency that can be seen without files and devices."""
-    for key, allowed in CHOICES.items():
-        value = value_of(config, key)
-        if value not in allowed:
-            raise UserError(f"{key}={value!r} is not one of {allowed}; {nearest(value, allowed)}")
+    for key in choices():
+        check_choice(key, value_of(config, key))
     check_ranges(config)
     check_regex(config)
     check_keep(config.train)
@@ -37,14 +36,10 @@ def check_ranges(config: Config) -> None:
     cap = loss.max_weight is None or loss.max_weight >= loss.min_weight
     rules = {
         "loss.rm_floor must be > 0 nats: the weight is 1/floor where the RM is sure": 0 < loss.rm_floor < math.inf,
-        "loss.smooth_median_floor must be > 0 nats": loss.smooth_median_floor > 0,
-        "loss.smooth_mix must be in (0, 1): the median's share": 0 < loss.smooth_mix < 1,
-        "loss.smooth_window must be odd and >= 1": loss.smooth_window >= 1 and loss.smooth_window % 2 == 1,
         "loss.keep must be in (0, 1]: the share of domain tokens to train on": 0 < loss.keep <= 1,
         "loss.alpha must be > 0; for general text alone leave data.domain empty": loss.alpha > 0,
         "loss.vocab_parts must be > 0": loss.vocab_parts > 0,
         "loss.mean_raw_weight must be > 0": loss.mean_raw_weight is None or loss.mean_raw_weight > 0,
-        "loss.mean_raw_median must be > 0": loss.mean_raw_median is None or loss.mean_raw_median > 0,
         "loss.min_weight must be >= 0": loss.min_weight >= 0,
         "loss.max_weight must be > 0": loss.max_weight is None or loss.max_weight > 0,
         "loss.max_weight must not be below loss.min_weight": cap,
@@ -106,23 +101,14 @@ def check_keep(train: Train) -> None:
 def check_objective(config: Config) -> None:
     """Knobs of the loss that would do nothing, or half of what they say, together with the others."""
     loss = config.loss
-    constant = loss.kind == "mucpt" and loss.weight_norm in ("corpus_mean_one", "loss_match")
-    smooth, given = loss.smooth != "none", loss.mean_raw_weight or loss.mean_raw_median
+    constant, given = objective.wants_corpus_mean(loss), bool(loss.mean_raw_weight)
     rules = {
-        f"loss.smooth={loss.smooth} is for loss.kind=mucpt, not {loss.kind}; leave it none": smooth
-        and loss.kind != "mucpt",
-        f"loss.weight_norm=loss_match is counted for r as it is stored, not with loss.smooth={loss.smooth}; use "
-        "corpus_mean_one or batch_mean_one": smooth and loss.weight_norm == "loss_match",
         "init_state=all takes up another run; name its workdir with --config.init_from": config.init_state == "all"
         and not config.init_from,
-        "loss.smooth_names joins tokens to units; add --config.loss.smooth=mean (or median, mix) and "
-        "--config.loss.smooth_unit=word": loss.smooth_names and not (smooth and loss.smooth_unit == "word"),
         f"loss.mean_raw_weight is not read by weight_norm={loss.weight_norm} of {loss.kind}; leave it empty": given
         and not constant,
-        "loss.smooth=mix needs both loss.mean_raw_weight and loss.mean_raw_median, or neither": loss.smooth == "mix"
-        and bool(loss.mean_raw_weight) != bool(loss.mean_raw_median),
-        "loss.reference scores for mucpt and rho1, ntp needs no scores; leave it empty": loss.reference
-        and loss.kind == "ntp",
+        f"loss.reference scores while training, {loss.kind} needs no scores; leave it empty": loss.reference
+        and not objective.OBJECTIVES[loss.kind].needs_scores,
         f"loss.reference scores while training, so no corpus mean is known for weight_norm={loss.weight_norm}; use "
         "batch_mean_one or none, or set loss.mean_raw_weight": loss.reference and constant and not given,
     }

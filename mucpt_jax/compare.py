@@ -16,6 +16,7 @@ from mucpt_jax import config
 from mucpt_jax.errors import UserError, exiting
 from mucpt_jax.evaluation import paired, run_files, tables
 from mucpt_jax.formats.files import write_json
+from mucpt_jax.step.objective import OBJECTIVES
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -241,7 +242,7 @@ def notes(described: dict, tests: int, several: bool) -> list[str]:
         sentences.append(
             "over seeds: mean ± standard deviation (the seeds), a difference within its seed but for pairs across seeds"
         )
-    if {run["objective"] for run in described.values()} & {"rho1", "mucpt"}:
+    if any(OBJECTIVES[run["objective"]].needs_scores for run in described.values() if run["objective"] in OBJECTIVES):
         sentences.append(
             "weighted objectives do not minimise the plain loss on domain text, they also sharpen towards the "
             "reference model: rank objectives by questions and general loss, not by domain loss"

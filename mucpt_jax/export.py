@@ -15,6 +15,7 @@ from mucpt_jax.evaluation.cards import cell
 from mucpt_jax.formats import version
 from mucpt_jax.formats.files import read_json, text_hash
 from mucpt_jax.run import checkpoint
+from mucpt_jax.step.objective import OBJECTIVES
 from mucpt_jax.weights import hf, hf_write, transfer
 
 
@@ -60,7 +61,7 @@ def card(cfg: Config, workdir: Path, params_hash: str) -> str:
     loss, data, optimizer = run["loss"], run["data"], run["optimizer"]
     tokens = step * data["batch_rows"] * data["sequence_length"]
     start = name_of(run["init_from"]) if run["init_from"] else "random parameters"
-    told = {key: name_of(value) if value and key in FOLDERS else value for key, value in loss.items()}
+    told = loss | {"reference": name_of(loss["reference"])} if loss.get("reference") else loss
     facts = {
         "parameters": params_hash,
         "started from": start + (", with its optimiser state" if run["init_state"] == "all" else ""),
@@ -72,23 +73,14 @@ def card(cfg: Config, workdir: Path, params_hash: str) -> str:
         "general text": f"{data['general_fraction']:.2%} of the target tokens",
     }
     rows = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
+    known = OBJECTIVES.get(loss["kind"])
+    about = known.sentence.format(**loss) if known else f"{loss['kind']}, which this version does not know."
     return (
         f"{front(run['init_from'])}# {cfg.model.name}, {step:,} steps of {loss['kind']}\n\n"
         f"Continued pretraining with {version.as_text(saved.get('written_by'))}.\n\n| | |\n|---|---|\n{rows}\n\n"
-        f"## Objective\n\n{OBJECTIVES[loss['kind']].format(**loss)}\n\n```json\n{json.dumps(told, indent=1)}\n```\n\n"
+        f"## Objective\n\n{about}\n\n```json\n{json.dumps(told, indent=1)}\n```\n\n"
         f"## Data\n\n{data_table(data)}\n{results(workdir, params_hash)}"
     )
-
-
-FOLDERS = ("reference", "smooth_names")  # of the loss's settings
-OBJECTIVES = {
-    "ntp": "The plain loss, on domain and general text.",
-    "rho1": "RHO-1: of the domain tokens the {keep:.0%} with the largest excess loss over a reference model.",
-    "mucpt": (
-        "MuCPT (arXiv 2511.14245): the loss of a domain token counts alpha / max(-log p of a reference model, floor), "
-        "alpha={alpha:g}, floor={rm_floor:g} nats, weights divided by {weight_norm}; general text counts plainly."
-    ),
-}
 
 
 def name_of(folder: str) -> str:

@@ -126,6 +126,8 @@ def measure(cfg: Config, mesh: jax.sharding.Mesh) -> dict:
 def compile_step(cfg: Config, mesh: jax.sharding.Mesh) -> tuple[jax.stages.Compiled, str, float]:
     """-> the compiled step, what the compiler wrote to stderr, seconds."""
     start, tx = time.monotonic(), optimizer.make(cfg)
+    # No scores are read here; what weights are divided by costs the same, whatever it is.
+    cfg = dataclasses.replace(cfg, loss=dataclasses.replace(cfg.loss, mean_raw_weight=cfg.loss.mean_raw_weight or 1.0))
     with jax.set_mesh(mesh), stderr_of_compiler() as log:
         step = train.jitted_step(cfg, tx, mesh, SOURCES)
         abstract = train.abstract_state(cfg, tx, mesh), data.abstract_batch(cfg, mesh)

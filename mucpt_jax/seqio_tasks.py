@@ -11,7 +11,6 @@ PassThroughFeatureConverter also keeps rm_nll and is_domain, which a weighted lo
 needs seqio or TensorFlow, and importing this module loads neither: pip install -r requirements-seqio.txt.
 """
 
-import dataclasses
 import re
 
 import numpy as np
@@ -35,7 +34,6 @@ def register(name: str, cfg: Config):
     Raises UserError where rows do not fit the config, as training does, or seqio is missing.
     """
     seqio, _ = libraries()
-    cfg = dataclasses.replace(cfg, loss=dataclasses.replace(cfg.loss, smooth="none"))  # no word_starts here
     sources = data.open_sources(cfg)
     held_out = {source.name: source for source in held_out_sources(cfg)}
     alone = [source for source in held_out.values() if source.name not in {s.name for s in sources}]

@@ -199,8 +199,8 @@ def loss_and_grads(params: dict, batch: dict, cfg: Config, tokens: Array, only_B
         return x.swapaxes(0, 1).reshape(-1, *x.shape[2:])
 
     parts = jax.tree.map(split, batch)
-    nll_BT = jnp.zeros(losses.target_mask(batch).shape)  # only rho1's weights depend on it
-    if cfg.loss.kind == "rho1":  # its threshold is over the whole step: one forward pass more
+    nll_BT = jnp.zeros(losses.target_mask(batch).shape)
+    if objective.OBJECTIVES[cfg.loss.kind].needs_nll:  # of the whole step: one forward pass more
         nll_BT = merge(jax.lax.map(lambda part: losses.batch_nll(params, part, cfg), parts))
     weights = split(objective.token_weights(nll_BT, batch, cfg.loss))
 

@@ -11,12 +11,13 @@ from pathlib import Path
 from mucpt_jax import config
 from mucpt_jax.errors import UserError
 from mucpt_jax.formats.files import read_json
+from mucpt_jax.step.objective import OBJECTIVES
 
 # What a result depends on; the other sections are speed, logging and other jobs.
 SETTINGS = ("seed", "init_from", "model", "loss", "data", "optimizer", "train.compute_dtype")
 IGNORED = {
     "loss.vocab_parts", "data.read_threads", "optimizer.offload",  # speed
-    "loss.mean_raw_weight", "loss.mean_raw_median", "loss.rm_hash",  # follow from the data
+    "loss.mean_raw_weight", "loss.rm_hash",  # follow from the data
 }  # fmt: skip
 ASKED = ("prompt", "stop", "max_new_tokens")  # of evaluate.*: how a question is put
 
@@ -117,10 +118,12 @@ def settings(values: dict) -> dict:
 
 
 def used(key: str, kind: str) -> bool:
-    if not key.startswith("loss.") or key == "loss.kind":
+    section, _, name = key.rpartition(".")
+    if section != "loss" or name == "kind":
         return True
-    rho1 = key in ("loss.keep", "loss.reference")
-    return rho1 if kind == "rho1" else kind == "mucpt" and key != "loss.keep"
+    objective = OBJECTIVES.get(kind)
+    read = objective and (name in objective.knobs or (name == "reference" and objective.needs_scores))
+    return bool(read) or not hasattr(config.Loss, name)  # one that is gone: the version that wrote the run may read it
 
 
 def differing(settings_of_runs: list[dict]) -> list[str]:

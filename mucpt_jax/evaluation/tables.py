@@ -6,10 +6,10 @@ import warnings
 from rich.cells import cell_len
 
 from mucpt_jax.errors import UserError
+from mucpt_jax.step.objective import OBJECTIVES
 
 NOT_MEASURED = "not measured"
 PATHS = {"init_from", "data.domain", "data.general", "loss.reference"}
-COLOURS = {"ntp": "#4c566a", "rho1": "#d08770", "mucpt": "#2a6f97"}
 
 
 def of(result: dict) -> list[tuple[str, list[list[str]]]]:
@@ -161,13 +161,14 @@ def plot(result: dict, file: str) -> None:
     matplotlib.use("svg")
     import matplotlib.pyplot as plt
 
-    objectives = {run["run"]: run["objective"] for run in result["runs"]}
+    known = [run for run in result["runs"] if run["objective"] in OBJECTIVES]
+    colours = {run["run"]: OBJECTIVES[run["objective"]].colour for run in known}
     # Text stays text, so the viewer's fonts draw it and matplotlib need not know its glyphs; the same file each time.
     with plt.rc_context({"svg.fonttype": "none", "svg.hashsalt": "compare"}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")
         fig, axis = plt.subplots(figsize=(8, 1.2 + 0.4 * len(shown)), layout="constrained")
         for y, q in enumerate(shown):
-            colour = COLOURS.get(objectives[q["run"]], "0.4")
+            colour = colours.get(q["run"], "0.4")
             axis.plot([q["low"], q["high"]], [y, y], color=colour, linewidth=2)
             axis.plot(q["accuracy"], y, "o", color=colour)
             axis.annotate(f"{q['k']:,}/{q['n']:,}", (q["accuracy"], y), (0, 6), textcoords="offset points", ha="center")

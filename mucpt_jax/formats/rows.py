@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TypedDict
 
 import numpy as np
-from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 
 from mucpt_jax.errors import UserError
 from mucpt_jax.formats.files import file_hash, replacing
@@ -92,6 +91,8 @@ def shard_name(source: str, shard: int, shards: int) -> str:
 
 def write_shard(path: Path, rows: Iterable[Row], encoding: str = "float16") -> dict:
     """One whole file; returns its records, bytes and sha256."""
+    from array_record.python.array_record_module import ArrayRecordWriter  # here: the loss needs no files
+
     with replacing(path) as beside:
         writer, records = ArrayRecordWriter(str(beside), "group_size:1"), 0
         for row in rows:  # whose own errors are none of writing
@@ -117,6 +118,8 @@ def _written(path: Path) -> Iterator[None]:
 
 def count_records(path: Path) -> int | None:
     """None where the file is damaged."""
+    from array_record.python.array_record_module import ArrayRecordReader
+
     try:
         reader = ArrayRecordReader(str(path))
         records = reader.num_records()
@@ -128,6 +131,8 @@ def count_records(path: Path) -> int | None:
 
 def read_shard(path: Path, sequence_length: int, numbers: Iterable[int] | None = None) -> Iterator[Row]:
     """Rows of one shard: all in order, or those of these numbers."""
+    from array_record.python.array_record_module import ArrayRecordReader
+
     where = str(path)
     try:
         reader = ArrayRecordReader(str(path))

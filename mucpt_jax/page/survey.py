@@ -93,10 +93,9 @@ def scores(rm_nll: np.ndarray, is_target: np.ndarray, path: Path) -> np.ndarray:
 
 
 def survey(scored: Scored, rows: list, floor: float) -> dict:
-    """Over the rows: histograms by source, mean raw weight of smoothed r by floor, documents, a sketch of n-grams."""
+    """Over the rows: histograms by source, documents, a sketch of n-grams."""
     mean = score_sums.at_floor(scored.manifest["scores"]["mean_raw_weight"], floor)
     bins = {"r": len(R_EDGES) - 1, "inverse": len(R_EDGES) - 1, "excess": len(EXCESS_EDGES) - 1}
-    bins |= {"mean": len(scored.floors), "median": len(scored.floors)}
     by_source = {s["source"]: {k: np.zeros(n) for k, n in bins.items()} for s in scored.manifest["shards"]}
     documents, lost_of_bucket = {}, np.zeros(1 << BUCKET_BITS)
     for shard, numbers, block in blocks(scored, rows):
@@ -105,43 +104,13 @@ def survey(scored: Scored, rows: list, floor: float) -> dict:
         source["inverse"] += np.histogram(r, R_EDGES, weights=1 / np.maximum(r, R_EDGES[1]))[0]
         if scored.base:
             source["excess"] += np.histogram(block["base"][block["is_target"]] - r, EXCESS_EDGES)[0]
-        for kind, near in smoothed(block).items():
-            source[kind] += [(1 / np.maximum(near, f)).sum() for f in scored.floors]
         weight = 1 / np.maximum(block["r"], floor) / mean
         owners = owners_of(scored.folder, shard["name"], numbers)
         add_documents(documents, shard["source"], numbers, block, weight, owners)
         lost = running_sum(np.where(block["is_target"], 1 - weight, 0))
         for n, starts, hashes in ngrams(block):
             np.add.at(lost_of_bucket, bucket(hashes), lost[starts + n] - lost[starts])
-    return {
-        "by_source": by_source,
-        "smooth": {kind: corpus_mean(scored.manifest, by_source, kind) for kind in ("mean", "median")},
-        "documents": documents,
-        "lost": lost_of_bucket,
-        "mean": mean,
-    }
-
-
-def corpus_mean(manifest: dict, by_source: dict, kind: str) -> np.ndarray:
-    """Sums over the rows read -> mean per target; each source counts by all of its targets."""
-    total, targets = 0.0, 0
-    for name, counts in by_source.items():
-        if read := counts["r"].sum():
-            of_source = manifest["sources"][name]["targets"]
-            total, targets = total + counts[kind] / read * of_source, targets + of_source
-    return np.asarray(total / max(targets, 1))
-
-
-def smoothed(block: dict) -> dict[str, np.ndarray]:
-    """Mean and median of r over a target and the targets on its two sides, f4 [targets], as loss.smooth has it."""
-    r = block["r"]
-    near = np.full((3, *r.shape), np.nan, np.float32)
-    # Nothing crosses segments: the first token of each has no score.
-    near[0, :, 1:], near[1], near[2, :, :-1] = r[:, :-1], r, r[:, 1:]
-    near = np.sort(near[:, block["is_target"]], axis=0)  # NaN comes last
-    count = (~np.isnan(near)).sum(0)
-    low, high = (np.take_along_axis(near, at[None], 0)[0] for at in ((count - 1) // 2, count // 2))
-    return {"mean": np.nansum(near, 0) / count, "median": (low + high) / 2}
+    return {"by_source": by_source, "documents": documents, "lost": lost_of_bucket, "mean": mean}
 
 
 def owners_of(folder: Path, shard: str, numbers: np.ndarray) -> dict[tuple[int, int], str]:

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mucpt_jax import checks
-from mucpt_jax.config import AXES, CHOICES, Config
+from mucpt_jax.config import AXES, Config, choices
 from mucpt_jax.errors import UserError
 from mucpt_jax.planning import accelerators, advice
 
@@ -87,7 +87,7 @@ def micro_batches(cfg: Config, mesh: dict) -> list[int]:
 def widen(cfg: Config, mesh: dict, attempt: Callable) -> list[str]:
     """Less recomputation and fewer micro-batches, until memory is full -> what was left out and why."""
     axes, notes, numbers = advice.flags(mesh).replace("--config.mesh.", ""), [], micro_batches(cfg, mesh)
-    for remat in CHOICES["train.remat"]:  # in growing order of memory
+    for remat in choices()["train.remat"]:  # in growing order of memory
         for n in numbers:
             result = attempt(mesh | {"train.remat": remat, "train.micro_batches": n})
             if result is None:

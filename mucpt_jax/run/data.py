@@ -19,10 +19,10 @@ import numpy as np
 
 from mucpt_jax.config import Config, Loss
 from mucpt_jax.errors import UserError
-from mucpt_jax.formats import score_sums, words
+from mucpt_jax.formats import score_sums
 from mucpt_jax.formats.files import read_json, text_hash
 from mucpt_jax.formats.manifest import documents_of, read_manifest
-from mucpt_jax.formats.rows import decode_row, target_mask, target_scores
+from mucpt_jax.formats.rows import decode_row, target_scores
 from mucpt_jax.formats.tokenizer import check_same_tokenizer
 from mucpt_jax.step import objective, sharding
 
@@ -44,7 +44,7 @@ def open_sources(cfg: Config) -> list[Source]:
             manifest = read_manifest(folder)
             check_manifest(manifest, folder, cfg)
             check_same_tokenizer(folder, cfg.data.domain)
-            if is_domain and cfg.loss.kind != "ntp" and cfg.data.general_fraction < 1:
+            if is_domain and needs_scores(cfg) and cfg.data.general_fraction < 1:
                 check_scores(manifest, folder, cfg)
             sources += split_sources(manifest, folder, is_domain, {s.name for s in sources})
     fraction = cfg.data.general_fraction
@@ -86,20 +86,12 @@ def own_tokenizer(folder: str | None) -> str | None:
     return folder if folder and (Path(folder) / "tokenizer.json").is_file() else None
 
 
-def word_units(cfg: Config) -> tuple | None:
-    """What words.starts needs beside the tokens; None where r is not smoothed over words."""
-    if cfg.loss.smooth == "none" or cfg.loss.smooth_unit != "word":
-        return None
-    folder = cfg.tokenizer or own_tokenizer(cfg.init_from)
-    if not folder:
-        raise UserError("loss.smooth_unit=word needs --config.tokenizer=FOLDER: the tokenizer of the rows")
-    names = words.names(folder, cfg.loss.smooth_names) if cfg.loss.smooth_names else None
-    return *words.letters(folder), names
+def needs_scores(cfg: Config) -> bool:
+    """Must domain rows hold scores?"""
+    return objective.OBJECTIVES[cfg.loss.kind].needs_scores and not cfg.loss.reference
 
 
 def check_scores(manifest: dict, folder: str, cfg: Config) -> None:
-    if cfg.loss.reference:
-        return
     if not manifest["scores"]:
         raise UserError(
             f"{folder} holds no reference scores (rm_nll is NaN) but loss.kind={cfg.loss.kind} needs them; "
@@ -124,17 +116,14 @@ def split_sources(manifest: dict, folder: str, is_domain: bool, taken: set[str])
 
 
 def resolved_loss(cfg: Config) -> Loss:
-    """The config's loss with the corpus means filled in that its weights are divided by."""
+    """The config's loss with the corpus mean filled in that its weights are divided by."""
     loss = cfg.loss
-    constant = loss.kind == "mucpt" and loss.weight_norm in ("corpus_mean_one", "loss_match")
-    if not constant or not cfg.data.domain or cfg.data.general_fraction == 1:
-        return dataclasses.replace(loss, mean_raw_weight=None, mean_raw_median=None)
+    if not objective.wants_corpus_mean(loss):
+        return dataclasses.replace(loss, mean_raw_weight=None)
+    if not cfg.data.domain or cfg.data.general_fraction == 1:
+        return dataclasses.replace(loss, mean_raw_weight=1.0)  # of no token
     if loss.mean_raw_weight:
         return loss
-    if loss.smooth != "none":
-        found = smoothed_means(cfg)
-        names = ("mean_raw_weight", "mean_raw_median")
-        return dataclasses.replace(loss, **dict(zip(names, found, strict=False)))
     grid = {"corpus_mean_one": "mean_raw_weight", "loss_match": "mean_raw_weight_by_base_nll"}[loss.weight_norm]
     scores = read_manifest(cfg.data.domain)["scores"]
     if grid not in scores:
@@ -143,25 +132,6 @@ def resolved_loss(cfg: Config) -> Loss:
             f"same rows with the start model, then python -m mucpt_jax.calibration {cfg.data.domain} --base=THOSE"
         )
     return dataclasses.replace(loss, mean_raw_weight=score_sums.at_floor(scores[grid], loss.rm_floor))
-
-
-SAMPLED = 4096  # rows, evenly spaced: the manifest has no means of smoothed scores, these rows give them
-
-
-def smoothed_means(cfg: Config) -> list[float]:
-    """Mean raw weight of each part of the smoothed loss over domain rows."""
-    folder = cfg.data.domain
-    sources = [s for s in split_sources(read_manifest(folder), folder, True, set()) if s.rows]
-    step = max(1, sum(s.rows for s in sources) // SAMPLED)
-    chosen = (rows[i] for rows in (Rows(s, 0, cfg) for s in sources) for i in range(0, len(rows), step))
-    total, count = 0.0, 0
-    for batch, real in in_batches(chosen, 16):
-        mask_BT = target_mask(batch["segment_ids"])
-        mask_BT[real:] = False
-        parts = objective.raw_weights(batch, mask_BT, cfg.loss)
-        total += np.array([np.asarray(raw_BT, np.float64)[mask_BT].sum() for raw_BT in parts])
-        count += int(mask_BT.sum())
-    return [float(f"{mean:.6g}") for mean in total / max(count, 1)]  # the same on every kind of device
 
 
 class Rows:
@@ -176,8 +146,7 @@ class Rows:
             raise UserError(
                 f"{source.folder}: a shard of {source.name} is damaged ({error}); write it again"
             ) from error
-        self.needs_scores = source.is_domain and cfg.loss.kind != "ntp" and not cfg.loss.reference
-        self.units = word_units(cfg)
+        self.needs_scores = source.is_domain and needs_scores(cfg)
 
     def __len__(self) -> int:
         return self.source.rows
@@ -191,8 +160,6 @@ class Rows:
         row = decode_row(record, self.cfg.data.sequence_length, where)
         if self.needs_scores:
             target_scores(row, where)
-        if self.units:
-            row["word_starts"] = words.starts(row["tokens"], *self.units)
         facts = {"source": self.number, "is_domain": self.source.is_domain, "row": index}
         return row | {name: np.asarray(value) for name, value in facts.items()}
 
@@ -243,8 +210,6 @@ def abstract_batch(cfg: Config, mesh: jax.sharding.Mesh) -> dict[str, jax.ShapeD
     rows, tokens = cfg.data.batch_rows, cfg.data.sequence_length + 1
     arrays = {"tokens": np.int32, "segment_ids": np.uint16, "rm_nll": np.float16}
     shapes = {name: ((rows, tokens), dtype) for name, dtype in arrays.items()}
-    if cfg.loss.smooth != "none" and cfg.loss.smooth_unit == "word":
-        shapes["word_starts"] = ((rows, tokens), bool)
     shapes |= {"source": ((rows,), np.int32), "is_domain": ((rows,), bool)}
     place = sharding.batch_sharding(mesh)
     return {name: jax.ShapeDtypeStruct(*shape, sharding=place) for name, shape in shapes.items()}
@@ -291,6 +256,8 @@ def fingerprint(sources: list[Source], cfg: Config) -> dict:
     """What must stay the same for a run to continue exactly; the number of hosts need not, and steps may grow."""
     shards = [[s.name, s.is_domain, [shard["sha256"] for shard in s.shards]] for s in sources]
     loss = {k: v for k, v in dataclasses.asdict(cfg.loss).items() if k not in ("vocab_parts", "rm_hash")}
+    if not any(s.is_domain for s in sources):
+        loss["mean_raw_weight"] = None  # nothing is weighed by it
     optimizer = {k: v for k, v in dataclasses.asdict(cfg.optimizer).items() if k not in ("steps", "offload")}
     return {
         "rows": text_hash(json.dumps(shards)),
