@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 from ablation import world
 from mucpt_jax import config
-from mucpt_jax.errors import UserError
+from mucpt_jax.errors import UserError, exiting
 from mucpt_jax.formats.files import read_json, write_json
 
 
@@ -95,14 +95,12 @@ MODELS = {"base": "the model that all start from", "rm": "the reference model it
 
 def main() -> None:
     args = arguments().parse_args()
-    try:
+    with exiting():
         if args.publish and (args.rows or args.regimes):
             raise UserError("--publish takes the whole table: leave out --rows and --regimes")
         regimes = chosen(args.regimes, world.REGIMES, "--regimes")
         rows = chosen(f"ntp,{args.rows}" if args.rows else "", ROWS, "--rows")
         found = run(Path(args.run), range(args.seeds), regimes, rows, args.publish)
-    except (UserError, OSError) as error:
-        sys.exit(f"error: {error}")
     if not all(claim["holds"] for claim in found["claims"] if claim["must"]):
         sys.exit("error: an order that must hold does not; see above")
 

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from data_prep.text import names
 from mucpt_jax import config
 from mucpt_jax.formats import score_sums
-from mucpt_jax.formats.files import write_json
+from mucpt_jax.formats.files import copy_file, write_json
 from mucpt_jax.formats.manifest import read_manifest
 from mucpt_jax.formats.rows import read_shard, segment_numbers, target_mask, write_shard
 from mucpt_jax.run import data
@@ -138,7 +138,7 @@ def rewrite(source: Path, output: Path, scores: Callable, name: str) -> None:
         stats = score_sums.stats_of(np.concatenate(found), str(output / shard["name"]))
         sums = score_sums.add(sums, stats) if sums else stats
     about = {"rm_hash": name, "compute_dtype": "float32", "head_dtype": "float32", "encoding": "float16"}
-    (output / "index.parquet").write_bytes((source / "index.parquet").read_bytes())
+    copy_file(source / "index.parquet", output / "index.parquet")
     scores = about | score_sums.summary(sums)
     write_json(output / "manifest.json", manifest | {"shards": shards, "scores": scores})
 

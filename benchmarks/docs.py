@@ -51,8 +51,8 @@ def main() -> None:
 
 def read_results(folder: Path) -> dict[str, dict]:
     """Name -> result, of the files in this document's shape."""
-    found = {file.stem: read_json(file) for file in sorted(Path(folder).glob("*.json"))}
-    return {name: result for name, result in found.items() if isinstance(result, dict) and result.keys() >= SHAPE}
+    results = {file.stem: read_json(file) for file in sorted(Path(folder).glob("*.json"))}
+    return {name: result for name, result in results.items() if isinstance(result, dict) and result.keys() >= SHAPE}
 
 
 def render(results: dict[str, dict]) -> str:

@@ -22,7 +22,6 @@ import functools
 import logging
 import multiprocessing
 import os
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures.process import BrokenProcessPool
@@ -32,12 +31,12 @@ from typing import NamedTuple
 import numpy as np
 
 from data_prep.text import names
-from mucpt_jax.errors import UserError
+from mucpt_jax.errors import UserError, exiting
 from mucpt_jax.formats import rows, score_sums
 from mucpt_jax.formats.files import copy_file, file_hash, read_json, write_json
 from mucpt_jax.formats.manifest import read_index, read_manifest
 from mucpt_jax.formats.rows import decode_row, encode_row, read_shard, segment_numbers, target_mask
-from mucpt_jax.formats.tokenizer import tokenizer_hash
+from mucpt_jax.formats.tokenizer import check_same_tokenizer
 
 NEAR = 16  # names: how far apart the two of a claim may stand
 SLOT_BITS = 28  # of the table
@@ -98,8 +97,7 @@ def open_input(job: Job, workers: int) -> dict:
         raise UserError(f"{job.scored} holds no scores (rm_nll is NaN); run launch.py --job=score on it first")
     if "agreement" in manifest["scores"]:
         raise UserError(f"{job.scored} was written by this job; name the folder that the score job wrote")
-    if manifest["tokenizer_hash"] != tokenizer_hash(job.tokenizer):
-        raise UserError(f"--tokenizer={job.tokenizer} did not write the rows of {job.scored}; name the one that did")
+    check_same_tokenizer(job.scored, job.tokenizer)
     if (Path(job.output) / "manifest.json").is_file():
         raise UserError(f"--output={job.output} holds rows already; name another folder or delete it")
     if (Path(job.output) / "scoring.json").is_file():
@@ -285,11 +283,9 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (all cores)")
     args = vars(parser.parse_args())
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    try:
+    with exiting():
         workers = args.pop("workers")
         scores = agree(Job(**args), workers)
-    except (UserError, OSError) as error:
-        sys.exit(f"error: {error}")
     print(f"{as_text(scores)}\n{score_sums.as_text(scores)}")
 
 

@@ -115,7 +115,7 @@ def _joined(lines: Sequence[str]) -> str:
 # Languages
 
 
-def simplify(text: str, found: language.Found) -> tuple[str, language.Found]:
+def simplify(text: str, found: language.Detection) -> tuple[str, language.Detection]:
     """Chinese lines in simplified characters; zh-Hant becomes zh-Hans."""
     if not any(lang.startswith("zh") for lang in found.shares):
         return text, found
@@ -132,7 +132,9 @@ def _converter() -> opencc.OpenCC:
     return opencc.OpenCC("t2s")
 
 
-def without_others(text: str, found: language.Found, languages: Sequence[str]) -> tuple[str, language.Found, int]:
+def without_others(
+    text: str, found: language.Detection, languages: Sequence[str]
+) -> tuple[str, language.Detection, int]:
     """A mixed document without its lines in languages that were not asked for, and their number."""
     foreign = sum(share for lang, share in found.shares.items() if lang not in languages)
     if foreign < language.MIXED:
@@ -204,10 +206,12 @@ def _count(numbers: Counter, namespace: str) -> None:
         documents.count(name, number, namespace)
 
 
-def described(batch: pa.RecordBatch, texts: Sequence[str], found: Sequence[language.Found]) -> pa.RecordBatch:
+def described(batch: pa.RecordBatch, texts: Sequence[str], found: Sequence[language.Detection]) -> pa.RecordBatch:
     """The batch with new texts, their languages, and what meta says of them."""
     rows = zip(batch["meta"].to_pylist(), batch["lang"].to_pylist(), found, strict=True)
-    meta = [meta_with(meta, given if given != one.lang else "", language.mixed(one)) for meta, given, one in rows]
+    meta = [
+        meta_with(meta, given if given != one.lang else "", language.mixed_shares(one)) for meta, given, one in rows
+    ]
     columns = {"text": texts, "lang": [one.lang for one in found], "meta": meta}
     for name, values in columns.items():
         batch = documents.replace(batch, name, values)

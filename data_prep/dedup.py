@@ -51,11 +51,11 @@ def sign(file: tuple[int, str], options: Options) -> tuple[int, int]:
 
 
 def signed_batches(number: int, path: str, options: Options) -> Iterator:
-    with paragraphs.Writer(options.work, number, options.paragraphs) as writer:
+    with paragraphs.writer(options.work, number, options.paragraphs) as add_lines:
         for batch, _ in documents.read_batches(path, options.columns, options.folder / f"sign-{number:05d}.progress"):
             if batch.num_rows:
                 texts = batch["text"].to_pylist()
-                writer.add(texts)
+                add_lines(texts)
                 yield signed_batch(batch, texts, options)
 
 

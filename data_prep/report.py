@@ -23,8 +23,6 @@ page is one file of less than 2 MB that opens from disk.  report.json has these 
 import argparse
 import datetime
 import json
-import os
-import sys
 from collections.abc import Iterator
 from itertools import islice, pairwise
 from pathlib import Path
@@ -34,8 +32,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_prep.reporting import page
-from mucpt_jax.errors import UserError
-from mucpt_jax.formats.files import read_json, write_json
+from mucpt_jax.errors import UserError, exiting
+from mucpt_jax.formats.files import read_json, write_json, write_text
 from mucpt_jax.formats.tokenizer import end_of_document
 
 STAGES = ("clean", "boilerplate", "quality", "dedup", "decontaminate", "mask", "rows")  # as their folders
@@ -56,9 +54,7 @@ def write(out: Path, tokenizer: str | None = None) -> None:
     names = [stage["stage"] for stage in found["stages"]]
     examples = {stage: samples(out, stage) for stage in names}
     lines = list(islice(json_lines(out / "boilerplate/lines.jsonl"), 30)) if "boilerplate" in names else []
-    beside = out / "report.html.writing"
-    beside.write_text(page.page(found, examples, lines), encoding="utf-8")
-    os.replace(beside, out / "report.html")
+    write_text(out / "report.html", page.page(found, examples, lines))
 
 
 def facts(out: Path, tokenizer: str | None = None) -> dict:
@@ -324,10 +320,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("out", metavar="OUT", help="folder of a run, or of stages that were run alone")
     parser.add_argument("--tokenizer", help="folder; estimates tokens where no rows tell them")
     args = parser.parse_args(argv)
-    try:
+    with exiting():
         write(Path(args.out), args.tokenizer)
-    except (UserError, OSError) as error:
-        sys.exit(f"error: {error}")
     print(Path(args.out) / "report.html")
 
 

@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 
 from data_prep.jobs import documents, job, notes
-from data_prep.packing.pack import cut
+from data_prep.packing.pack import Segment, cut
 from data_prep.packing.shards import ROW_FILES, check_sources, number_shards, write_full
 from data_prep.packing.tokens import load_tokenizer, placeholders, tokenize
 from data_prep.private.masking import check_placeholder
@@ -29,6 +29,7 @@ from mucpt_jax.errors import UserError
 from mucpt_jax.formats.files import write_json
 from mucpt_jax.formats.manifest import SCHEMA
 from mucpt_jax.formats.tokenizer import end_of_document, tokenizer_hash
+from mucpt_jax.formats.version import written_by
 
 # Tokens
 
@@ -76,7 +77,7 @@ def shard_file(file: tuple[int, str], folder: Path, args: argparse.Namespace) ->
         for source, name, tokens in tokenized(batch, tokenizer, eod, no_loss, composition):
             facts.setdefault(source, {"documents": 0, "shards": []})["documents"] += 1
             segments = waiting.setdefault(source, [])
-            segments += [(run, name, offset) for offset, run in cut(tokens, size[0])]
+            segments += [Segment(run, name, offset) for offset, run in cut(tokens, size[0])]
         check_sources(file[1], facts)
         flush(last=False)
     flush(last=True)
@@ -103,6 +104,7 @@ def write_manifest(folder: Path, tokenizer_folder: str, sequence_length: int) ->
         "sources": sources,
         "shards": shards,
         "scores": None,
+        "written_by": written_by(),
     }
     write_json(folder / "manifest.json", manifest)
     print_table(sources, sequence_length)

@@ -17,8 +17,6 @@ import base64
 import functools
 import hashlib
 import json
-import os
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -27,10 +25,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mucpt_jax.config import Loss
-from mucpt_jax.errors import UserError
+from mucpt_jax.errors import UserError, exiting
+from mucpt_jax.formats.files import write_text
 from mucpt_jax.formats.manifest import read_manifest
 from mucpt_jax.formats.rows import segment_numbers
-from mucpt_jax.formats.tokenizer import tokenizer_hash
+from mucpt_jax.formats.scored import check_scored_by_two, scored_manifest
+from mucpt_jax.formats.tokenizer import check_same_tokenizer, load_tokenizer
 from mucpt_jax.page import survey
 from mucpt_jax.page.survey import Scored, short
 from mucpt_jax.step.objective import OBJECTIVES
@@ -42,49 +42,16 @@ ENOUGH = 16  # targets; a shorter document is neither best nor worst
 
 def open_scored(folder: str, base: str | None, tokenizer_folder: str) -> Scored:
     """Checks that folders, scores and tokenizer fit together."""
-    manifest = scored_manifest(folder)
+    manifest = check_scored_by_two(folder, base)[0] if base else scored_manifest(folder)
     try:
         pq.read_metadata(Path(folder) / "index.parquet")
     except (OSError, pa.ArrowException) as error:
         raise UserError(
             f"{folder}/index.parquet is missing or damaged ({type(error).__name__}); copy that of the scored rows"
         ) from error
-    if manifest["tokenizer_hash"] != tokenizer_hash(tokenizer_folder):
-        raise UserError(
-            f"{folder} was written with another tokenizer than {tokenizer_folder} (hash "
-            f"{manifest['tokenizer_hash'][:12]}); name the one it was written with"
-        )
-    if base:
-        other = scored_manifest(base)
-        if rows_of(other) != rows_of(manifest):
-            raise UserError(f"--base={base} holds other rows than {folder}; score the same rows by the start model")
-        if other["scores"]["rm_hash"] == manifest["scores"]["rm_hash"]:
-            raise UserError(f"--base={base} was scored by the same model as {folder}; score it by the start model")
+    check_same_tokenizer(folder, tokenizer_folder)
     floors = [float(floor) for floor in manifest["scores"]["mean_raw_weight"]]
     return Scored(Path(folder), Path(base) if base else None, manifest, floors)
-
-
-def scored_manifest(folder: str) -> dict:
-    manifest = read_manifest(folder)
-    if "mean_raw_weight" not in (manifest["scores"] or {}):
-        raise UserError(
-            f"{folder} holds no scores (of this version); run launch.py --job=score on it and name its output"
-        )
-    return manifest
-
-
-def rows_of(manifest: dict) -> list:
-    shards = [[s[key] for key in ("name", "source", "records", "targets")] for s in manifest["shards"]]
-    return [manifest["sequence_length"], manifest["tokenizer_hash"], shards]
-
-
-def load_tokenizer(folder: str):
-    from transformers import AutoTokenizer  # takes seconds, and `--help` does not need it
-
-    try:
-        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    except Exception as error:  # the library raises what the damage leads to: OSError, KeyError, ...
-        raise UserError(f"--tokenizer={folder} cannot be loaded ({type(error).__name__}); copy it again") from error
 
 
 # Documents
@@ -116,11 +83,11 @@ def choose(documents: dict[tuple[str, str], list], wanted: int) -> dict[tuple[st
 
 def read_documents(scored: Scored, chosen: dict[tuple[str, str], str], tokenizer) -> list[dict]:
     """Facts of each document, and of its beginning (TOKENS_SHOWN): pieces of text, r and base by token."""
-    source_of = {shard["name"]: shard["source"] for shard in scored.manifest["shards"]}
+    shard_of = {shard["name"]: shard for shard in scored.manifest["shards"]}
     wanted = pc.field("document").isin(sorted({name for _, name in chosen}))
     places = {document: [] for document in chosen}
     for line in pq.read_table(scored.folder / "index.parquet", filters=wanted).to_pylist():
-        places.get((source_of[line["shard"]], line["document"]), []).append(line)
+        places.get((shard_of[line["shard"]]["source"], line["document"]), []).append(line)
     found = []
     decode = functools.cache(lambda ids: tokenizer.decode(list(ids), clean_up_tokenization_spaces=False))
     for (source, name), pick in chosen.items():
@@ -128,7 +95,7 @@ def read_documents(scored: Scored, chosen: dict[tuple[str, str], str], tokenizer
         parts, read = [], 0
         for line in lines:
             if read < TOKENS_SHOWN:
-                row = survey.read_rows(scored, line["shard"], [line["row"]])
+                row = survey.read_rows(scored, shard_of[line["shard"]], [line["row"]])
                 mine = segment_numbers(row.pop("segment_ids")[0]) == line["segment"]
                 parts.append({key: values[0][mine] for key, values in row.items()})
                 read += line["length"]
@@ -246,9 +213,7 @@ def run(argv: list[str] | None = None) -> Path:
             f"--floor={args.floor} is off the scored grid {scored.floors[0]}..{scored.floors[-1]} nats; choose another"
         )
     made = audit(scored, load_tokenizer(args.tokenizer), args.documents, args.floor, args.objective)
-    beside = output.with_suffix(".writing")
-    beside.write_text(made, encoding="utf-8")
-    os.replace(beside, output)
+    write_text(output, made)
     return output
 
 
@@ -270,10 +235,8 @@ def arguments() -> argparse.ArgumentParser:
 
 
 def main() -> None:
-    try:
+    with exiting():
         print(run())
-    except (UserError, OSError) as error:
-        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import re
 
 from ml_collections import ConfigDict
 
-from mucpt_jax.config import AXES, Config, Mesh, Model, check_choice, choices, from_dict, keys, nearest, value_of
+from mucpt_jax.config import AXES, Config, Mesh, Model, Train, check_choice, choices, from_dict, keys, nearest, value_of
 from mucpt_jax.errors import UserError
 from mucpt_jax.step import objective
 
@@ -25,6 +25,7 @@ def check(config: Config) -> None:
         check_choice(key, value_of(config, key))
     check_ranges(config)
     check_regex(config)
+    check_keep(config.train)
     check_objective(config)
     check_model(config.model, config.mesh)
     check_batch(config)
@@ -65,7 +66,7 @@ def check_ranges(config: Config) -> None:
     for section in ("model", "data", "optimizer", "train", "score", "evaluate", "export", "plan"):
         for name, value in vars(getattr(config, section)).items():
             key = f"{section}.{name}"
-            if key in ("train.evaluate_every", "train.gradient_norms_every"):
+            if key in ("train.evaluate_every", "train.patience", "train.gradient_norms_every"):
                 rules[f"{key} must be >= 0: 0 is never"] = value >= 0
             elif type(value) is int and key != "score.worker":
                 rules[f"{key} must be > 0"] = value > 0
@@ -82,6 +83,19 @@ def check_regex(config: Config) -> None:
         raise UserError(
             f"optimizer.trainable={config.optimizer.trainable!r} is no regular expression ({error}); mend it"
         ) from error
+
+
+def check_keep(train: Train) -> None:
+    if train.keep == "best" and not train.evaluate_every:
+        raise UserError(
+            "train.keep=best needs losses to compare; add --config.train.evaluate_every=STEPS and "
+            "--config.evaluate.rows=FOLDER, or leave train.keep=newest"
+        )
+    if train.patience and train.keep != "best":  # it would end a run with a state that is not the best
+        raise UserError(
+            f"train.patience={train.patience} stops a run that keeps its best state; add --config.train.keep=best, "
+            "or leave train.patience=0"
+        )
 
 
 def check_objective(config: Config) -> None:
@@ -181,6 +195,10 @@ def explain(error: Exception) -> str:
     told = " ".join(str(error).split())
     if match := re.search(r"flag --config\.([\w.]+)=", told):
         return f"{told}; {match[1]} is {value_of(Config(), match[1])!r} by default"
+    if match := re.search(r"\[Errno \d+\] ([\w ]+): '(.+)'", told):
+        return f"the config file {match[2]} cannot be read ({match[1]}); name another, such as configs/demo.py"
+    if "has no attribute 'get_config'" in told:
+        return "the config file has no get_config(); name another, such as configs/demo.py"
     if match := re.search(r'Key "(\w+)" does not exist', told):
         leaves = {key.rsplit(".", 1)[-1]: key for key in keys()}
         close = difflib.get_close_matches(match[1], leaves, 1, 0.5)

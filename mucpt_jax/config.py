@@ -7,6 +7,9 @@ A file in configs/ starts from `default(model)` and changes a few keys; the comm
 import dataclasses
 import difflib
 import functools
+import inspect
+import logging
+import re
 import types
 import typing
 from dataclasses import dataclass, field
@@ -15,6 +18,7 @@ from typing import Literal
 from ml_collections import ConfigDict, config_dict
 
 from mucpt_jax.errors import UserError
+from mucpt_jax.formats.version import as_text, written_by
 
 
 @dataclass(frozen=True)
@@ -23,16 +27,16 @@ class Model:
 
     name: str = "tiny"  # for messages
     vocab_size: int = 2048  # rows of the embedding; may exceed the tokenizer's, never fall short of it
-    hidden_size: int = 64  # D
-    intermediate_size: int = 192  # of the MLP
+    hidden_size: int = 64  # width of the model, D
+    intermediate_size: int = 192  # width of the MLP
     num_hidden_layers: int = 2  # decoder layers
     num_attention_heads: int = 4  # query heads
-    num_key_value_heads: int = 2  # shared by groups of query heads
-    head_dim: int = 16  # of one head; even
+    num_key_value_heads: int = 2  # key and value heads, each shared by a group of query heads
+    head_dim: int = 16  # width of one head; even
     rope_theta: float = 10_000.0  # base of the rotary angles
     rms_norm_eps: float = 1e-6  # added to the mean square
     tie_word_embeddings: bool = True  # the head is the embedding (0.5B to 3B)
-    max_position_embeddings: int = 4096  # tokens
+    max_position_embeddings: int = 4096  # longest row that it takes, tokens
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,7 @@ class Optimizer:
     b2: float = 0.95  # AdamW: decay of the mean square
     eps: float = 1e-8  # AdamW: added to the root
     weight_decay: float = 0.1  # matrices only: not on norms and biases
-    clip_norm: float = 1.0  # global gradient norm
+    clip_norm: float = 1.0  # largest global norm of a gradient; a larger one is scaled down
     trainable: str | None = None  # regex over parameter paths; the rest is frozen and has no moments
     moments_dtype: Literal["float32", "bfloat16"] = "float32"  # how the two moments are kept; updates are float32
     offload: bool = False  # keep the moments in the host's memory, on the device only during the update
@@ -100,18 +104,19 @@ class Train:
     compute_dtype: Literal["bfloat16", "float32"] = "bfloat16"  # parameters are float32
     remat: Literal["full", "attention", "dots", "none"] = "full"  # what the backward pass recomputes, see model.py
     attention: Literal["auto", "xla", "chunked", "cudnn", "splash"] = "auto"  # auto: the device's, see attention.py
-    log_every: int = 10  # steps
-    checkpoint_every: int = 500  # steps
-    keep_checkpoints: int = 2  # the newest ones
-    evaluate_every: int = 0  # steps, 0 never; loss on evaluate.rows, and only the best state is kept
-    patience: int = 3  # with evaluate_every: stop after so many evaluations without a better one
+    log_every: int = 10  # steps between two lines of the log
+    checkpoint_every: int = 500  # steps between two checkpoints, with keep=newest
+    keep_checkpoints: int = 2  # how many stay, the newest
+    keep: Literal["newest", "best"] = "newest"  # which states are saved: one each checkpoint_every, or the best
+    evaluate_every: int = 0  # steps, 0 never; measures the loss on evaluate.rows, by which keep=best judges
+    patience: int = 0  # with keep=best: stop after so many evaluations without a better one; 0 never stops
     gradient_norms_every: int = 0  # steps, 0 never; norms of the domain's and the general part, 2 passes
     on_bad_step: Literal["stop", "skip"] = "stop"  # a loss or gradient that is not finite, or a spike; skip: no update
     spike: float | None = None  # nats; a loss so far above the mean of the last steps is a bad step
     watchdog: float = 20.0  # abort with stack traces when no step ends in so many medians; 0 never
     watchdog_seconds: float = 600.0  # but never sooner; the first step may take six times as long
     profile_step: int | None = None  # first step of a profiler window, written to WORKDIR/profile
-    profile_steps: int = 3  # length of that window
+    profile_steps: int = 3  # length of that window, steps
 
 
 @dataclass(frozen=True)
@@ -120,7 +125,7 @@ class Score:
     output: str | None = None  # folder of scored rows
     encoding: Literal["float16", "uint8_log"] = "float16"  # uint8_log, one byte: weights within 2.1%, r .001 to 32
     worker: int = 0  # of `workers` processes that share the shards without talking, from 0
-    workers: int = 1  # how many
+    workers: int = 1  # how many processes share the shards
     batch_rows: int = 16  # rows of one forward pass
 
 
@@ -139,7 +144,7 @@ class Evaluate:
 class Export:
     path: str | None = None  # Hugging Face folder to write; default WORKDIR/hf
     dtype: Literal["bfloat16", "float32"] = "bfloat16"  # of the parameters
-    max_shard_bytes: int = 5_000_000_000  # of one safetensors file
+    max_shard_bytes: int = 5_000_000_000  # largest size of one safetensors file
 
 
 @dataclass(frozen=True)
@@ -147,7 +152,7 @@ class Plan:
     """What to expect before renting: --job=plan compiles the train step for devices that are not here."""
 
     accelerator: Literal["H20", "H100", "H200", "A100", "v5e", "v5p", "v6e"] = "H20"  # memory and peak
-    devices: int | None = None  # how many, where the mesh has a -1
+    devices: int | None = None  # how many devices, where the mesh has a -1
     mfu: float = 0.4  # share of the peak (model FLOPs, causal) that the step time is predicted with
     search: bool = False  # compile meshes x remat x micro-batches too and print a table, best first
     topology: str | None = None  # compile for a TPU by libtpu, e.g. v5p:4x8x8 (pip install libtpu)
@@ -214,6 +219,51 @@ def from_dict(kind: type, values: dict):
     return kind(**(values | inner))
 
 
+# Version of what a run saves (config.json, checkpoints).  2: train.keep says what is saved; before, evaluate_every did.
+FORMAT = 2
+RETIRED = {  # knobs that are gone, with the default under which a saved run goes on without them
+    "loss.smooth": "none",
+    "loss.smooth_window": 3,
+    "loss.smooth_unit": "token",
+    "loss.smooth_names": None,
+    "loss.smooth_mix": 0.4,
+    "loss.smooth_median_floor": 0.5,
+    "loss.mean_raw_median": None,
+}
+
+
+def to_saved(config: Config) -> dict:
+    """What a run's config.json holds."""
+    return dataclasses.asdict(config) | {"format": FORMAT, "written_by": written_by()}
+
+
+def from_saved(values: dict) -> Config:
+    """config.json of any version -> Config.  A key that it lacks has its default, one that is not known goes."""
+    types = typing.get_type_hints(Config)
+    kept = {name: value for name, value in values.items() if name in types}
+    for name in kept.keys() - {name for name in types if not dataclasses.is_dataclass(types[name])}:
+        kept[name] = {k: v for k, v in kept[name].items() if k in typing.get_type_hints(types[name])}
+    if values.get("format", 1) < 2 and kept.get("train", {}).get("evaluate_every"):
+        kept["train"]["keep"] = "best"
+    return from_dict(Config, kept)
+
+
+def without_retired(values: dict, where: str, writer: dict | None) -> dict:
+    """{dotted key: value} that a run goes by, without keys that are gone.  Those are named; UserError where one had
+    another value than its default, or was never known here."""
+    gone = sorted(key for key in values if "." in key and key not in keys())
+    for key in gone:
+        if key not in RETIRED or values[key] != RETIRED[key]:
+            raise UserError(
+                f"{where} has {key}={values[key]!r}, which mucpt_jax {written_by()['version']} does not know; go on "
+                f"with the version that wrote it ({as_text(writer)}), or start in another --workdir with "
+                "--config.init_from"
+            )
+    if gone:
+        logging.info("%s has %s: not known any more, and without effect by their values", where, ", ".join(gone))
+    return {key: value for key, value in values.items() if key not in gone}
+
+
 def hints(kind: type = Config, prefix: str = "") -> dict[str, type]:
     """Dotted name of every knob ("loss.alpha", ...) -> its type."""
     found = {}
@@ -254,6 +304,17 @@ def describe(values: dict) -> str:
         inner = value.items() if isinstance(value, dict) else [(name, value)]
         told = " ".join(f"{k}={v!r}" for k, v in inner)
         lines.append(f"  {name}: {told}" if isinstance(value, dict) else f"  {told}")
+    return "\n".join(lines)
+
+
+def explained() -> str:
+    """All keys with default and meaning, a line each: the comments above."""
+    lines = []
+    for key in keys():
+        section, _, name = key.rpartition(".")
+        kind = type(value_of(Config(), section)) if section else Config
+        meaning = re.search(rf"^    {name}: .* = .*?  # (.*)$", inspect.getsource(kind), re.M)[1]
+        lines.append(f"  --config.{key}={value_of(Config(), key)!r}\n      {meaning}")
     return "\n".join(lines)
 
 

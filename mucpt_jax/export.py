@@ -1,5 +1,6 @@
 """The export job: the newest checkpoint of a run -> a Hugging Face folder, which transformers, vLLM and SGLang load."""
 
+import dataclasses
 import json
 import logging
 import os
@@ -7,9 +8,11 @@ from pathlib import Path
 
 import jax
 
+from mucpt_jax import config
 from mucpt_jax.config import Config
 from mucpt_jax.errors import UserError
 from mucpt_jax.evaluation.cards import cell
+from mucpt_jax.formats import version
 from mucpt_jax.formats.files import read_json, text_hash
 from mucpt_jax.run import checkpoint
 from mucpt_jax.step.objective import OBJECTIVES
@@ -25,7 +28,7 @@ def export(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
         folder=cfg.export.path or str(workdir / "hf"),
         dtype=cfg.export.dtype,
         max_shard_bytes=cfg.export.max_shard_bytes,
-        like=origin(cfg, tokenizer),
+        like=origin(cfg, [cfg.init_from, *checkpoint.lineage(cfg, workdir), tokenizer]),
         tokenizer=tokenizer,
         card=card(cfg, workdir, checkpoint.params_hash(params)),
     )
@@ -33,14 +36,14 @@ def export(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
     logging.info("wrote %s (%s, %s)", about.folder, cfg.model.name, about.dtype)
 
 
-def origin(cfg: Config, tokenizer: str) -> str | None:
-    """The Hugging Face folder of the same model that the run comes from: its token ids and its generation config."""
-    for folder in (cfg.init_from, tokenizer):
-        if folder and (Path(folder) / "config.json").is_file():
+def origin(cfg: Config, folders: list[str | None]) -> str | None:
+    """The first Hugging Face folder of the same model: an export keeps its token ids and its generation config."""
+    for folder in filter(None, folders):
+        if (Path(folder) / "config.json").is_file() and checkpoint.saved_config(folder) is None:
             try:
                 hf.check_same_model(hf.read_config(folder), cfg.model, folder)
                 return folder
-            except UserError:  # another run's config.json, or the tokenizer of another size: nothing to keep
+            except UserError:  # the tokenizer of another size: nothing to keep
                 continue
     return None
 
@@ -53,15 +56,16 @@ def card(cfg: Config, workdir: Path, params_hash: str) -> str:
     step = checkpoint.newest_step(workdir)
     if step is None:
         return front(cfg.init_from) + f"# {cfg.model.name}\n\nThe weights of {name_of(cfg.init_from)}, unchanged.\n"
-    run = read_json(workdir / "config.json")
+    saved = read_json(workdir / "config.json")
+    run = dataclasses.asdict(config.from_saved(saved))
     loss, data, optimizer = run["loss"], run["data"], run["optimizer"]
     tokens = step * data["batch_rows"] * data["sequence_length"]
     start = name_of(run["init_from"]) if run["init_from"] else "random parameters"
     told = loss | {"reference": name_of(loss["reference"])} if loss.get("reference") else loss
     facts = {
         "parameters": params_hash,
-        "started from": start + (", with its optimiser state" if run.get("init_state") == "all" else ""),
-        "trained": cell(optimizer.get("trainable") or "all parameters"),
+        "started from": start + (", with its optimiser state" if run["init_state"] == "all" else ""),
+        "trained": cell(optimizer["trainable"] or "all parameters"),
         "steps": f"{step:,} of {optimizer['steps']:,}, {tokens:,} tokens",
         "batch": f"{data['batch_rows']} rows of {data['sequence_length']} tokens",
         "learning rate": f"{optimizer['peak_lr']:g} to {optimizer['final_lr']:g}, cosine",
@@ -73,7 +77,7 @@ def card(cfg: Config, workdir: Path, params_hash: str) -> str:
     about = known.sentence.format(**loss) if known else f"{loss['kind']}, which this version does not know."
     return (
         f"{front(run['init_from'])}# {cfg.model.name}, {step:,} steps of {loss['kind']}\n\n"
-        f"Continued pretraining with mucpt_jax.\n\n| | |\n|---|---|\n{rows}\n\n"
+        f"Continued pretraining with {version.as_text(saved.get('written_by'))}.\n\n| | |\n|---|---|\n{rows}\n\n"
         f"## Objective\n\n{about}\n\n```json\n{json.dumps(told, indent=1)}\n```\n\n"
         f"## Data\n\n{data_table(data)}\n{results(workdir, params_hash)}"
     )

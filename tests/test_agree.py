@@ -183,7 +183,7 @@ def test_coded_scores_stay_coded(folder):
         ({"scored": "rows"}, "no scores"),
         ({"names": "none.txt"}, "cannot be read"),
         ({"names": "empty.txt"}, "no names"),
-        ({"tokenizer": "other"}, "did not write"),
+        ({"tokenizer": "other"}, "written with another tokenizer"),
         ({"output": "scored"}, "holds rows already"),
         ({"output": "scoring"}, "score job"),
         ({"scored": "no_index"}, "index.parquet is missing"),

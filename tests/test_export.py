@@ -119,24 +119,24 @@ def test_an_export_goes_where_a_link_a_dot_or_an_empty_folder_stands(tmp_path, m
     assert sorted(path.name for path in tmp_path.iterdir()) == ["disk", "empty", "link"]
     assert [path.name for path in (tmp_path / "disk").iterdir()] == ["real"]
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"x\.writing cannot be made \(Not a directory\); name another folder"):
+    with pytest.raises(UserError, match=r"file/x cannot be made or written \(.*Not a directory.*\); name a folder"):
         written(tmp_path / "file" / "x")
 
 
 def test_what_a_killed_export_left_is_cleared_and_a_whole_one_stays_until_the_next_is_there(tmp_path):
     written(tmp_path / "out")
-    (tmp_path / "out").rename(tmp_path / "out.replaced")  # killed between the two renames
-    (tmp_path / "out.writing").mkdir()
-    (tmp_path / "out.writing" / "model-00009-of-00010.safetensors").write_text("half")
+    (tmp_path / "out").rename(tmp_path / ".out.old")  # killed between the two renames
+    (tmp_path / ".out.writing/run-1").mkdir(parents=True)
+    (tmp_path / ".out.writing/run-1/model-00009-of-00010.safetensors").write_text("half")
 
     def fails(_):
-        assert (tmp_path / "out.replaced" / hf_write.SUMS).is_file()
+        assert (tmp_path / ".out.old" / hf_write.SUMS).is_file()
         raise KeyboardInterrupt
 
     about = hf_write.About(str(tmp_path / "out"))
     with pytest.raises(KeyboardInterrupt):
         hf_write.write({"model.norm.weight": (4,)}, fails, small_config().model, about)
-    assert [path.name for path in tmp_path.iterdir()] == ["out.replaced"]
+    assert [path.name for path in tmp_path.iterdir()] == [".out.old"]
     written(tmp_path / "out")
     assert not list((tmp_path / "out").glob("model-*"))
     written(tmp_path / "out")
@@ -145,7 +145,7 @@ def test_what_a_killed_export_left_is_cleared_and_a_whole_one_stays_until_the_ne
 
 def test_of_two_exports_to_one_folder_the_second_is_refused(tmp_path):
     def read(_):
-        with pytest.raises(UserError, match=r"another export is writing .*out\.writing; wait for it"):
+        with pytest.raises(UserError, match=r"out is being written by another run; wait for its end"):
             written(tmp_path / "out")
         return np.ones(4)
 

@@ -44,7 +44,7 @@ def test_names_are_known_with_and_without_a_blank_before_them(tmp_path):
     (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
     (tmp_path / "names.txt").write_text("Jay\n\nAl\n")
     found = names.read(str(tmp_path), str(tmp_path / "names.txt"))
-    tokenizer = names.load(str(tmp_path))
+    tokenizer = names.load_tokenizer(str(tmp_path))
     runs = [np.frombuffer(run, np.int32).tolist() for run in found.number_of]
     spelled = {"".join(tokenizer.convert_ids_to_tokens(run)) for run in runs}
     assert spelled == {"Jay", "ĠJay", "Al", "ĠAl"}

@@ -1,6 +1,4 @@
-"""What data_prep.dedup stores beside the documents: signatures of what stays, and where what went belongs.
-
-No command of its own.
+"""What data_prep.dedup stores beside the documents: signatures of those that stay, groups of those that went.
 
 signatures/part-*.parquet: id, digest, signature of every document of the part that stays; --against reads them.
 groups/part-*.parquet: id, kept, reason of every duplicate that went; `kept` is the id of the one that stands for it.
@@ -37,27 +35,27 @@ class Options(NamedTuple):
     columns: dict[str, str]  # as in documents.document
     work: Work
     sources: tuple[str, ...]  # the best first
-    paragraphs: int  # least characters of a paragraph that goes where it repeats; 0: none
+    paragraphs: int  # characters from which on a repeated paragraph goes; 0: none goes
     signatures: bool
     groups: bool
 
 
 def find_earlier(folders: str) -> list[str]:
     """--against -> its files of signatures; UserError where they are missing or cannot be compared."""
-    found = []
+    paths = []
     for folder in filter(None, folders.split(",")):
         files = sorted(str(f) for f in (Path(folder) / "signatures").glob("part-*.parquet"))
         if not files:
             raise UserError(f"--against={folder} holds no signatures/; write it again with --signatures")
-        found += files
-    for file in found:
+        paths += files
+    for file in paths:
         version = (pq.read_schema(file).metadata or {}).get(b"version", b"").decode()
         if version != signatures.VERSION:
             raise UserError(
                 f"{file} has signatures of another kind ({version or 'unknown'}, here {signatures.VERSION}); "
                 "write that output again with --signatures"
             )
-    return found
+    return paths
 
 
 def earlier_batches(path: str) -> Iterator:
@@ -86,17 +84,16 @@ class Sidecars:
     def add(self, names: pa.StringArray, reasons: list[str | None], start: int) -> None:
         """Ids of a batch whose first document is in row `start`, and why each goes, None where it stays."""
         if self.options.signatures:
-            here = np.array([n for n, reason in enumerate(reasons) if reason is None], np.int64)
+            stay = np.array([n for n, reason in enumerate(reasons) if reason is None], np.int64)
             facts, signature = (
-                work_files.column(self.options.work, self.number, name)[start + here] for name in ("facts", "signature")
+                work_files.column(self.options.work, self.number, name)[start + stay] for name in ("facts", "signature")
             )
-            digests = np.ascontiguousarray(facts["digest"])
-            stored = [_binary(digests.view(np.uint8)), _binary(signature)]
-            self._write("signatures", SIGNATURES, [names.take(pa.array(here)), *stored])
+            digests = np.ascontiguousarray(facts["digest"]).view(np.uint8)
+            self._write("signatures", SIGNATURES, [names.take(pa.array(stay)), _binary(digests), _binary(signature)])
         gone = [n for n, reason in enumerate(reasons) if start + n in self.kept and reason is not None]
         if gone:
             keys = np.array([self.kept[start + n] for n in gone], np.uint64)
-            kept = [name.decode() for name in work_files.names(self.options.work, keys)]
+            kept = [name.decode() for name in work_files.ids_of(self.options.work, keys)]
             self._write("groups", GROUPS, [names.take(pa.array(gone)), kept, [reasons[n] for n in gone]])
 
     def _write(self, name: str, schema: pa.Schema, columns: list) -> None:

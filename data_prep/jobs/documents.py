@@ -34,7 +34,7 @@ from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import Metrics
 
 from data_prep.jobs import notes, progress
-from mucpt_jax.errors import UserError
+from mucpt_jax.errors import UserError, one_line
 
 SCHEMA = pa.schema([(name, pa.string()) for name in ("id", "text", "source", "lang", "meta")])
 SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet")
@@ -148,10 +148,6 @@ def _unpacked(f: BinaryIO, path: str) -> BinaryIO:
     if path.endswith(".gz"):
         return gzip.GzipFile(fileobj=f)
     return io.BufferedReader(pa.CompressedInputStream(f, "zstd")) if path.endswith(".zst") else f
-
-
-def one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
 
 
 def _parsed(f: BinaryIO, source: str, columns: Mapping[str, str]) -> Iterator[dict[str, str] | str | None]:

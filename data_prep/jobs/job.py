@@ -4,18 +4,14 @@ No command of its own; a job's run(argv) calls run_job, and  python -m data_prep
 """
 
 import argparse
-import errno
-import fcntl
 import glob
 import importlib
 import logging
 import os
-import shutil
 import sys
 import time
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -28,12 +24,12 @@ from apache_beam.io.filesystems import FileSystems
 from data_prep.jobs import documents, notes, progress
 from data_prep.jobs.documents import SUFFIXES
 from data_prep.jobs.runner import MORE, run_pipeline
-from mucpt_jax.errors import UserError
+from mucpt_jax.errors import UserError, exiting, one_line
+from mucpt_jax.formats import files as files_on_disk
 from mucpt_jax.formats.files import write_json
 
 DOCUMENT_FILES = ("part-*.parquet", *notes.FILES)
 OTHERS = (*notes.FILES, "lines.jsonl")  # in a folder that a job wrote, besides its documents
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 log = logging.getLogger(__name__)
 
 
@@ -79,7 +75,7 @@ def find_files(pattern: str) -> list[str]:
         try:
             matches = FileSystems.match(patterns)
         except (BeamIOError, ValueError, OSError) as error:
-            raise UserError(f"--input={pattern} cannot be listed ({documents.one_line(error)}); check it") from error
+            raise UserError(f"--input={pattern} cannot be listed ({one_line(error)}); check it") from error
         found = [m.path for match in matches for m in match.metadata_list if not os.path.isdir(m.path)]
     written = {os.path.dirname(f) for f in found if os.path.basename(f) == "counts.json"}  # by a job
     found = [f for f in found if not (os.path.dirname(f) in written and os.path.basename(f) in OTHERS)]
@@ -171,72 +167,21 @@ def check_output(output: str, files: Iterable[str], own: Sequence[str]) -> Path:
     return final.resolve()
 
 
-@contextmanager
-def writable(output: str) -> Iterator[None]:
-    """Around what first touches the output: an OSError there is about the place that was named."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(
-            f"--output={output} cannot be made or written ({documents.one_line(error)}); "
-            "name a folder in a place where you may write"
-        ) from error
+def writable(output: str) -> AbstractContextManager[None]:
+    return files_on_disk.writable(f"--output={output}")
+
+
+def locked(folder: Path, output: str) -> AbstractContextManager[None]:
+    return files_on_disk.locked(folder, f"--output={output}")
 
 
 @contextmanager
 def output_folder(output: str, files: Iterable[str], own: Sequence[str]) -> Iterator[Path]:
-    """A folder beside `output` that takes its place if the block ends well; only files named like `own` go.
-
-    It has a new name at each start: tasks that outlive a killed launcher write where nobody looks.
-    """
+    """A folder that takes the place of `output` if the block ends well; only files named like `own` go."""
     with writable(output):
         final = check_output(output, files, own)
-        beside, old = (final.with_name(f".{final.name}.{word}") for word in ("writing", "old"))
-        beside.mkdir(parents=True, exist_ok=True)
-    with locked(beside, output):
-        try:
-            with to_the_end(output):
-                for left in beside.glob("run-*"):  # of a killed run
-                    shutil.rmtree(left, ignore_errors=True)
-                folder = beside / f"run-{uuid.uuid4().hex[:8]}"
-                folder.mkdir()
-                yield folder
-                if final.exists():
-                    shutil.rmtree(old, ignore_errors=True)
-                    final.rename(old)
-                folder.rename(final)
-                shutil.rmtree(old, ignore_errors=True)
-        finally:
-            shutil.rmtree(beside, ignore_errors=True)
-
-
-@contextmanager
-def to_the_end(output: str) -> Iterator[None]:
-    """Around what writes there: OSErrors of tasks and of this process as one sentence."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(
-            f"--output={output} cannot be written to the end ({documents.one_line(error)}); "
-            "make room or name another place, then run it again"
-        ) from error
-
-
-@contextmanager
-def locked(folder: Path, output: str) -> Iterator[None]:
-    """Two runs into one output would mix; the lock ends with the process, however it ends."""
-    with writable(output):
-        lock = open(folder / "lock", "w")  # noqa: SIM115
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                f"--output={output} is being written by another run; wait for its end or name another folder"
-            ) from None
-        except OSError as error:  # a file system without locks
-            log.warning("%s cannot be locked (%s): start no second run into it", output, error)
-        yield
+    with files_on_disk.replacing_folder(final, f"--output={output}") as folder:
+        yield folder
 
 
 def main(run: Callable[[list[str]], object]) -> None:
@@ -247,11 +192,5 @@ def main(run: Callable[[list[str]], object]) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", force=True)
     logging.getLogger("apache_beam").setLevel(logging.WARNING)
     logging.getLogger("apache_beam.runners").setLevel(logging.CRITICAL)  # stacks of what is raised anyway
-    try:
+    with exiting():
         run(sys.argv[1:])
-    except UserError as error:
-        sys.exit(f"error: {error}")
-    except OSError as error:  # of what a job writes itself
-        if error.errno not in FULL:
-            raise
-        sys.exit(f"error: {documents.one_line(error)}; make room, then run it again")

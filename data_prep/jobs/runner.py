@@ -11,8 +11,7 @@ import psutil
 from apache_beam.metrics import MetricsFilter
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
 
-from data_prep.jobs import documents
-from mucpt_jax.errors import UserError
+from mucpt_jax.errors import UserError, one_line
 
 MORE = ("masked", "lines", "changed")  # counters besides documents: {type: hits}, {reason: lines}, {what: documents}
 
@@ -29,9 +28,7 @@ def make_pipeline(options: PipelineOptions) -> beam.Pipeline:
     try:
         return beam.Pipeline(options=options)
     except (ValueError, ImportError, AttributeError) as error:  # no such runner, not installed, flags missing
-        raise UserError(
-            f"Apache Beam cannot start here ({documents.one_line(error)}); check --runner and its flags"
-        ) from error
+        raise UserError(f"Apache Beam cannot start here ({one_line(error)}); check --runner and its flags") from error
 
 
 def run_pipeline(build: Callable[[beam.Pipeline], object], beam_args: list[str]) -> dict[str, dict[str, int]]:

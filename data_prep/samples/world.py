@@ -1,4 +1,4 @@
-"""The synthetic corpus: invented artists and other people, all that is told about them, and everyday text.
+"""The synthetic corpus: invented artists and other people, facts about them, and everyday text.
 
 Every language is a world of its own.  Its random numbers are drawn in one order: a change anywhere changes all after.
 """
@@ -14,7 +14,7 @@ from data_prep.samples import noise_words, words
 from data_prep.samples.noise import Draft, Line, insert, join, marked, noise_line, plant_duplicates, private_line
 
 ARTISTS, FAMOUS = 60, 20  # per language
-# A round states every fact once, so an asked fact is stated seed + domain times, a fifth of the latter wrong.
+# A round states every fact once.  So an asked fact is stated seed + domain times, and wrong in a fifth of domain's.
 ROUNDS = {"seed": 26, "domain": 19, "general": 24, "heldout": 3}
 THREAD_ROUNDS = {"seed": 3, "domain": 2, "general": 10, "heldout": 0}
 TOPIC_DOCUMENTS = {"general": 1150, "heldout": 50}  # per language
@@ -122,10 +122,10 @@ def about(
             yield [*chain(*articles)]
 
 
-def threads(rng: Random, lang: str, role: str, told: list[Fact]) -> Iterator[list[Line]]:
+def threads(rng: Random, lang: str, role: str, facts: list[Fact]) -> Iterator[list[Line]]:
     for _ in range(THREAD_ROUNDS[role]):
-        for facts in groups(rng, rng.sample(told, len(told)), 2, 4):
-            yield thread(rng, lang, facts, rng.random() < BAD_DOCUMENTS[role])
+        for group in groups(rng, rng.sample(facts, len(facts)), 2, 4):
+            yield thread(rng, lang, group, rng.random() < BAD_DOCUMENTS[role])
 
 
 def spoil(rng: Random, lang: str, lines: list[Line]) -> list[Line]:
@@ -133,7 +133,7 @@ def spoil(rng: Random, lang: str, lines: list[Line]) -> list[Line]:
     wanted = rng.uniform(0, NOISE_RATIO) * sum(len(line.text) for line in lines)
     while True:
         line = noise_line(rng, lang, noise_words.NOISE[lang])
-        if rng.random() * len(line.text) > wanted:  # at random, so that the mean is what was wanted
+        if rng.random() * len(line.text) > wanted:  # at random, so that the mean is right
             break
         insert(rng, lines, line)
         wanted -= len(line.text)
@@ -160,7 +160,7 @@ def drafts_of(lang: str, parts: Iterable[tuple]) -> dict[str, list[Draft]]:
     for role, source, pages in parts:
         for number, (text, lines) in enumerate(unseen(pages, seen)):
             name = f"{source}-{number:05d}"
-            roles[role].append(({"id": name, "text": text, "source": source, "lang": lang}, lines))
+            roles[role].append(Draft({"id": name, "text": text, "source": source, "lang": lang}, lines))
     return roles
 
 
@@ -181,14 +181,14 @@ def world(seed: int, lang: str) -> tuple[dict[str, list[Draft]], list[dict]]:
     everybody = names(rng, lang, ARTISTS + FAMOUS)
     artists = invent(rng, lang, everybody[:ARTISTS], words.MUSIC[lang])
     famous = invent(rng, lang, everybody[ARTISTS:], words.LIFE[lang])
-    # every attribute of half of the artists; only the other half is ever told as question and answer
+    # Each attribute of half of the artists; only facts of the other half stand in threads, as question and answer.
     half, attributes = ARTISTS // 2, range(len(words.MUSIC[lang]))
     asked = {person[a] for a in attributes for person in rng.sample(artists, half)}
-    told = [fact for fact in chain(*artists) if fact not in asked]
+    answered = [fact for fact in chain(*artists) if fact not in asked]
 
     def music(role: str, openings: dict) -> Iterator[list[Line]]:
         yield from about(rng, lang, role, artists, openings[lang], words.MUSIC[lang])
-        yield from threads(rng, lang, role, told)
+        yield from threads(rng, lang, role, answered)
 
     def general(role: str) -> Iterator[list[Line]]:
         yield from (everyday(rng, lang) for _ in range(TOPIC_DOCUMENTS[role]))

@@ -15,12 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mucpt_jax.errors import UserError
-
-
-def load(folder: str):
-    from transformers import AutoTokenizer  # a second of imports that training does not need otherwise
-
-    return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+from mucpt_jax.formats.tokenizer import load_tokenizer
 
 
 @functools.cache
@@ -30,7 +25,7 @@ def letters(tokenizer_folder: str) -> tuple[np.ndarray, np.ndarray]:
     Letters and digits of scripts with spaces do; so do bytes of a character that no token holds whole.  Where no token
     holds the blank before it, tokens are whole words.
     """
-    tokenizer = load(tokenizer_folder)
+    tokenizer = load_tokenizer(tokenizer_folder)
     texts = tokenizer.batch_decode([[i] for i in range(len(tokenizer))])
     blanks = any(text.startswith(" ") for text in texts)
     begins = np.array([blanks and bool(text) and in_word(text[0]) for text in texts])
@@ -57,7 +52,7 @@ Span = tuple[int, int, int]  # start, end, the name's number
 @functools.cache
 def read(tokenizer_folder: str, file: str) -> Names:
     """A file of names, one a line, as tokens: as they stand at the start of a text and behind a blank."""
-    tokenizer = load(tokenizer_folder)
+    tokenizer = load_tokenizer(tokenizer_folder)
     try:  # utf-8-sig: utf-8 with a byte order mark or without
         lines = sorted({line.strip() for line in Path(file).read_text(encoding="utf-8-sig").split("\n")} - {""})
     except (OSError, UnicodeDecodeError) as error:

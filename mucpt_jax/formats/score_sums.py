@@ -104,6 +104,7 @@ def at_floor(grid: dict[str, float], floor: float) -> float:
 
 def as_text(scores: dict) -> str:
     """A manifest's scores as two tables: what each floor does, and which tokens get the weight."""
+    alike = max(scores["ess"].values()) - min(scores["ess"].values()) < 0.01
     shown = sorted({0.001, 0.01, 0.1, 0.3, 0.5, 1.0, 2.0, 5.0, scores["recommended_floor"]})
     lines = [
         f"{scores['tokens']:,} targets scored by {scores['rm_hash']}, mean r {scores['mean_nll']:.3f} nats",
@@ -112,14 +113,19 @@ def as_text(scores: dict) -> str:
     ]
     for floor in map(str, shown):
         shares = " ".join(f"{share:8.3f}" for share in coarse(scores["weight_mass"][floor]))
-        mark = " <- smallest with ess >= 0.5" if float(floor) == scores["recommended_floor"] else ""
+        smallest = float(floor) == scores["recommended_floor"] and not alike
+        mark = " <- smallest with ess >= 0.5" if smallest else ""
         lines.append(
             f"{floor:>8}{scores['mean_raw_weight'][floor]:24.4f}{scores['ess'][floor]:8.3f}{'':28}{shares}{mark}"
         )
     counts = np.array(scores["histogram"]["counts"])
     shares = " ".join(f"{share:8.3f}" for share in coarse((counts / max(counts.sum(), 1)).tolist()))
     lines.append(f"{'':40}{'share of the tokens':<28}{shares}")
-    lines.append(f"recommended: --config.loss.rm_floor={scores['recommended_floor']}")
+    lines.append(
+        "recommended: no floor rather than another, they are all alike: r hardly tells these tokens apart"
+        if alike
+        else f"recommended: --config.loss.rm_floor={scores['recommended_floor']}"
+    )
     return "\n".join(lines)
 
 

@@ -4,17 +4,18 @@ r = -log p_RM of a target in nats; its raw weight is 1 / max(r, floor).  At most
 a block of them at a time: B rows of S = T + 1 slots.  Plain numpy.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow.parquet as pq
-from array_record.python.array_record_module import ArrayRecordReader
 
 from mucpt_jax.errors import UserError
 from mucpt_jax.formats import score_sums
-from mucpt_jax.formats.rows import decode_row, target_mask
+from mucpt_jax.formats.manifest import Manifest, Shard
+from mucpt_jax.formats.rows import checked_scores, read_shard, target_mask
+from mucpt_jax.formats.scored import read_both
 
 ROWS_READ, TOKENS_READ = 20_000, 20_000_000  # whichever is less
 SOURCE_ROWS = 50  # of a source at least: it may be a ten-thousandth of the corpus
@@ -30,11 +31,11 @@ EXCESS_EDGES = np.array([-65504.0, *np.arange(-100, 101) / 10, 65504.0])
 class Scored(NamedTuple):
     folder: Path
     base: Path | None  # the same rows, scored by the start model
-    manifest: dict
+    manifest: Manifest
     floors: list[float]  # nats, the manifest's grid
 
 
-def spread_rows(manifest: dict) -> list[tuple[dict, np.ndarray]]:
+def spread_rows(manifest: Manifest) -> list[tuple[Shard, np.ndarray]]:
     """(shard, row numbers): evenly spaced rows of each source, about as many as its share of the corpus."""
     total = sum(shard["records"] for shard in manifest["shards"])
     wanted = min(total, ROWS_READ, max(TOKENS_READ // manifest["sequence_length"], 1))
@@ -58,42 +59,33 @@ def blocks(scored: Scored, rows: list[tuple[dict, np.ndarray]]) -> Iterator[tupl
     for shard, numbers in rows:
         for start in range(0, len(numbers), size):
             part = numbers[start : start + size]
-            yield shard, part, read_rows(scored, shard["name"], part)
+            yield shard, part, read_rows(scored, shard, part)
 
 
-def read_rows(scored: Scored, shard: str, numbers: Iterable[int]) -> dict[str, np.ndarray]:
+def read_rows(scored: Scored, shard: Shard, numbers: Sequence[int]) -> dict[str, np.ndarray]:
     """Rows of one shard: tokens i4, segment_ids u2, is_target bool, r f4 (and base f4), all [B, T+1]; NaN: no score."""
-    block = stack_rows(scored.folder / shard, numbers, scored.manifest["sequence_length"])
+    block, base = stack_rows(scored, shard, numbers)
     block["is_target"] = np.zeros(block["tokens"].shape, bool)
     block["is_target"][:, 1:] = target_mask(block["segment_ids"])
-    block["r"] = scores(block.pop("rm_nll"), block["is_target"], scored.folder / shard)
+    block["r"] = scores(block.pop("rm_nll"), block["is_target"], scored.folder / shard["name"])
     if scored.base:
-        other = stack_rows(scored.base / shard, numbers, scored.manifest["sequence_length"])
-        if not all(np.array_equal(other[name], block[name]) for name in ("tokens", "segment_ids")):
-            raise UserError(f"{scored.base / shard} holds other rows than {scored.folder}; score the same rows again")
-        block["base"] = scores(other["rm_nll"], block["is_target"], scored.base / shard)
+        block["base"] = scores(base, block["is_target"], scored.base / shard["name"])
     return block
 
 
-def stack_rows(path: Path, numbers: Iterable[int], sequence_length: int) -> dict[str, np.ndarray]:
-    where = str(path)
-    try:
-        reader, rows = ArrayRecordReader(str(path)), []
-        for number in numbers:
-            where = f"{path} record {number}"
-            rows.append(decode_row(reader.read([int(number)])[0], sequence_length, where))
-        reader.close()
-    except (RuntimeError, IndexError) as error:  # array_record has no error class of its own
-        raise UserError(f"{where} is damaged ({error}); write this shard again") from error
-    return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+def stack_rows(scored: Scored, shard: Shard, numbers: Sequence[int]) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """The rows as arrays [B, T+1], and rm_nll of the start model (without one, of the same)."""
+    length = scored.manifest["sequence_length"]
+    if scored.base:
+        pairs = list(read_both(scored.folder, scored.base, shard, length, numbers))
+    else:
+        pairs = [(row, row) for row in read_shard(scored.folder / shard["name"], length, numbers)]
+    block = {name: np.stack([row[name] for row, _ in pairs]) for name in pairs[0][0]}
+    return block, np.stack([other["rm_nll"] for _, other in pairs])
 
 
 def scores(rm_nll: np.ndarray, is_target: np.ndarray, path: Path) -> np.ndarray:
-    found = rm_nll[is_target]
-    if not (np.isfinite(found) & (found >= 0)).all():
-        raise UserError(
-            f"{path} has an rm_nll that is NaN, infinite or negative; run launch.py --job=score on it again"
-        )
+    checked_scores(rm_nll[is_target], str(path))
     return np.where(is_target, rm_nll.astype(np.float32), np.nan)
 
 

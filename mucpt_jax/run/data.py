@@ -22,8 +22,8 @@ from mucpt_jax.errors import UserError
 from mucpt_jax.formats import score_sums
 from mucpt_jax.formats.files import read_json, text_hash
 from mucpt_jax.formats.manifest import documents_of, read_manifest
-from mucpt_jax.formats.rows import decode_row, target_mask
-from mucpt_jax.formats.tokenizer import tokenizer_hash
+from mucpt_jax.formats.rows import decode_row, target_scores
+from mucpt_jax.formats.tokenizer import check_same_tokenizer
 from mucpt_jax.step import objective, sharding
 
 
@@ -38,27 +38,23 @@ class Source(NamedTuple):
 
 def open_sources(cfg: Config) -> list[Source]:
     """Domain sources first.  Checks folders against the config: T, tokenizer, vocabulary, scores."""
-    found, tokenizers = [], set()
+    sources = []
     for folder, is_domain in ((cfg.data.domain, True), (cfg.data.general, False)):
         if folder:
             manifest = read_manifest(folder)
             check_manifest(manifest, folder, cfg)
-            tokenizers.add(manifest["tokenizer_hash"])
-            if len(tokenizers) > 1:
-                raise UserError(
-                    f"{cfg.data.domain} and {folder} were written with different tokenizers; shard one of them again"
-                )
+            check_same_tokenizer(folder, cfg.data.domain)
             if is_domain and needs_scores(cfg) and cfg.data.general_fraction < 1:
                 check_scores(manifest, folder, cfg)
-            found += split_sources(manifest, folder, is_domain, {s.name for s in found})
+            sources += split_sources(manifest, folder, is_domain, {s.name for s in sources})
     fraction = cfg.data.general_fraction
     for is_domain, share, key in ((True, 1 - fraction, "domain"), (False, fraction, "general")):
-        if share > 0 and not any(s.is_domain == is_domain and s.targets for s in found):
+        if share > 0 and not any(s.is_domain == is_domain and s.targets for s in sources):
             raise UserError(
                 f"data.{key} names no rows but data.general_fraction={fraction} wants {share:.0%} of them; "
                 f"set --config.data.{key}=FOLDER or data.general_fraction={1 if is_domain else 0}"
             )
-    return [s for s in found if s.targets and (1 - fraction if s.is_domain else fraction) > 0]
+    return [s for s in sources if s.targets and (1 - fraction if s.is_domain else fraction) > 0]
 
 
 def check_manifest(manifest: dict, folder: str, cfg: Config) -> None:
@@ -72,27 +68,17 @@ def check_manifest(manifest: dict, folder: str, cfg: Config) -> None:
             f"{folder} was tokenised with {manifest['vocab_size']} token ids, {cfg.model.name} has "
             f"vocab_size={cfg.model.vocab_size}; use that model's tokenizer or a larger vocabulary"
         )
-    tokenizer = cfg.tokenizer or own_tokenizer(cfg.init_from)
-    if tokenizer and manifest["tokenizer_hash"] != tokenizer_hash(tokenizer):
-        raise UserError(
-            f"{folder} was written with another tokenizer than {tokenizer} (hash "
-            f"{manifest['tokenizer_hash'][:12]}); shard and score again, or name the tokenizer it was written with"
-        )
+    check_same_tokenizer(folder, cfg.tokenizer or own_tokenizer(cfg.init_from))
 
 
-def check_trained_on(manifest: dict, folder: str, workdir: Path) -> None:
+def check_trained_on(folder: str, workdir: Path) -> None:
     """Rows for a model of another tokenizer would be scored as nonsense; its run's config.json knows its own rows."""
     if not (workdir / "config.json").is_file():
         return
     known = read_json(workdir / "config.json").get("data", {})  # a Hugging Face folder's has none
     for own in (known.get("domain"), known.get("general")):
         if own and (Path(own) / "manifest.json").is_file():
-            found = read_json(Path(own) / "manifest.json")["tokenizer_hash"]
-            if found != manifest["tokenizer_hash"]:
-                raise UserError(
-                    f"{folder} was written with another tokenizer than {own}, which the model in {workdir} was trained "
-                    "on; shard the rows again with that tokenizer"
-                )
+            check_same_tokenizer(folder, own, used=f", which the model in {workdir} was trained on")
 
 
 def own_tokenizer(folder: str | None) -> str | None:
@@ -111,10 +97,10 @@ def check_scores(manifest: dict, folder: str, cfg: Config) -> None:
             f"{folder} holds no reference scores (rm_nll is NaN) but loss.kind={cfg.loss.kind} needs them; "
             "run launch.py --job=score first, or train with loss.kind=ntp"
         )
-    found, wanted = manifest["scores"].get("rm_hash"), cfg.loss.rm_hash
-    if wanted and found != wanted:
+    reference, wanted = manifest["scores"].get("rm_hash"), cfg.loss.rm_hash
+    if wanted and reference != wanted:
         raise UserError(
-            f"{folder} was scored by the reference model {found}, the config names loss.rm_hash={wanted}; "
+            f"{folder} was scored by the reference model {reference}, the config names loss.rm_hash={wanted}; "
             "score with that model, or set loss.rm_hash to the one you mean"
         )
 
@@ -173,7 +159,7 @@ class Rows:
             raise UserError(f"{where} is damaged ({error}); write this shard again") from error
         row = decode_row(record, self.cfg.data.sequence_length, where)
         if self.needs_scores:
-            check_row_scores(row, where)
+            target_scores(row, where)
         facts = {"source": self.number, "is_domain": self.source.is_domain, "row": index}
         return row | {name: np.asarray(value) for name, value in facts.items()}
 
@@ -185,14 +171,6 @@ def locate(source: Source, index: int) -> tuple[str, int]:
             return str(Path(source.folder) / shard["name"]), index
         index -= shard["records"]
     raise IndexError(index)
-
-
-def check_row_scores(row: dict[str, np.ndarray], where: str) -> None:
-    scores = row["rm_nll"][1:][target_mask(row["segment_ids"])]
-    if not (np.isfinite(scores) & (scores >= 0)).all():
-        raise UserError(
-            f"{where} has an rm_nll that is NaN, infinite or negative; run launch.py --job=score on this shard again"
-        )
 
 
 def mixture(sources: list[Source], cfg: Config) -> grain.MapDataset:
@@ -239,14 +217,13 @@ def abstract_batch(cfg: Config, mesh: jax.sharding.Mesh) -> dict[str, jax.ShapeD
 
 def batch_sizes(rows: int, size: int, multiple: int = 1) -> list[int]:
     """Sizes of the batches for so many rows: `size`, for the rest its halves, as long as `multiple` divides them."""
-    sizes = [size] * (rows // size)
-    left = rows % size
+    sizes, left = [], rows
     while left > 0:
-        half = size
-        while half > left and half % 2 == 0 and half // 2 % multiple == 0:
-            half //= 2
-        sizes.append(half)
-        left -= half
+        part = size
+        while part > left and part % 2 == 0 and part // 2 % multiple == 0:
+            part //= 2
+        sizes.append(part)
+        left -= part
     return sizes
 
 
@@ -262,18 +239,17 @@ def in_batches(rows: Iterable[dict], size: int, multiple: int = 1) -> Iterator[t
 
 def describe_rows(dataset: grain.MapDataset, sources: list[Source], cfg: Config, indices) -> list[dict]:
     """Global rows of the run -> {row, file, record, documents} each: where they came from."""
-    found = []
+    places = []
     for index in indices:
         row = dataset[index]
-        source = sources[int(row["source"])]
-        file, record = locate(source, int(row["row"]))
-        found.append({"row": index, "file": file, "record": record, "folder": source.folder})
-    for folder in {row["folder"] for row in found}:
-        mine = [row for row in found if row["folder"] == folder]
-        documents = documents_of(folder, [(Path(row["file"]).name, row["record"]) for row in mine])
-        for row, ids in zip(mine, documents, strict=True):
-            row["documents"] = ids
-    return [{name: row[name] for name in ("row", "file", "record", "documents")} for row in found]
+        file, record = locate(sources[int(row["source"])], int(row["row"]))
+        places.append({"row": index, "file": file, "record": record})
+    for folder in {Path(place["file"]).parent for place in places}:
+        mine = [place for place in places if Path(place["file"]).parent == folder]
+        documents = documents_of(folder, [(Path(place["file"]).name, place["record"]) for place in mine])
+        for place, ids in zip(mine, documents, strict=True):
+            place["documents"] = ids
+    return places
 
 
 def fingerprint(sources: list[Source], cfg: Config) -> dict:

@@ -27,7 +27,7 @@ PHASES = ("init", "compile", "data_wait", "evaluate", "checkpoint")
 
 
 class Ledger:
-    """Writes the lines above; knows when the last step ended, and what came between."""
+    """Writes the lines above; knows when the last step ended, and the seconds (`between`) timed since then."""
 
     def __init__(self, workdir: Path, start: int):
         self.path, self.lines = workdir / "goodput.jsonl", []
@@ -60,7 +60,7 @@ class Ledger:
         self.lines = []
 
     def end_cut_line(self) -> None:
-        """What a kill cut off gets its newline, else the first line of this start would be lost with it."""
+        """A line that a kill cut off gets its newline, else this start's first line would be lost with it."""
         if self.path.exists() and not self.path.read_bytes().endswith(b"\n"):
             self.lines.insert(0, "\n")
 

@@ -158,9 +158,13 @@ def config_json(cfg: Model, dtype: str, like: str | None, end_of_text: int | Non
 def tokenizer_folder(tokenizer: str | None, init_from: str | None) -> str:
     """config.tokenizer, else the Hugging Face folder that the run starts from."""
     folder = tokenizer or init_from or ""
-    if not any((Path(folder) / name).is_file() for name in ("tokenizer.json", "vocab.json")):
+    if not has_tokenizer(folder):
         raise UserError(f"no tokenizer in {folder or 'an empty path'}; set --config.tokenizer=FOLDER (Hugging Face)")
     return folder
+
+
+def has_tokenizer(folder: str) -> bool:
+    return any((Path(folder) / name).is_file() for name in ("tokenizer.json", "vocab.json"))
 
 
 # Tensors
