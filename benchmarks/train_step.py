@@ -21,7 +21,6 @@ import numpy as np
 from benchmarks import facts
 from mucpt_jax import config
 from mucpt_jax.errors import UserError
-from mucpt_jax.weights import transfer
 
 # hidden, MLP, layers, query heads, kv heads, head_dim; tied, as all Qwen2.5 below 7B.
 # fmt: off
@@ -201,7 +200,7 @@ def write_weights(cfg: config.Config, folder: str) -> dict:
     import jax
 
     from mucpt_jax.step import model
-    from mucpt_jax.weights import hf_write
+    from mucpt_jax.weights import hf_write, transfer
 
     params = model.init(cfg.model, jax.random.key(0))
     keys = iter(jax.random.split(jax.random.key(1), 100))
