@@ -38,7 +38,7 @@ class Source(NamedTuple):
 
 def open_sources(cfg: Config) -> list[Source]:
     """Domain sources first.  Checks folders against the config: T, tokenizer, vocabulary, scores."""
-    sources = []
+    sources: list[Source] = []
     for folder, is_domain in ((cfg.data.domain, True), (cfg.data.general, False)):
         if folder:
             manifest = read_manifest(folder)
@@ -246,7 +246,7 @@ def describe_rows(dataset: grain.MapDataset, sources: list[Source], cfg: Config,
         places.append({"row": index, "file": file, "record": record})
     for folder in {Path(place["file"]).parent for place in places}:
         mine = [place for place in places if Path(place["file"]).parent == folder]
-        documents = documents_of(folder, [(Path(place["file"]).name, place["record"]) for place in mine])
+        documents = documents_of(str(folder), [(Path(place["file"]).name, place["record"]) for place in mine])
         for place, ids in zip(mine, documents, strict=True):
             place["documents"] = ids
     return places
