@@ -9,9 +9,9 @@ integer, and any number of hosts continues where others stopped.
 import dataclasses
 import itertools
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import grain
 import jax
@@ -21,7 +21,7 @@ from mucpt_jax.config import Config, Loss
 from mucpt_jax.errors import UserError
 from mucpt_jax.formats import score_sums, words
 from mucpt_jax.formats.files import read_json, text_hash
-from mucpt_jax.formats.manifest import documents_of, read_manifest
+from mucpt_jax.formats.manifest import Manifest, Shard, documents_of, read_manifest
 from mucpt_jax.formats.rows import decode_row, target_mask, target_scores
 from mucpt_jax.formats.tokenizer import check_same_tokenizer
 from mucpt_jax.step import objective, sharding
@@ -31,7 +31,7 @@ class Source(NamedTuple):
     name: str
     folder: str
     is_domain: bool
-    shards: list[dict]  # the manifest's facts
+    shards: list[Shard]
     rows: int
     targets: int  # tokens that count in the loss
 
@@ -57,7 +57,7 @@ def open_sources(cfg: Config) -> list[Source]:
     return [s for s in found if s.targets and (1 - fraction if s.is_domain else fraction) > 0]
 
 
-def check_manifest(manifest: dict, folder: str, cfg: Config) -> None:
+def check_manifest(manifest: Manifest, folder: str, cfg: Config) -> None:
     if manifest["sequence_length"] != cfg.data.sequence_length:
         raise UserError(
             f"{folder} holds rows of T={manifest['sequence_length']}, the config has data.sequence_length="
@@ -97,7 +97,7 @@ def word_units(cfg: Config) -> tuple | None:
     return *words.letters(folder), names
 
 
-def check_scores(manifest: dict, folder: str, cfg: Config) -> None:
+def check_scores(manifest: Manifest, folder: str, cfg: Config) -> None:
     if cfg.loss.reference:
         return
     if not manifest["scores"]:
@@ -113,7 +113,7 @@ def check_scores(manifest: dict, folder: str, cfg: Config) -> None:
         )
 
 
-def split_sources(manifest: dict, folder: str, is_domain: bool, taken: set[str]) -> list[Source]:
+def split_sources(manifest: Manifest, folder: str, is_domain: bool, taken: set[str]) -> list[Source]:
     """A name that the domain folder has too is marked, so that metrics keep the two apart."""
     result = []
     for name, facts in manifest["sources"].items():
@@ -134,7 +134,7 @@ def resolved_loss(cfg: Config) -> Loss:
     if loss.smooth != "none":
         found = smoothed_means(cfg)
         names = ("mean_raw_weight", "mean_raw_median")
-        return dataclasses.replace(loss, **dict(zip(names, found, strict=False)))
+        return dataclasses.replace(loss, **dict(zip(names, found, strict=False)))  # type: ignore[arg-type]
     grid = {"corpus_mean_one": "mean_raw_weight", "loss_match": "mean_raw_weight_by_base_nll"}[loss.weight_norm]
     scores = read_manifest(cfg.data.domain)["scores"]
     if grid not in scores:
@@ -154,11 +154,12 @@ def smoothed_means(cfg: Config) -> list[float]:
     sources = [s for s in split_sources(read_manifest(folder), folder, True, set()) if s.rows]
     step = max(1, sum(s.rows for s in sources) // SAMPLED)
     chosen = (rows[i] for rows in (Rows(s, 0, cfg) for s in sources) for i in range(0, len(rows), step))
-    total, count = 0.0, 0
+    total: Any = 0.0
+    count = 0
     for batch, real in in_batches(chosen, 16):
         mask_BT = target_mask(batch["segment_ids"])
         mask_BT[real:] = False
-        parts = objective.raw_weights(batch, mask_BT, cfg.loss)
+        parts = objective.raw_weights(batch, mask_BT, cfg.loss)  # type: ignore[arg-type]
         total += np.array([np.asarray(raw_BT, np.float64)[mask_BT].sum() for raw_BT in parts])
         count += int(mask_BT.sum())
     return [float(f"{mean:.6g}") for mean in total / max(count, 1)]  # the same on every kind of device
@@ -182,7 +183,7 @@ class Rows:
     def __len__(self) -> int:
         return self.source.rows
 
-    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+    def __getitem__(self, index: int) -> dict[str, Any]:
         where = "{} record {}".format(*locate(self.source, index))
         try:
             record = self.reader[index]
@@ -191,10 +192,11 @@ class Rows:
         row = decode_row(record, self.cfg.data.sequence_length, where)
         if self.needs_scores:
             target_scores(row, where)
-        if self.units:
-            row["word_starts"] = words.starts(row["tokens"], *self.units)
         facts = {"source": self.number, "is_domain": self.source.is_domain, "row": index}
-        return row | {name: np.asarray(value) for name, value in facts.items()}
+        more = {name: np.asarray(value) for name, value in facts.items()}
+        if self.units:
+            more["word_starts"] = words.starts(row["tokens"], *self.units)
+        return {**row, **more}
 
 
 def locate(source: Source, index: int) -> tuple[str, int]:
@@ -242,7 +244,7 @@ def abstract_batch(cfg: Config, mesh: jax.sharding.Mesh) -> dict[str, jax.ShapeD
     """Shapes, dtypes and shardings of a step's batch."""
     rows, tokens = cfg.data.batch_rows, cfg.data.sequence_length + 1
     arrays = {"tokens": np.int32, "segment_ids": np.uint16, "rm_nll": np.float16}
-    shapes = {name: ((rows, tokens), dtype) for name, dtype in arrays.items()}
+    shapes: dict[str, tuple] = {name: ((rows, tokens), dtype) for name, dtype in arrays.items()}
     if cfg.loss.smooth != "none" and cfg.loss.smooth_unit == "word":
         shapes["word_starts"] = ((rows, tokens), bool)
     shapes |= {"source": ((rows,), np.int32), "is_domain": ((rows,), bool)}
@@ -263,7 +265,7 @@ def batch_sizes(rows: int, size: int, multiple: int = 1) -> list[int]:
     return sizes
 
 
-def in_batches(rows: Iterable[dict], size: int, multiple: int = 1) -> Iterator[tuple[dict, int]]:
+def in_batches(rows: Iterable[Mapping], size: int, multiple: int = 1) -> Iterator[tuple[dict, int]]:
     """Stacks rows by batch_sizes; the last batch is filled up with copies and its true count says so."""
     rows = iter(rows)
     while held := list(itertools.islice(rows, size)):

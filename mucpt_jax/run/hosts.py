@@ -8,6 +8,7 @@ import re
 import socket
 import time
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from mucpt_jax.errors import UserError
 from mucpt_jax.run import runtime
@@ -54,7 +55,7 @@ def start(initialize: Callable, coordinator: str | None = None, processes: int |
 
     In this order: the three arguments, the three JAX_ variables, what launched us (Slurm, MPI, TPU, Kubernetes).
     """
-    values = [
+    values: list[Any] = [
         env.get(name) or None if value is None else value
         for name, value in zip(TRIPLE, (coordinator, processes, process), strict=True)
     ]

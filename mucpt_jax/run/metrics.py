@@ -134,7 +134,7 @@ def profiler(cfg: Train, workdir: Path) -> Iterator[Callable]:
 
     The window closes at the end of the run too; a run that goes on from inside it has none.
     """
-    first = None  # step at which the window was opened
+    first, last = None, 0  # step at which the window was opened; the newest one
 
     def close(step: int) -> None:
         nonlocal first
@@ -153,7 +153,6 @@ def profiler(cfg: Train, workdir: Path) -> Iterator[Callable]:
             jax.block_until_ready(pending)
             close(step)
 
-    last = 0
     try:
         yield at
     finally:
