@@ -143,14 +143,16 @@ def read_batches(path: str, columns: Mapping[str, str] = AS_THEY_ARE, note: Path
         ) from error
 
 
-def _unpacked(f: BinaryIO, path: str) -> BinaryIO:
+def _unpacked(f: BinaryIO, path: str) -> io.BufferedIOBase | BinaryIO:
     """Not by Beam's own decompression, which may end at a cut without a word."""
     if path.endswith(".gz"):
         return gzip.GzipFile(fileobj=f)
     return io.BufferedReader(pa.CompressedInputStream(f, "zstd")) if path.endswith(".zst") else f
 
 
-def _parsed(f: BinaryIO, source: str, columns: Mapping[str, str]) -> Iterator[dict[str, str] | str | None]:
+def _parsed(
+    f: io.BufferedIOBase | BinaryIO, source: str, columns: Mapping[str, str]
+) -> Iterator[dict[str, str] | str | None]:
     """Of each line the document, the reason why it is none, or None where it is blank."""
     first = True
     while line := f.readline(LINE_BYTES):

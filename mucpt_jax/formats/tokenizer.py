@@ -39,7 +39,7 @@ def check_same_tokenizer(rows: str | Path, *others: str | Path | None, used: str
 
     `used` tells for what the others are used, where it is not plain from their names.
     """
-    for folder in filter(None, others):
+    for folder in (folder for folder in others if folder):
         is_rows = (Path(folder) / "manifest.json").is_file()
         mine, other = _hash_of_rows(rows), _hash_of_rows(folder) if is_rows else tokenizer_hash(folder)
         if mine != other:
