@@ -262,7 +262,7 @@ def test_the_pipeline_on_a_full_disk_ends_in_one_sentence(tmp_path, flags):
     for size, written in ((16, []), (2500, ["config.json"])):
         code = (
             f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))\n"
-            "from data_prep import job, pipeline; job.main(pipeline.run)"
+            "from data_prep import pipeline; from data_prep.jobs import job; job.main(pipeline.run)"
         )
         done = subprocess.run([sys.executable, "-c", code, *argv], capture_output=True, text=True)
         assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr

@@ -21,7 +21,8 @@ def killer(event, args):
         os.kill(os.getpid(), signal.SIGKILL)
 
 sys.addaudithook(killer)
-from data_prep import job, NAME
+from data_prep import NAME
+from data_prep.jobs import job
 job.main(lambda argv: NAME.run(argv[1:]))
 """
 
