@@ -162,8 +162,6 @@ class Rows:
             target_scores(row, where)
         facts = {"source": self.number, "is_domain": self.source.is_domain, "row": index}
         more = {name: np.asarray(value) for name, value in facts.items()}
-        if self.units:
-            more["word_starts"] = words.starts(row["tokens"], *self.units)
         return {**row, **more}
 
 
