@@ -3,14 +3,12 @@
 No command of its own; report.py writes the page.  Whatever a corpus holds goes through visible() before it is HTML.
 """
 
-import base64
-import hashlib
 import json
-import re
 from pathlib import Path
 
 from data_prep.reporting import charts, small_sections
 from data_prep.reporting.charts import bars, named, number, section, share, short, visible
+from mucpt_jax.formats import pages
 
 LARGEST_PAGE = 1_900_000  # bytes; fewer samples are shown where it would be larger
 LANGS = {
@@ -38,22 +36,13 @@ HOW = {
 
 def page(facts: dict, samples: dict[str, dict[str, list[dict]]], lines: list[dict]) -> str:
     """HTML of less than 2 MB.  samples: {stage: {reason: dropped documents}}; lines: those that boilerplate repeats."""
-    template = Path(__file__).with_name("report.html.template").read_text(encoding="utf-8")
-    script = re.search("<script>(.*?)</script>", template, re.DOTALL).group(1)
-    # Nothing but this script may run, whatever a document holds.
-    script_hash = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    template = template.replace("@SCRIPT_HASH@", script_hash)
+    template = Path(__file__).with_name("report.html.template")
     for most in (5, 3, 1, 0):
         fewer = {stage: {why: some[:most] for why, some in found.items()} for stage, found in samples.items()}
-        made = filled(template, sections(facts, fewer, lines))
+        made = pages.page(template, **sections(facts, fewer, lines))
         if len(made.encode()) < LARGEST_PAGE:
             break
     return made
-
-
-def filled(template: str, parts: dict[str, str]) -> str:
-    """In one go: a part may hold what looks like the place of another."""
-    return re.sub("@([A-Z]+)@", lambda place: parts[place[1]], template)
 
 
 def sections(facts: dict, samples: dict, lines: list[dict]) -> dict[str, str]:
