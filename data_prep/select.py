@@ -178,7 +178,7 @@ def kept_runs(row: dict, index: dict, place: slice, mine: np.ndarray) -> Iterato
             run = np.empty(end - begin, pack.SCORED)
             run["tokens"], run["rm_nll"] = row["tokens"][begin:end], row["rm_nll"][begin:end]
             run["no_loss"] = row["segment_ids"][begin:end] >= NO_LOSS
-            yield run, index["document"][segment], int(index["offset"][segment])
+            yield pack.Segment(run, index["document"][segment], int(index["offset"][segment]))
 
 
 def count_scores(counted: np.ndarray, row: dict, start: dict, kept: np.ndarray) -> None:

@@ -20,8 +20,12 @@ COMMANDS = {
                   "agree", "overlap", "report", "sample_corpus"},
 }  # fmt: skip
 EVERYWHERE = {"config", "checks", "errors"}
-# The one import between jobs (plan compiles train's step), and the pipeline, which runs the others.
-BETWEEN_COMMANDS = {"mucpt_jax/plan.py": {"train"}, "data_prep/pipeline.py": COMMANDS["data_prep"]}
+# The one import between jobs (plan compiles train's step); the pipeline, which runs the others, and the report on them.
+BETWEEN_COMMANDS = {
+    "mucpt_jax/plan.py": {"train"},
+    "data_prep/pipeline.py": COMMANDS["data_prep"],
+    "data_prep/report.py": {"pipeline"},
+}
 OPEN_TO_DATA_PREP = {"formats", "errors"}  # of mucpt_jax
 NO_JAX = {"formats", "evaluation", "page", "planning"}
 JAX_ALL_THE_SAME = {"evaluation/generate.py", "planning/accelerators.py", "planning/search.py"}

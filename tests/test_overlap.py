@@ -20,7 +20,7 @@ def write(folder, documents, rows_per_shard=100, **manifest):
     shards, tables = [], []
     for source in sorted({source for source, _ in documents}):
         own = [(name, tokens) for (of, name), tokens in documents.items() if of == source]
-        segments = [(pack.run_of(run), name, at) for name, tokens in own for at, run in pack.cut(tokens, T)]
+        segments = [pack.Segment(pack.run_of(run), name, at) for name, tokens in own for at, run in pack.cut(tokens, T)]
         packed = [[segments[i] for i in row] for row in pack.pack([len(s[0]) for s in segments], T + 1)]
         parts = [packed[i : i + rows_per_shard] for i in range(0, len(packed), rows_per_shard)]
         for number, part in enumerate(parts):

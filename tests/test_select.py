@@ -34,7 +34,7 @@ def write(folder, segments=SEGMENTS, which=0, rows_per_shard=100, **manifest):
             run = np.zeros(1 + len(scores[which]), pack.SCORED)
             run["tokens"] = 7 + offset + np.arange(len(run))
             run["rm_nll"] = [np.nan, *scores[which]]
-            made.append((run, document, offset))
+            made.append(pack.Segment(run, document, offset))
         packed = [[made[i] for i in row] for row in pack.pack([len(run) for run, _, _ in made], 9)]
         parts = [packed[i : i + rows_per_shard] for i in range(0, len(packed), rows_per_shard)]
         for number, part in enumerate(parts):

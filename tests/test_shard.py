@@ -213,7 +213,7 @@ def test_placeholders_are_read_but_are_no_targets(tmp_path, tokenizer):
 def test_full_shards_are_written_while_more_is_read(tmp_path):
     """T=4, two rows a shard: 10 tokens fill a shard, the third row's segment waits for more."""
     shards, run = [], pack.run_of(range(5))
-    segments = [(run, str(i), 0) for i in range(3)]
+    segments = [pack.Segment(run, str(i), 0) for i in range(3)]
     assert shard.write_full(segments[:1], shards, tmp_path / "a", (4, 2), last=False) == segments[:1]
     assert shards == []
     assert shard.write_full(segments, shards, tmp_path / "a", (4, 2), last=False) == segments[2:]

@@ -12,14 +12,16 @@ documents that are hardly more than such lines: copies of one page that are not 
 
 import json
 from collections.abc import Iterable, Iterator
-from pathlib import Path
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from data_prep.duplicates import signatures, work_files
-from data_prep.duplicates.work_files import Work
+from data_prep.duplicates.work_files import Plan, Work
 from data_prep.jobs import documents
+from data_prep.jobs.documents import File
+from data_prep.jobs.options import option
 from data_prep.text import line_keys
 from data_prep.text.line_keys import LINE
 from data_prep.text.words import mix
@@ -34,13 +36,13 @@ COUNT = np.dtype([("source", "u4"), ("documents", "u4")])
 REPEATED = np.dtype([("key", "u8"), ("source", "u4"), ("documents", "i8"), ("share", "f8")])
 
 
-class Options(NamedTuple):
-    folder: Path  # that becomes the output
-    columns: dict[str, str]
-    work: Work
-    min_documents: int
-    min_share: float
-    min_letters: int
+@dataclass(frozen=True)
+class Options:
+    """Of data_prep.boilerplate."""
+
+    min_documents: int = option(20, "a line goes where it stands in so many documents of its source")
+    min_share: float = option(0.02, "and in this share of them")
+    min_letters: int = option(30, "of a line of plain text; a Chinese character counts two")
 
 
 class Counted(NamedTuple):
@@ -55,16 +57,16 @@ class Counted(NamedTuple):
 # First reading: keys of lines
 
 
-def scan(file: tuple[int, str], options: Options) -> tuple[int, int]:
-    """(number, path) -> (number, documents); leaves its lines, its documents and the table of what they are made of."""
+def scan(file: File, plan: Plan) -> tuple[int, int]:
+    """-> (number, documents); leaves its lines, its documents and the table of what they are made of."""
     number, path = file
-    work, sources, lines, made_of = options.work, {}, 0, [np.zeros(0, np.uint64)]
-    note = options.folder / f"scan-{number:05d}.progress"
+    work, sources, lines, made_of = plan.work, {}, 0, [np.zeros(0, np.uint64)]
+    note = plan.folder / f"scan-{number:05d}.progress"
     with (
         work_files.fresh(work.path(number, "lines")) as line_file,
         work_files.fresh(work.path(number, "documents")) as document_file,
     ):
-        for batch, _ in documents.read_batches(path, options.columns, note):
+        for batch, _ in documents.read_batches(path, plan.columns, note):
             names = batch["source"].to_pylist()
             source = [sources.setdefault(name, len(sources)) for name in names]
             found, ends = line_keys.describe(batch["text"].to_pylist(), salts(names))
@@ -157,17 +159,17 @@ def _total(found: np.ndarray) -> np.ndarray:
     return made
 
 
-def candidates(task: tuple[int, int, int], counted: list[Counted], options: Options) -> np.ndarray:
+def candidates(task: tuple[int, int, int], counted: list[Counted], plan: Plan) -> np.ndarray:
     """One range of keys -> REPEATED of those in enough documents; sources are numbered over all files."""
     number_of = {name: n for n, name in enumerate(documents_of(counted))}
     parts = [np.zeros(0, REPEATED)]
     for file in sorted(counted):
         numbers = np.array([number_of[name] for name in file.sources], np.uint32)
         for run in range(file.runs):
-            part = _read_run(options.work, file.number, run, task)
+            part = _read_run(plan.work, file.number, run, task)
             part["source"] = numbers[part["source"]]
             parts.append(part)
-    return enough(_total(np.concatenate(parts)), documents_of(counted), options)
+    return enough(_total(np.concatenate(parts)), documents_of(counted), plan)
 
 
 def _read_run(work: Work, number: int, run: int, task: tuple[int, int, int]) -> np.ndarray:
@@ -188,18 +190,18 @@ def documents_of(counted: Iterable[Counted]) -> dict[str, int]:
     return dict(sorted(made.items()))
 
 
-def enough(found: np.ndarray, of_source: dict[str, int], options: Options) -> np.ndarray:
+def enough(found: np.ndarray, of_source: dict[str, int], plan: Plan) -> np.ndarray:
     total = np.array(list(of_source.values()), np.int64)[found["source"]]
     of_all = found["documents"] / np.maximum(total, 1)  # not times: .07 * 100 is more than 7
-    return found[(found["documents"] >= options.min_documents) & (of_all >= options.min_share)]
+    return found[(found["documents"] >= plan.options.min_documents) & (of_all >= plan.options.min_share)]
 
 
-def recount(file: Counted, found: list[np.ndarray], counted: list[Counted], options: Options) -> np.ndarray:
+def recount(file: Counted, found: list[np.ndarray], counted: list[Counted], plan: Plan) -> np.ndarray:
     """One file -> i8[candidates + sources]: documents that count, with each candidate and of each source."""
     known, names = joined(found), {name: n for n, name in enumerate(documents_of(counted))}
     numbers = np.array([names[name] for name in file.sources], np.int64)
     made = np.zeros(len(known) + len(names), np.int64)
-    for lines, docs, taken in _pieces(options.work, file.number):
+    for lines, docs, taken in _pieces(plan.work, file.number):
         rows = np.repeat(np.arange(len(docs)), np.diff(docs["end"], prepend=0))
         place = places(lines["key"], known)
         total, shared = (np.bincount(rows, w, len(docs)) for w in (lines["width"], lines["width"] * (place >= 0)))
@@ -245,14 +247,14 @@ def _pieces(work: Work, number: int) -> Iterator[tuple[np.ndarray, np.ndarray, n
             begin += size
 
 
-def settle(counts: np.ndarray, found: list[np.ndarray], counted: list[Counted], options: Options) -> np.ndarray:
+def settle(counts: np.ndarray, found: list[np.ndarray], counted: list[Counted], plan: Plan) -> np.ndarray:
     """Sums of recount -> REPEATED that go; leaves them and the names of sources for `finish`."""
     known, names = joined(found), list(documents_of(counted))
     of_source = counts[len(known) :]
     known["documents"] = counts[: len(known)]
     known["share"] = known["documents"] / np.maximum(of_source, 1)[known["source"]]
-    made = enough(known, dict(zip(names, of_source.tolist(), strict=True)), options)
-    with work_files.fresh(options.work.folder / "repeated") as f:
+    made = enough(known, dict(zip(names, of_source.tolist(), strict=True)), plan)
+    with work_files.fresh(plan.work.folder / "repeated") as f:
         f.write(made.tobytes())
-    write_json(options.work.folder / "sources.json", names)
+    write_json(plan.work.folder / "sources.json", names)
     return made

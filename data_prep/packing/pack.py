@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -21,9 +22,13 @@ from mucpt_jax.formats.rows import COLUMNS, NO_LOSS, target_mask
 
 TOKENS = np.dtype([("tokens", "<i4"), ("no_loss", "?")])
 SCORED = np.dtype([*TOKENS.descr, ("rm_nll", "<f2")])
-# Run of tokens TOKENS[n], or with its scores SCORED[n]; document id; offset in the document (tokens).
-Segment = tuple[np.ndarray, str, int]
 log = logging.getLogger(__name__)
+
+
+class Segment(NamedTuple):
+    run: np.ndarray  # TOKENS[n], or with its scores SCORED[n]
+    document: str  # its id
+    offset: int  # in the document, tokens
 
 
 def run_of(tokens: Sequence[int]) -> np.ndarray:
@@ -82,9 +87,9 @@ def build_row(runs: list[np.ndarray], slots: int) -> dict[str, np.ndarray]:
 def index_table(rows: list[list[Segment]]) -> pa.Table:
     """INDEX_SCHEMA for one shard, whose final name is not known yet."""
     found = [
-        ("", row, number, document, offset, len(run))
+        ("", row, number, segment.document, segment.offset, len(segment.run))
         for row, segments in enumerate(rows)
-        for number, (run, document, offset) in enumerate(segments, 1)
+        for number, segment in enumerate(segments, 1)
     ]
     return pa.table(list(zip(*found, strict=True)), schema=INDEX_SCHEMA)
 
@@ -95,7 +100,7 @@ def write_shard(path: Path, packed: list[list[Segment]], sequence_length: int) -
 
     def built() -> Iterator[dict[str, np.ndarray]]:
         for segments in packed:
-            row = build_row([run for run, _, _ in segments], sequence_length + 1)
+            row = build_row([segment.run for segment in segments], sequence_length + 1)
             facts["segments"] += len(segments)
             facts["tokens"] += int((row["segment_ids"] > 0).sum())
             facts["targets"] += int(target_mask(row["segment_ids"]).sum())

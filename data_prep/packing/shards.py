@@ -27,9 +27,9 @@ def write_full(
     Rows past the last full shard are opened again: together with later segments they pack better.
     """
     length, limit = size
-    if not last and sum(len(run) for run, _, _ in segments) < limit * (length + 1):
+    if not last and sum(len(segment.run) for segment in segments) < limit * (length + 1):
         return segments
-    rows = pack([len(run) for run, _, _ in segments], length + 1)
+    rows = pack([len(segment.run) for segment in segments], length + 1)
     end = len(rows) if last else len(rows) - len(rows) % limit
     for start in range(0, end, limit):
         chosen = [[segments[i] for i in row] for row in rows[start : min(end, start + limit)]]
