@@ -244,10 +244,10 @@ def test_the_output_does_not_depend_on_workers_slices_or_the_order_of_files(site
     run(site, tmp_path / "two", "--direct_num_workers=3", "--direct_running_mode=multi_threading")
     assert files(tmp_path / "one") == files(tmp_path / "two")
     for name, value in (
-        ("repeats.RUN", 50),
-        ("repeats.PIECE", 7),
-        ("tables.SLICE", 30),
-        ("documents.BATCH_BYTES", 999),
+        ("duplicates.repeats.RUN", 50),
+        ("duplicates.repeats.PIECE", 7),
+        ("duplicates.work_files.SLICE", 30),
+        ("jobs.documents.BATCH_BYTES", 999),
     ):
         monkeypatch.setattr(f"data_prep.{name}", value)
     (site / "a.jsonl").rename(site / "z.jsonl")

@@ -22,7 +22,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
-from typing import BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import apache_beam as beam
 import numpy as np
@@ -148,7 +148,7 @@ def read_batches(path: str, columns: Mapping[str, str] = AS_THEY_ARE, note: Path
         ) from error
 
 
-def _unpacked(f: BinaryIO, path: str) -> BinaryIO:
+def _unpacked(f: Any, path: str) -> io.BufferedIOBase:
     """Not by Beam's own decompression, which may end at a cut without a word."""
     if path.endswith(".gz"):
         return gzip.GzipFile(fileobj=f)
@@ -159,7 +159,7 @@ def one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:200]
 
 
-def _parsed(f: BinaryIO, source: str, columns: Mapping[str, str]) -> Iterator[dict[str, str] | str | None]:
+def _parsed(f: io.BufferedIOBase, source: str, columns: Mapping[str, str]) -> Iterator[dict[str, str] | str | None]:
     """Of each line the document, the reason why it is none, or None where it is blank."""
     first = True
     while line := f.readline(LINE_BYTES):

@@ -16,10 +16,8 @@ from typing import Any
 
 from mucpt_jax.errors import UserError
 
-Default = bool | int | float | str | tuple
 
-
-def option(default: Default, meaning: str, bare: Default | None = None) -> Any:
+def option(default: Any, meaning: str, bare: Any = None) -> Any:
     """A field; `bare` is the value of a flag that is given without one."""
     return dataclasses.field(default=default, metadata={"meaning": meaning, "bare": bare})
 
@@ -51,7 +49,7 @@ def of_flags(options: type, args: argparse.Namespace) -> Any:
     return of_section(options, joined, "")
 
 
-def in_recipe(value: Default) -> bool | int | float | str:
+def in_recipe(value: Any) -> bool | int | float | str:
     """As a recipe has it: what can be set by --config.KEY=a,b is a string."""
     return ",".join(value) if isinstance(value, tuple) else value
 
@@ -76,7 +74,7 @@ def check_keys(given: Iterable[str], known: Iterable[str], where: str) -> None:
             raise UserError(f"{where}.{key} is none of its keys, which are {', '.join(known)}; did you mean {near}?")
 
 
-def typed(value: object, default: Default, where: str) -> Default | None:
+def typed(value: object, default: Any, where: str) -> Any:
     """The value as of the default's type; None leaves the default."""
     kind = type(default)
     if value is None:

@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, NotRequired, TypedDict
+from typing import Any, NamedTuple, NotRequired, TypedDict, cast
 
 import apache_beam as beam
 import pyarrow as pa
@@ -166,11 +166,8 @@ def counts_of(source: str, counters: Mapping[str, dict[str, int]]) -> Counts:
             f"--input={source} gives no documents (read {read}, dropped {dropped}), so nothing was written; "
             "check the input and this job's thresholds"
         )
-    counts = Counts(read=read, kept=read - sum(dropped.values()), dropped=dropped)
-    for name in MORE:
-        if counters[name]:
-            counts[name] = dict(sorted(counters[name].items()))
-    return counts
+    more = {name: dict(sorted(counters[name].items())) for name in MORE if counters[name]}
+    return cast(Counts, {"read": read, "kept": read - sum(dropped.values()), "dropped": dropped} | more)
 
 
 def most_dropped(stage: Stage, counts: Counts) -> str:
@@ -179,7 +176,7 @@ def most_dropped(stage: Stage, counts: Counts) -> str:
     if 2 * sum(gone.values()) <= counts["read"]:
         return ""
     reason = max(gone, key=lambda reason: gone[reason])
-    knob = (stage.counts | KNOBS).get(reason)
+    knob = {**KNOBS, **stage.counts}.get(reason)
     return (
         f"WARNING: {stage.name} dropped {sum(gone.values()):,} of {counts['read']:,} documents, {gone[reason]:,} of "
         f"them as {reason}: look at samples.jsonl or rejects.jsonl of its output, and "
