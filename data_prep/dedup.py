@@ -133,72 +133,57 @@ def with_copies(batch: pa.RecordBatch, fate: np.ndarray) -> pa.RecordBatch:
 # The pipeline
 
 
-class ReadWithoutDuplicates(beam.PTransform):
-    """Pipeline -> batches of the documents of these files, one of each group.
-
-    What a task reads on disk was written before it starts: it has the counts of all files as a side input.
-    """
-
-    def __init__(self, files: list[File], earlier: list[File], plan: Plan):
-        super().__init__()
-        self.files, self.earlier, self.plan = files, earlier, plan
-
-    def expand(self, pipeline):
-        options, work = self.plan.options, self.plan.work
-        signed = documents.spread(pipeline, [*self.files, *self.earlier]) | "Sign" >> beam.Map(sign, self.plan)
-        exact = spread_tasks(pipeline, "Exact", signed, 1) | "ExactGroups" >> beam.FlatMap(
-            buckets.exact_groups, beam.pvalue.AsList(signed), work
-        )
-        changes = {"exact": exact} | ({"near": self.near(pipeline, signed, exact)} if work.similarity else {})
-        own = {name: change | f"Own_{name}" >> beam.Filter(_is_own, work) for name, change in changes.items()}
-        if options.groups and work.similarity:
-            own["forwarded"] = self.forwarded(exact, changes["near"])
-        files = {"path": pipeline | "Paths" >> beam.Create(list(map(tuple, self.files)))}
-        if options.paragraphs:
-            own["lines"] = self.lines(pipeline, files | own)
-        joined = files | own | "ChangesOfFile" >> beam.CoGroupByKey()
-        return joined | "ReadWithout" >> beam.FlatMap(read_without, self.plan)
-
-    def near(self, pipeline, signed, exact):
-        work = self.plan.work
-        banded = (
-            {"counts": signed, "exact": exact}
-            | "ExactOfFile" >> beam.CoGroupByKey()
-            | "Bands" >> beam.Map(write_bands, work)
-        )
-        return (
-            spread_tasks(pipeline, "Near", banded, work_files.bands(work))
-            | "NearLinks" >> beam.FlatMap(buckets.near_links, beam.pvalue.AsList(banded), work)
-            | "Components" >> Components()
-            | "NearGroups" >> beam.FlatMap(buckets.near_groups, work)
-        )
-
-    def forwarded(self, exact, near):
-        """Exact duplicates of what goes as a near one: they belong to what stays in its place."""
-        return (
-            {"exact": exact | "ByKept" >> beam.FlatMap(buckets.by_kept), "near": near}
-            | "KeptOfFile" >> beam.CoGroupByKey()
-            | "Forward" >> beam.FlatMap(buckets.forward)
-            | "Own_forwarded" >> beam.Filter(_is_own, self.plan.work)
-        )
-
-    def lines(self, pipeline, changes):
-        work = self.plan.work
-        settled = changes | "SettledOfFile" >> beam.CoGroupByKey() | "Settled" >> beam.Map(write_settled, work)
-        return spread_tasks(pipeline, "Lines", settled, 1) | "Repeats" >> beam.FlatMap(
-            paragraphs.repeats, beam.pvalue.AsList(settled), work
-        )
-
-
-def _is_own(change: tuple, work: Work) -> bool:
-    return change[0] < work.first_earlier
-
-
 def build(pipeline: beam.Pipeline, files: list[File], run: Run):
+    """What a task reads on disk was written before it starts: it has the counts of all files as a side input."""
     earlier = map(File, itertools.count(len(files)), sidecars.find_earlier(run.options.against))
     plan = work_files.plan_of(run, len(files), run.options.similarity)
-    batches = pipeline | "Dedup" >> ReadWithoutDuplicates(files, list(earlier), plan)
+    work = plan.work
+    signed = documents.spread(pipeline, [*files, *earlier]) | "Sign" >> beam.Map(sign, plan)
+    exact = spread_tasks(pipeline, "Exact", signed, 1) | "ExactGroups" >> beam.FlatMap(
+        buckets.exact_groups, beam.pvalue.AsList(signed), work
+    )
+    changes = {"exact": exact} | ({"near": near(pipeline, signed, exact, work)} if work.similarity else {})
+    if plan.options.groups and work.similarity:
+        changes["forwarded"] = forwarded(exact, changes["near"])
+    own = {name: change | f"Own_{name}" >> beam.Filter(is_own, work) for name, change in changes.items()}
+    own["path"] = pipeline | "Paths" >> beam.Create(list(map(tuple, files)))
+    if plan.options.paragraphs:
+        own["lines"] = repeated_paragraphs(pipeline, own, work)
+    joined = own | "ChangesOfFile" >> beam.CoGroupByKey()
+    batches = joined | "ReadWithout" >> beam.FlatMap(read_without, plan)
     return batches | "Write" >> beam.ParDo(documents.WriteParts(run.folder))
+
+
+def near(pipeline: beam.Pipeline, signed, exact, work: Work):
+    banded = (
+        {"counts": signed, "exact": exact}
+        | "ExactOfFile" >> beam.CoGroupByKey()
+        | "Bands" >> beam.Map(write_bands, work)
+    )
+    return (
+        spread_tasks(pipeline, "Near", banded, work_files.bands(work))
+        | "NearLinks" >> beam.FlatMap(buckets.near_links, beam.pvalue.AsList(banded), work)
+        | "Components" >> Components()
+        | "NearGroups" >> beam.FlatMap(buckets.near_groups, work)
+    )
+
+
+def forwarded(exact, near):
+    """Exact duplicates of what goes as a near one: they belong to what stays in its place."""
+    kept = {"exact": exact | "ByKept" >> beam.FlatMap(buckets.by_kept), "near": near}
+    return kept | "KeptOfFile" >> beam.CoGroupByKey() | "Forward" >> beam.FlatMap(buckets.forward)
+
+
+def repeated_paragraphs(pipeline: beam.Pipeline, changes: dict, work: Work):
+    settled = changes | "SettledOfFile" >> beam.CoGroupByKey() | "Settled" >> beam.Map(write_settled, work)
+    return spread_tasks(pipeline, "Lines", settled, 1) | "Repeats" >> beam.FlatMap(
+        paragraphs.repeats, beam.pvalue.AsList(settled), work
+    )
+
+
+def is_own(change: tuple, work: Work) -> bool:
+    """Of this input, not of an earlier run."""
+    return change[0] < work.first_earlier
 
 
 def finish(run: Run) -> None:

@@ -135,8 +135,9 @@ def arguments(argv: list[str] | None) -> tuple[argparse.Namespace, ConfigDict, l
     except UserError:
         raise
     except Exception as error:  # whatever the config file raised
-        told = (str(error).strip().splitlines() or [repr(error)])[-1]  # behind a stack
-        raise UserError(f"--config={args.config} cannot be used: {told[:300]}; see {RECIPE}") from error
+        told = error.args[0] if isinstance(error, KeyError) else str(error)  # of a KeyError, str would be quoted
+        line = (str(told).strip().splitlines() or [repr(error)])[-1]  # behind a stack
+        raise UserError(f"--config={args.config} cannot be used: {line[:300]}; --help has all keys") from error
 
 
 def keys() -> str:
@@ -244,7 +245,7 @@ def whole_steps(out: Path, steps: list[Step], marks: dict[str, dict]) -> dict[st
 def same(before: dict, mark: dict, stage: Stage) -> bool:
     """An option that came after `before` was written had its default then."""
     known = options.section_of(stage.options) | before.get("options", {})
-    return before.items() >= mark.items() or {**before, "options": known}.items() >= mark.items()
+    return {**before, "options": known}.items() >= mark.items()
 
 
 def is_whole(out: Path, step: Step) -> bool:

@@ -279,17 +279,6 @@ def spread(pipeline: beam.Pipeline, files: list[File], label: str = "Files"):
     return pipeline | label >> beam.Create(files) | f"Spread{label}" >> beam.Reshuffle()
 
 
-class Read(beam.PTransform):
-    """Pipeline -> batches of documents of these files."""
-
-    def __init__(self, files: list[File], folder: Path, columns: Mapping[str, str]):
-        super().__init__()
-        self.files, self.folder, self.columns = files, folder, columns
-
-    def expand(self, pipeline):
-        return spread(pipeline, self.files) | "ReadFile" >> beam.FlatMap(read_counted, self.folder, self.columns)
-
-
 class WriteParts(beam.DoFn):
     """Batches -> folder/part-<file>-<n>.parquet; a new part begins at PART_BYTES of text or at another schema."""
 

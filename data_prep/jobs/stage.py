@@ -126,8 +126,10 @@ def each_batch(change: Callable[[pa.RecordBatch, Path, Any], pa.RecordBatch]) ->
     """The `build` of a job that takes each batch by itself: change(batch, folder, options) -> what is kept of it."""
 
     def build(pipeline: beam.Pipeline, files: list[File], run: Run) -> object:
-        batches = pipeline | "Read" >> documents.Read(files, run.folder, run.columns)
-        changed = batches | "Change" >> beam.Map(change, run.folder, run.options)
+        read = beam.FlatMap(documents.read_counted, run.folder, run.columns)
+        changed = (
+            documents.spread(pipeline, files) | "Read" >> read | "Change" >> beam.Map(change, run.folder, run.options)
+        )
         return changed | "Write" >> beam.ParDo(documents.WriteParts(run.folder))
 
     return build
