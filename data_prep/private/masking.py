@@ -119,7 +119,7 @@ def mask_meta(meta: str, placeholder: str = PLACEHOLDER) -> tuple[str, dict[str,
         values = json.loads(meta)
         if not find("\n".join(labelled(values))):  # nearly always
             return meta, {}
-        hits = Counter()
+        hits: Counter[str] = Counter()
         return json.dumps(mask_values(values, placeholder, hits), ensure_ascii=False), dict(hits)
     except (ValueError, RecursionError):  # a table from elsewhere: no JSON, or lists in lists in lists
         return mask_text(meta, placeholder)
