@@ -13,8 +13,9 @@ def tokenizer_hash(folder: str | Path) -> str:
         files = [Path(folder) / name for name in names]
         if all(f.is_file() for f in files):
             return text_hash("".join(file_hash(f) for f in files))
+    state = "holds no" if Path(folder).is_dir() else "is not a folder, so it holds no"
     raise UserError(
-        f"{folder} holds no tokenizer.json (nor vocab.json and merges.txt); name a Hugging Face tokenizer folder"
+        f"{folder} {state} tokenizer.json (nor vocab.json and merges.txt); name a Hugging Face tokenizer folder"
     )
 
 
