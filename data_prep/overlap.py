@@ -31,6 +31,7 @@ from data_prep.packing import pack
 from mucpt_jax.errors import UserError
 from mucpt_jax.formats import rows
 from mucpt_jax.formats.files import write_json
+from mucpt_jax.formats.hashes import GOLDEN, mix
 from mucpt_jax.formats.manifest import read_manifest
 from mucpt_jax.formats.rows import read_shard
 from mucpt_jax.formats.tokenizer import check_same_tokenizer
@@ -165,20 +166,13 @@ def blocks(folder: Folder, number: int) -> Iterator[tuple[np.ndarray, np.ndarray
 # Shingles
 
 
-def mixed(x: np.ndarray) -> np.ndarray:
-    """u8 -> u8, one to one, every bit of the result hanging on every bit of x (the finaliser of SplitMix64)."""
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
-
-
 def shingles(tokens: np.ndarray) -> np.ndarray:
     """i4[rows, S] -> u8[rows, S - 7]: hash of each run of 8 tokens."""
-    found = mixed(tokens.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15))
+    found = mix(tokens.astype(np.uint64) + GOLDEN)
     for width in (1, 2, 4):  # of `width` tokens -> of twice as many; powers of an odd number, modulo 2**64
         power = np.uint64(pow(0x2545F4914F6CDD1D, width, 2**64))
         found = found[:, :-width] * power + found[:, width:]
-    return mixed(found)
+    return mix(found)
 
 
 def samples(folder: Folder, number: int, sample: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:

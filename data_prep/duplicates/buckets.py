@@ -10,6 +10,7 @@ import numpy as np
 
 from data_prep.duplicates import signatures
 from data_prep.duplicates.work_files import Work, bands, gather, names, read_slice, stored_signatures, write_table
+from mucpt_jax.formats.hashes import GOLDEN
 
 WINDOW = 8  # members of a bucket before it that one unlike the first is compared with
 PAIRS = 1 << 14  # signatures compared at once
@@ -144,7 +145,7 @@ def _bands(work: Work, number: int, taken: np.ndarray) -> Iterator[np.ndarray]:
 
 def _spread(columns: np.ndarray) -> np.ndarray:
     """Bands as u8 whose first bits, which make the slices, depend on all of them."""
-    return columns.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    return columns.astype(np.uint64) * GOLDEN
 
 
 def near_groups(members: np.ndarray, work: Work) -> Iterator[tuple[int, np.ndarray]]:

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable, Iterator
 import apache_beam as beam
 import numpy as np
 
+from mucpt_jax.formats.hashes import mix
+
 PARTS = 16  # that links are split into
 SEEN = 1 << 19  # links that are remembered, 16 bytes each once there are so many
 MANY = 1 << 16  # links that are handed on together
@@ -50,14 +52,10 @@ class Once(beam.DoFn):
         self.seen = np.zeros((SEEN, 2), np.uint64)
 
     def process(self, links):
-        slot = _mixed(links[:, 0] ^ _mixed(links[:, 1])) % np.uint64(SEEN)
+        slot = mix(links[:, 0] ^ mix(links[:, 1])) % np.uint64(SEEN)
         new = (self.seen[slot] != links).any(1)
         self.seen[slot] = links
         yield links[new]
-
-
-def _mixed(keys: np.ndarray) -> np.ndarray:
-    return keys * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(40)
 
 
 def _step(arrays, name: str, prepare: Callable, rewrite: Callable):
@@ -72,7 +70,7 @@ def _step(arrays, name: str, prepare: Callable, rewrite: Callable):
 def split(links: np.ndarray, prepare: Callable[[np.ndarray], np.ndarray]) -> Iterator[tuple[int, np.ndarray]]:
     """Prepared links -> (part, links) by the hash of the first column."""
     links = prepare(links)
-    part = _mixed(links[:, 0]) % np.uint64(PARTS)
+    part = mix(links[:, 0]) % np.uint64(PARTS)
     for number in np.unique(part):
         yield int(number), links[part == number]
 
