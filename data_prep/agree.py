@@ -32,7 +32,7 @@ import numpy as np
 
 from data_prep.text import names
 from mucpt_jax.errors import UserError, exiting
-from mucpt_jax.formats import rows, score_sums
+from mucpt_jax.formats import hashes, rows, score_sums
 from mucpt_jax.formats.files import copy_file, file_hash, read_json, write_json
 from mucpt_jax.formats.manifest import read_index, read_manifest
 from mucpt_jax.formats.rows import decode_row, encode_row, read_shard, segment_numbers, target_mask
@@ -203,9 +203,7 @@ def claims(spans: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     differ = names[first] != names[second]
     first, second = first[differ], second[differ]
     low, high = np.minimum(names[first], names[second]), np.maximum(names[first], names[second])
-    key = (low << np.uint64(32) | high) * np.uint64(0x9E3779B97F4A7C15)
-    mixed = (key ^ key >> np.uint64(29)) * np.uint64(0xBF58476D1CE4E5B9)
-    return first, second, (mixed >> np.uint64(64 - SLOT_BITS)).astype(np.int64)
+    return first, second, hashes.slots((low << np.uint64(32) | high) * hashes.GOLDEN, SLOT_BITS)
 
 
 def write_shard(job: Job, encoding: str, shard: dict) -> tuple[dict, dict, np.ndarray]:

@@ -28,10 +28,10 @@ import numpy as np
 
 from data_prep.jobs import job
 from data_prep.packing import pack
-from data_prep.text.words import BASE, mix
 from mucpt_jax.errors import UserError
 from mucpt_jax.formats import rows
 from mucpt_jax.formats.files import write_json
+from mucpt_jax.formats.hashes import GOLDEN, mix
 from mucpt_jax.formats.manifest import read_manifest
 from mucpt_jax.formats.rows import read_shard
 from mucpt_jax.formats.tokenizer import check_same_tokenizer
@@ -168,7 +168,7 @@ def blocks(folder: Folder, number: int) -> Iterator[tuple[np.ndarray, np.ndarray
 
 def shingles(tokens: np.ndarray) -> np.ndarray:
     """i4[rows, S] -> u8[rows, S - 7]: hash of each run of 8 tokens."""
-    hashes = mix(tokens.astype(np.uint64) + BASE)
+    hashes = mix(tokens.astype(np.uint64) + GOLDEN)
     for width in (1, 2, 4):  # of `width` tokens -> of twice as many; powers of an odd number, modulo 2**64
         power = np.uint64(pow(0x2545F4914F6CDD1D, width, 2**64))
         hashes = hashes[:, :-width] * power + hashes[:, width:]

@@ -100,6 +100,13 @@ def test_training_loads_neither_torch_nor_tensorflow_and_data_prep_no_jax():
     assert loaded("from data_prep import pipeline, sample_corpus, agree", "jax flax torch tensorflow") == "[]"
 
 
+def test_errors_and_files_load_next_to_nothing():
+    heavy = "numpy pyarrow array_record grain jax flax ml_collections transformers scipy"
+    assert loaded("from mucpt_jax.errors import exiting", f"{heavy} mucpt_jax.formats mucpt_jax.config") == "[]"
+    assert loaded("from mucpt_jax.formats.files import replacing", heavy) == "[]"
+    assert loaded("from mucpt_jax import compare", "scipy pyarrow jax") == "[]"
+
+
 def test_files_stay_short():
     for file in FILES:
         assert len(file.read_text().splitlines()) <= 350, file

@@ -9,7 +9,7 @@ import numpy as np
 
 from data_prep.duplicates import signatures, work_files
 from data_prep.duplicates.work_files import Task, Work, by_number, files_of, gather, keys_of, read_slice, rows_of
-from data_prep.text.words import spread
+from mucpt_jax.formats.hashes import spread
 
 WINDOW = 8  # how many members before it a member is compared with, if it is unlike its bucket's first
 PAIRS = 1 << 14  # signatures compared at once

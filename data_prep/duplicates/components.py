@@ -13,7 +13,7 @@ import apache_beam as beam
 import numpy as np
 
 from data_prep.duplicates.work_files import by_number
-from data_prep.text.words import spread
+from mucpt_jax.formats.hashes import spread
 
 PARTS = 16  # that links are split into
 REMEMBERED = 1 << 19  # links of a bundle, 16 bytes each

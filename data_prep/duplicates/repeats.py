@@ -24,8 +24,8 @@ from data_prep.jobs.documents import File
 from data_prep.jobs.options import option
 from data_prep.text import line_keys
 from data_prep.text.line_keys import LINE
-from data_prep.text.words import mix
 from mucpt_jax.formats.files import write_json
+from mucpt_jax.formats.hashes import mix
 
 OWN_LETTERS = 0.1  # least share of a document's letters in lines that do not repeat, for it to count
 RUN = 1 << 20  # lines whose keys are sorted at once

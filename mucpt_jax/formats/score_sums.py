@@ -36,7 +36,7 @@ def stats_of(r: np.ndarray, where: str, base_nll: np.ndarray | None = None) -> d
         )
     buckets = np.clip(np.searchsorted(EDGES, r, "right") - 1, 0, len(EDGES) - 2)
     raw = [1 / np.maximum(r, floor) for floor in FLOORS]
-    found = {
+    sums = {
         "tokens": np.int64(r.size),
         "nll": r.sum(),
         "counts": np.bincount(buckets, minlength=len(EDGES) - 1),
@@ -45,8 +45,8 @@ def stats_of(r: np.ndarray, where: str, base_nll: np.ndarray | None = None) -> d
     }
     if base_nll is not None:
         c = base_nll.astype(np.float64)
-        found["base"] = np.array([c.sum(), *((c * w).sum() for w in raw)])
-    return found
+        sums["base"] = np.array([c.sum(), *((c * w).sum() for w in raw)])
+    return sums
 
 
 def add(a: dict, b: dict) -> dict:
@@ -77,12 +77,11 @@ def summary(stats: dict) -> dict:
 
 def of_shards(sources: list[str], stats: list[dict]) -> dict:
     """Source and sums of each shard -> summary of all, and under "sources" the main figures of each source."""
-    by_source = {}
-    for source, found in zip(sources, stats, strict=True):
-        by_source[source] = add(by_source[source], found) if source in by_source else found
-    told = {source: summary(found) for source, found in by_source.items()}
+    by_source: dict[str, dict] = {}
+    for source, sums in zip(sources, stats, strict=True):
+        by_source[source] = add(by_source[source], sums) if source in by_source else sums
     keys = ("tokens", "mean_nll", "mean_raw_weight")
-    of_source = {source: {key: found[key] for key in keys} for source, found in told.items()}
+    of_source = {source: {key: summary(sums)[key] for key in keys} for source, sums in by_source.items()}
     return summary(functools.reduce(add, stats)) | {"sources": of_source}
 
 

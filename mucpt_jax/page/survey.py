@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from mucpt_jax.errors import UserError
 from mucpt_jax.formats import score_sums
+from mucpt_jax.formats.hashes import GOLDEN, slots
 from mucpt_jax.formats.manifest import Manifest, Shard
 from mucpt_jax.formats.rows import checked_scores, read_shard, target_mask
 from mucpt_jax.formats.scored import read_both
@@ -109,7 +110,7 @@ def survey(scored: Scored, rows: list, floor: float) -> dict:
         add_documents(documents, shard["source"], numbers, block, weight, owners)
         lost = running_sum(np.where(block["is_target"], 1 - weight, 0))
         for n, starts, hashes in ngrams(block):
-            np.add.at(lost_of_bucket, bucket(hashes), lost[starts + n] - lost[starts])
+            np.add.at(lost_of_bucket, slots(hashes, BUCKET_BITS), lost[starts + n] - lost[starts])
     return {"by_source": by_source, "documents": documents, "lost": lost_of_bucket, "mean": mean}
 
 
@@ -150,15 +151,10 @@ def ngrams(block: dict) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
     runs, hashes = targets, tokens
     for n in range(2, max(NGRAMS) + 1):
         runs = runs[:-1] & targets[n - 1 :]
-        hashes = hashes[:-1] * np.uint64(0x9E3779B97F4A7C15) + tokens[n - 1 :]
+        hashes = hashes[:-1] * GOLDEN + tokens[n - 1 :]
         if n in NGRAMS:
             starts = np.flatnonzero(runs)
             yield n, starts, hashes[starts]
-
-
-def bucket(hashes: np.ndarray) -> np.ndarray:
-    mixed = (hashes ^ (hashes >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
-    return (mixed >> np.uint64(64 - BUCKET_BITS)).astype(np.int64)
 
 
 def running_sum(values: np.ndarray) -> np.ndarray:
@@ -193,7 +189,7 @@ def count_ngrams(scored: Scored, rows: list, found: dict, floor: float) -> dict[
         weight = 1 / np.maximum(block["r"], floor) / found["mean"]
         lost, tokens = running_sum(np.where(block["is_target"], 1 - weight, 0)), block["tokens"].ravel()
         for n, starts, hashes in ngrams(block):
-            hit = found["lost"][bucket(hashes)] >= threshold
+            hit = found["lost"][slots(hashes, BUCKET_BITS)] >= threshold
             keys, first, inverse = np.unique(hashes[hit], return_index=True, return_inverse=True)
             sums = np.bincount(inverse, (lost[starts + n] - lost[starts])[hit], len(keys)).tolist()
             counts, first = np.bincount(inverse, minlength=len(keys)).tolist(), starts[hit][first].tolist()

@@ -162,9 +162,9 @@ def write_rest(folder: Path, cfg: Model, about: About) -> None:
 def end_of_text(tokenizer: Path) -> int | None:
     """Id of <|endoftext|>, which ended every document in training."""
     path = tokenizer / "tokenizer.json"
-    found = read_json(path) if path.is_file() else {}
-    added = {token["content"]: token["id"] for token in found.get("added_tokens", [])}
-    vocabulary = found.get("model", {}).get("vocab", {})
+    content = read_json(path) if path.is_file() else {}
+    added = {token["content"]: token["id"] for token in content.get("added_tokens", [])}
+    vocabulary = content.get("model", {}).get("vocab", {})
     known = added | (vocabulary if isinstance(vocabulary, dict) else {})
     return known.get("<|endoftext|>")
 
