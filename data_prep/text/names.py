@@ -58,10 +58,10 @@ def read(tokenizer_folder: str, file: str) -> Names:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"the names in {file} cannot be read ({error}); name a text file, a name a line") from error
     texts = ((before + line, number) for before in ("", " ") for number, line in enumerate(lines))
-    found = index(in_tokens(texts, tokenizer))
-    if not found.number_of:
+    names = index(in_tokens(texts, tokenizer))
+    if not names.number_of:
         raise UserError(f"{file} holds no names; write one a line")
-    return found
+    return names
 
 
 def in_tokens(texts: Iterable[tuple[str, int]], tokenizer) -> Iterator[tuple[list[int], int]]:
@@ -81,7 +81,7 @@ def index(runs: Iterable[tuple[Sequence[int], int]]) -> Names:
             lengths.setdefault(run[0], set()).add(len(run))
     begins = np.zeros(max(lengths, default=0) + 2, bool)  # the last one is for all ids beyond
     begins[list(lengths)] = True
-    return Names(number_of, {first: sorted(found, reverse=True) for first, found in lengths.items()}, begins)
+    return Names(number_of, {first: sorted(those, reverse=True) for first, those in lengths.items()}, begins)
 
 
 def goes_on(tokens: np.ndarray, begins: np.ndarray, ends: np.ndarray) -> np.ndarray:
@@ -93,13 +93,13 @@ def goes_on(tokens: np.ndarray, begins: np.ndarray, ends: np.ndarray) -> np.ndar
 
 def spans(tokens: np.ndarray, goes_on: np.ndarray, names: Names) -> list[Span]:
     """Where names stand, from left to right, the longest where several begin at a token; whole words only."""
-    run, first, found, until = tokens.astype(np.int32).tobytes(), tokens.tolist(), [], 0
+    run, first, places, until = tokens.astype(np.int32).tobytes(), tokens.tolist(), [], 0
     possible = names.begins[np.minimum(tokens, len(names.begins) - 1)] & ~goes_on
     for i in np.flatnonzero(possible).tolist():
         for length in names.lengths[first[i]] if i >= until else ():
             number = names.number_of.get(run[4 * i : 4 * (i + length)]) if i + length <= len(first) else None
             if number is not None and not goes_on[i + length : i + length + 1].any():
-                found.append((i, i + length, number))
+                places.append((i, i + length, number))
                 until = i + length
                 break
-    return found
+    return places
