@@ -37,7 +37,7 @@ JOBS = {
     "export": Job("writes the newest checkpoint as a Hugging Face folder"),
     "plan": Job("memory, traffic and days of a training run, without its devices and data", False, simulated=True),
 }
-FLAGS = {
+OPTIONS = {
     "config": "FILE or FILE:ARGUMENT",
     "job": f"{', '.join(JOBS)}; default train",
     "workdir": "folder of the run; default runs/FILE, or runs/FILE-ARGUMENT",
@@ -45,17 +45,17 @@ FLAGS = {
     "num_processes": "with --coordinator: how many",
     "process_id": "with --coordinator: which one this is, from 0",
 }
-_CONFIG = config_flags.DEFINE_config_file("config", None, FLAGS["config"])
-_JOB = flags.DEFINE_enum("job", "train", list(JOBS), FLAGS["job"])
-_WORKDIR = flags.DEFINE_string("workdir", None, FLAGS["workdir"])
-_COORDINATOR = flags.DEFINE_string("coordinator", None, FLAGS["coordinator"])
-_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, FLAGS["num_processes"])
-_PROCESS_ID = flags.DEFINE_integer("process_id", None, FLAGS["process_id"])
+_CONFIG = config_flags.DEFINE_config_file("config", None, OPTIONS["config"])
+_JOB = flags.DEFINE_enum("job", "train", list(JOBS), OPTIONS["job"])
+_WORKDIR = flags.DEFINE_string("workdir", None, OPTIONS["workdir"])
+_COORDINATOR = flags.DEFINE_string("coordinator", None, OPTIONS["coordinator"])
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, OPTIONS["num_processes"])
+_PROCESS_ID = flags.DEFINE_integer("process_id", None, OPTIONS["process_id"])
 
 
 def usage() -> str:
     jobs = [f"  {name:14}{job.help}" for name, job in JOBS.items()]
-    options = [f"  --{name:14}{meaning}" for name, meaning in FLAGS.items()]
+    options = [f"  --{name:14}{meaning}" for name, meaning in OPTIONS.items()]
     return "\n".join([__doc__, "Jobs:", *jobs, "\nFlags:", *options, "\nKeys of the config:", config.explained()])
 
 

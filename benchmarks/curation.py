@@ -26,10 +26,11 @@ from typing import NamedTuple
 
 from benchmarks import facts, planted
 from benchmarks.near_duplicates import cpu_of, datatrove_command, sample, write
+from data_prep.pipeline import STAGES
 
 ROOT = Path(__file__).parents[1]
 PEERS = ROOT / "benchmarks" / "peers"
-JOBS = ("clean", "boilerplate", "quality", "dedup", "decontaminate", "mask", "shard")
+JOBS = tuple(stage.name for stage in STAGES)
 LEAST = 200  # characters of a document: no job drops both of the two that measure the start
 VERSION = "import importlib.metadata as m, sys; print(m.version(sys.argv[1]))"
 
@@ -104,7 +105,7 @@ def write_slices(args: argparse.Namespace, folder: Path, language: str) -> dict[
 
 
 def rows_of(task: Task, sizes: dict[str, float], args: argparse.Namespace, folder: Path) -> Iterator[dict]:
-    peers = [peer for peer in PEERS_OF[task.job] if getattr(args, peer.flag)]
+    peers = [peer for peer in PEERS_OF.get(task.job, ()) if getattr(args, peer.flag)]
     commands = {"ours": ours_command, "plain": plain_command}
     commands |= {peer.flag: peer_command(peer, getattr(args, peer.flag)) for peer in peers}
     part_of = {"ours": "whole", "plain": "quarter"} | {peer.flag: peer.part for peer in peers}

@@ -25,6 +25,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks import facts, planted
+from data_prep.pipeline import STAGES
 
 TIMES = (1, 4, 16)
 FILE_BYTES = 1_000_000  # of text
@@ -35,7 +36,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of real data, see planted.FILES")
     parser.add_argument("--megabytes", type=int, default=40, help="text of 1x")
-    parser.add_argument("--jobs", default="clean,boilerplate,quality,dedup,decontaminate,mask,shard")
+    parser.add_argument("--jobs", default=",".join(stage.name for stage in STAGES))
     parser.add_argument("--output", default="curation_scale", help="name of the file in benchmarks/results")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:

@@ -208,11 +208,12 @@ def signature_seconds(path: Path, folder: Path) -> float:
     """Processor seconds of the first reading: decompress, parse, sign, write work files."""
     from data_prep import dedup as job
     from data_prep.duplicates import work_files
+    from data_prep.jobs.documents import File
 
     folder.mkdir(parents=True, exist_ok=True)
-    options = job.Options(folder, {}, work_files.Work(folder, 1, 0.8), (), 0, False, False)
+    plan = work_files.Plan(folder, {}, job.Options(), work_files.Work(folder, 1, 0.8))
     start = time.process_time()
-    job.sign((0, str(path)), options)
+    job.sign(File(0, str(path)), plan)
     return time.process_time() - start
 
 

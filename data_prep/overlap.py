@@ -217,7 +217,7 @@ def best_twins(
     segments, waiting = np.bincount(corpus.document), []
 
     def judge(pairs: np.ndarray) -> None:
-        document, other, share = near(pairs, corpus, seed, (counts, sketch.counts), threshold)
+        document, other, share = nearest(pairs, corpus, seed, (counts, sketch.counts), threshold)
         containment[document], twin[document] = share, other
 
     for number, _ in enumerate(pack.progress("corpus", corpus.shards)):
@@ -263,7 +263,7 @@ def pairs_of(matches: np.ndarray, sketch: Sketch) -> np.ndarray:
     return np.stack([*np.divmod(pair, seeds), different, times])
 
 
-def near(
+def nearest(
     pairs: np.ndarray, corpus: Folder, seed: Folder, counts: tuple[np.ndarray, np.ndarray], threshold: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Corpus documents that are near-duplicates, the nearest seed document of each, containment.

@@ -13,9 +13,7 @@ make the same page.
 """
 
 import argparse
-import base64
 import functools
-import hashlib
 import json
 from pathlib import Path
 
@@ -26,6 +24,7 @@ import pyarrow.parquet as pq
 
 from mucpt_jax.config import Loss
 from mucpt_jax.errors import UserError, exiting
+from mucpt_jax.formats import pages
 from mucpt_jax.formats.files import write_text
 from mucpt_jax.formats.manifest import read_manifest
 from mucpt_jax.formats.rows import segment_numbers
@@ -137,16 +136,11 @@ def page(facts: dict, documents: list[dict]) -> str:
     here, limit = Path(__file__).with_name("page"), TOKENS_SHOWN
     parts = (here / "audit_weights.js", here / "audit.js")
     script = "".join(part.read_text(encoding="utf-8") for part in parts)
-    # Nothing but this script may run, whatever a document holds.
-    script_hash = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    template = (here / "audit.html.template").read_text(encoding="utf-8")
-    template = template.replace("@SCRIPT_HASH@", script_hash).replace("@SCRIPT@", script)
-    before, after = template.split("@PAYLOAD@")
     while True:
         payload = json.dumps(
             facts | {"documents": [cut(d, limit) for d in documents]}, ensure_ascii=False, separators=(",", ":")
         ).replace("<", "\\u003c")
-        made = before + payload + after
+        made = pages.page(here / "audit.html.template", script, PAYLOAD=payload)
         size, allowed = len(made.encode()), BYTES_PER_DOCUMENT * max(len(documents), 200)
         if size <= allowed or limit <= 16:
             return made

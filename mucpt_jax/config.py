@@ -164,7 +164,7 @@ class Plan:
 @dataclass(frozen=True)
 class Config:
     seed: int = 0  # initialisation and shuffling
-    tokenizer: str | None = None  # Hugging Face tokenizer folder; default: the one of init_from
+    tokenizer: str | None = None  # Hugging Face tokenizer folder; default: of init_from, or of the run
     init_from: str | None = None  # Hugging Face folder, or another run's workdir
     init_state: Literal["params", "all"] = "params"  # of init_from; all, of a run: step and optimiser state too
     model: Model = field(default_factory=Model)

@@ -21,8 +21,12 @@ COMMANDS = {
 }  # fmt: skip
 MOVED = {"agreement"}  # of mucpt_jax: a sentence where the old name is used; it is data_prep.agree
 EVERYWHERE = {"config", "checks", "errors"}
-# The one import between jobs (plan compiles train's step), and the pipeline, which runs the others.
-BETWEEN_COMMANDS = {"mucpt_jax/plan.py": {"train"}, "data_prep/pipeline.py": COMMANDS["data_prep"]}
+# The one import between jobs (plan compiles train's step); the pipeline, which runs the others, and the report on them.
+BETWEEN_COMMANDS = {
+    "mucpt_jax/plan.py": {"train"},
+    "data_prep/pipeline.py": COMMANDS["data_prep"],
+    "data_prep/report.py": {"pipeline"},
+}
 OPEN_TO_DATA_PREP = {"formats", "errors"}  # of mucpt_jax
 NO_JAX = {"formats", "evaluation", "page", "planning"}
 JAX_ALL_THE_SAME = {"evaluation/generate.py", "planning/accelerators.py", "planning/search.py"}

@@ -155,8 +155,8 @@ import sys; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests")!r}]
 import conftest, resource, signal
 from pathlib import Path
 from mucpt_jax import train
-from mucpt_jax.run import checkpoint
 from mucpt_jax.errors import UserError
+from mucpt_jax.run import checkpoint
 cfg = conftest.small_config(
     data={{"general": {str(tmp_path / "rows")!r}, "general_fraction": 1.0}}, optimizer={{"steps": 8}},
     train={{"checkpoint_every": 4}})

@@ -12,14 +12,16 @@ OWN_LETTERS of their letters in lines that do not repeat.
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from pathlib import Path
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from data_prep.duplicates import signatures, work_files
-from data_prep.duplicates.work_files import Task, Work, by_number, files_of, rows_of
+from data_prep.duplicates.work_files import Plan, Task, Work, by_number, files_of, rows_of
 from data_prep.jobs import documents
+from data_prep.jobs.documents import File
+from data_prep.jobs.options import option
 from data_prep.text import line_keys
 from data_prep.text.line_keys import LINE
 from data_prep.text.words import mix
@@ -34,13 +36,13 @@ COUNT = np.dtype([("source", "u4"), ("documents", "u4")])
 REPEATED = np.dtype([("key", "u8"), ("source", "u4"), ("documents", "i8"), ("share", "f8")])
 
 
-class Options(NamedTuple):
-    folder: Path  # that becomes the output
-    columns: dict[str, str]
-    work: Work
-    min_documents: int
-    min_share: float
-    min_letters: int
+@dataclass(frozen=True)
+class Options:
+    """Of data_prep.boilerplate."""
+
+    min_documents: int = option(20, "a line goes where it stands in so many documents of its source")
+    min_share: float = option(0.02, "and in this share of them")
+    min_letters: int = option(30, "of a line of plain text; a Chinese character counts two")
 
 
 class Counted(NamedTuple):
@@ -68,16 +70,16 @@ class Piece(NamedTuple):
 # First reading: keys of lines
 
 
-def scan(file: tuple[int, str], options: Options) -> tuple[int, int]:
-    """(number, path) -> (number, documents); leaves the file's lines, its documents and the table "texts" of them."""
+def scan(file: File, plan: Plan) -> tuple[int, int]:
+    """-> (number, documents); leaves the file's lines, its documents and the table "texts" of them."""
     number, path = file
-    work, sources, count, sums = options.work, {}, 0, [np.zeros(0, np.uint64)]
-    note = options.folder / f"scan-{number:05d}.progress"
+    work, sources, count, sums = plan.work, {}, 0, [np.zeros(0, np.uint64)]
+    note = plan.folder / f"scan-{number:05d}.progress"
     with (
         work_files.fresh(work.path(number, "lines")) as line_file,
         work_files.fresh(work.path(number, "documents")) as document_file,
     ):
-        for batch, _ in documents.read_batches(path, options.columns, note):
+        for batch, _ in documents.read_batches(path, plan.columns, note):
             names = batch["source"].to_pylist()
             lines, ends = line_keys.describe(batch["text"].to_pylist(), salts(names))
             docs = np.zeros(len(ends), DOCUMENT)
@@ -165,17 +167,17 @@ def summed(parts: list[np.ndarray]) -> np.ndarray:
     return total
 
 
-def candidates(task: Task, counted: list[Counted], options: Options) -> np.ndarray:
+def candidates(task: Task, counted: list[Counted], plan: Plan) -> np.ndarray:
     """One range of keys -> REPEATED of those in enough documents; sources are numbered over all files."""
     number_of = {name: n for n, name in enumerate(documents_of(counted))}
     parts = []
     for file in sorted(counted):
         numbers = np.array([number_of[name] for name in file.sources], np.uint32)
         for run in range(file.runs):
-            part = _read_run(options.work, file.number, run, task)
+            part = _read_run(plan.work, file.number, run, task)
             part["source"] = numbers[part["source"]]
             parts.append(part)
-    return frequent(summed(parts), documents_of(counted), options)
+    return frequent(summed(parts), documents_of(counted), plan)
 
 
 def _read_run(work: Work, number: int, run: int, task: Task) -> np.ndarray:
@@ -195,19 +197,19 @@ def documents_of(counted: Iterable[Counted]) -> dict[str, int]:
     return dict(sorted(total.items()))
 
 
-def frequent(keys: np.ndarray, of_source: dict[str, int], options: Options) -> np.ndarray:
+def frequent(keys: np.ndarray, of_source: dict[str, int], plan: Plan) -> np.ndarray:
     """REPEATED keys that are in enough documents of their source."""
     total = np.array(list(of_source.values()), np.int64)[keys["source"]]
     of_all = keys["documents"] / np.maximum(total, 1)  # not times: .07 * 100 is more than 7
-    return keys[(keys["documents"] >= options.min_documents) & (of_all >= options.min_share)]
+    return keys[(keys["documents"] >= plan.options.min_documents) & (of_all >= plan.options.min_share)]
 
 
-def recount(file: Counted, by_task: list[np.ndarray], counted: list[Counted], options: Options) -> np.ndarray:
+def recount(file: Counted, by_task: list[np.ndarray], counted: list[Counted], plan: Plan) -> np.ndarray:
     """One file -> i8[candidates + sources]: documents that count, with each candidate and of each source."""
     known, names = sorted_by_key(by_task), {name: n for n, name in enumerate(documents_of(counted))}
     numbers = np.array([names[name] for name in file.sources], np.int64)
     by_key, by_source = np.zeros(len(known), np.int64), np.zeros(len(names), np.int64)
-    for piece in pieces(options.work, file.number):
+    for piece in pieces(plan.work, file.number):
         rows, place, width = piece.rows, places(piece.lines["key"], known), piece.lines["width"]
         total, shared = (np.bincount(rows, letters, len(piece.docs)) for letters in (width, width * (place >= 0)))
         counts = piece.single & (total - shared > OWN_LETTERS * total)
@@ -249,14 +251,14 @@ def pieces(work: Work, number: int) -> Iterator[Piece]:
             begin += size
 
 
-def settle(sums: np.ndarray, by_task: list[np.ndarray], counted: list[Counted], options: Options) -> np.ndarray:
+def settle(sums: np.ndarray, by_task: list[np.ndarray], counted: list[Counted], plan: Plan) -> np.ndarray:
     """Sums of recount -> REPEATED that go; leaves them and the names of sources for `finish`."""
     known, names = sorted_by_key(by_task), list(documents_of(counted))
     of_source = sums[len(known) :]
     known["documents"] = sums[: len(known)]
     known["share"] = known["documents"] / np.maximum(of_source, 1)[known["source"]]
-    repeated = frequent(known, dict(zip(names, of_source.tolist(), strict=True)), options)
-    with work_files.fresh(options.work.folder / "repeated") as f:
+    repeated = frequent(known, dict(zip(names, of_source.tolist(), strict=True)), plan)
+    with work_files.fresh(plan.work.folder / "repeated") as f:
         f.write(repeated.tobytes())
-    write_json(options.work.folder / "sources.json", names)
+    write_json(plan.work.folder / "sources.json", names)
     return repeated

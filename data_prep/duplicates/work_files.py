@@ -9,15 +9,17 @@ runs; their documents stay whatever happens.
 """
 
 import functools
-from collections.abc import Iterable, Iterator
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import apache_beam as beam
 import numpy as np
 
 from data_prep.duplicates import signatures
+from data_prep.jobs.stage import Run
 from mucpt_jax.formats.files import replacing
 
 SLICE = 1 << 19  # documents of one task; fewer take less memory, and more reads of every file's tables
@@ -46,6 +48,22 @@ class Work(NamedTuple):
     def band_bytes(self) -> int:
         """32 bands of 8 bytes meet for .997 of pairs at .8; 64 bands of 4 for .984 of pairs at .5."""
         return 8 if self.similarity >= 0.8 else 4
+
+
+class Plan(NamedTuple):
+    """What the tasks of a job know that reads its input twice."""
+
+    folder: Path  # that becomes the output
+    columns: Mapping[str, str]  # as in documents.document
+    options: Any  # the job's
+    work: Work
+
+
+def plan_of(run: Run, first_earlier: int, similarity: float) -> Plan:
+    """Makes the work folder, under a name of its own: arrays of a run before in this process may still be open."""
+    work = Work(run.folder / f"work-{uuid.uuid4().hex}", first_earlier, similarity)
+    work.folder.mkdir()
+    return Plan(*run, work)
 
 
 class Task(NamedTuple):

@@ -41,7 +41,7 @@ def run_pipeline(build: Callable[[beam.Pipeline], object], beam_args: list[str])
         result = (run_with_workers if local_workers else run_here)(pipeline)
     except (UserError, RuntimeError) as error:
         raise cause_of(error) from None
-    counters = {name: {} for name in ("documents", "dropped", *MORE)}
+    counters: dict[str, dict[str, int]] = {name: {} for name in ("documents", "dropped", *MORE)}
     for counter in result.metrics().query(MetricsFilter().with_namespaces(list(counters)))["counters"]:
         names, name = counters[counter.key.metric.namespace], counter.key.metric.name
         names[name] = names.get(name, 0) + counter.result
@@ -60,7 +60,8 @@ def run_with_workers(pipeline: beam.Pipeline):
 
     Beam waits for a killed worker for ever, so it waits in a thread of its own, which is then left behind.
     """
-    ended, hook_before = queue.SimpleQueue(), threading.excepthook
+    ended: queue.SimpleQueue = queue.SimpleQueue()
+    hook_before = threading.excepthook
 
     def run() -> None:
         try:

@@ -1,6 +1,6 @@
 """Where private data stands in a text: e-mail addresses, phone numbers, identity and bank cards, and the like.
 
-find(text) gives spans, replaced(text, spans, placeholder) the text without them, mask_text both at once.
+find(text) gives hits, replaced(text, hits, placeholder) the text without them, mask_text both at once.
 
 A number is private by its form alone only where the form leaves no doubt (a checksum, a mobile's prefix); else by
 words beside it.  So BPM, years, catalogue and chart numbers, barcodes, ISRC and opus numbers stay, and so does
@@ -15,6 +15,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 from data_prep.private.addresses import HOMES, MESSENGERS, NET
 from data_prep.private.numbers import BLANK, EDGES, NUMBERS, Kind, Span
@@ -31,8 +32,14 @@ _NARROW = {wide: wide - 0xFEE0 for wide in range(0xFF01, 0xFF5F) if chr(wide - 0
 }
 
 
-def find(text: str) -> list[tuple[int, int, str]]:
-    """[(start, end, type)] in order, none within another."""
+class Hit(NamedTuple):
+    start: int
+    end: int
+    type: str
+
+
+def find(text: str) -> list[Hit]:
+    """Private data in order, none within another."""
     if not text.isascii() and _WIDE.search(text):
         text = text.translate(_NARROW)
     lines: dict[Span, list[Kind]] = {}
@@ -41,19 +48,19 @@ def find(text: str) -> list[tuple[int, int, str]]:
         for line in hinted[kind.hint]:
             lines.setdefault(line, []).append(kind)
     return sorted(
-        (start + first, start + last, name)
+        Hit(start + hit.start, start + hit.end, hit.type)
         for (start, end), kinds in lines.items()
-        for first, last, name in _find_in_line(text[start:end], kinds)
-        if name
+        for hit in _find_in_line(text[start:end], kinds)
+        if hit.type
     )
 
 
-def replaced(text: str, spans: list[tuple[int, int, str]], placeholder: str) -> str:
-    """The text with a placeholder for each span of `find`, its {type} filled in."""
+def replaced(text: str, hits: list[Hit], placeholder: str) -> str:
+    """The text with a placeholder for each hit of `find`, its {type} filled in."""
     pieces, last = [], 0
-    for start, end, kind in spans:
-        pieces += [text[last:start], placeholder.replace("{type}", kind)]
-        last = end
+    for hit in hits:
+        pieces += [text[last : hit.start], placeholder.replace("{type}", hit.type)]
+        last = hit.end
     return "".join([*pieces, text[last:]])
 
 
@@ -66,18 +73,18 @@ def _lines(hint: re.Pattern, text: str) -> Iterator[Span]:
         match = hint.search(text, end)
 
 
-def _find_in_line(line: str, kinds: list[Kind]) -> list[tuple[int, int, str]]:
+def _find_in_line(line: str, kinds: list[Kind]) -> list[Hit]:
     """Looks until nothing more turns up, so that a masked text has nothing to mask."""
-    values: list[tuple[int, int, str]] = []
+    hits: list[Hit] = []
     for _ in range(ROUNDS):
-        before = len(values)
+        before = len(hits)
         for kind in kinds:
             spans = _apart(kind.span(line, match) for match in kind.pattern.finditer(line))
-            values += [(*span, kind.name) for span in spans]
+            hits += [Hit(*span, kind.name) for span in spans]
             line = _without(line, spans)
-        if len(values) == before:
+        if len(hits) == before:
             break
-    return values
+    return hits
 
 
 def _apart(spans: Iterable[Span | None]) -> list[Span]:
@@ -102,8 +109,8 @@ PLACEHOLDER = "<|{type}|>"
 
 def mask_text(text: str, placeholder: str = PLACEHOLDER) -> tuple[str, dict[str, int]]:
     """-> (masked text, {type: hits}); masking a masked text changes nothing."""
-    spans = find(text)
-    return replaced(text, spans, placeholder), dict(Counter(kind for _, _, kind in spans))
+    hits = find(text)
+    return replaced(text, hits, placeholder), dict(Counter(hit.type for hit in hits))
 
 
 def mask_meta(meta: str, placeholder: str = PLACEHOLDER) -> tuple[str, dict[str, int]]:
@@ -112,7 +119,7 @@ def mask_meta(meta: str, placeholder: str = PLACEHOLDER) -> tuple[str, dict[str,
         values = json.loads(meta)
         if not find("\n".join(labelled(values))):  # nearly always
             return meta, {}
-        hits = Counter()
+        hits: Counter[str] = Counter()
         return json.dumps(mask_values(values, placeholder, hits), ensure_ascii=False), dict(hits)
     except (ValueError, RecursionError):  # a table from elsewhere: no JSON, or lists in lists in lists
         return mask_text(meta, placeholder)

@@ -3,14 +3,12 @@
 No command of its own; report.py writes the page.  Whatever a corpus holds goes through visible() before it is HTML.
 """
 
-import base64
-import hashlib
 import json
-import re
 from pathlib import Path
 
 from data_prep.reporting import charts, small_sections
 from data_prep.reporting.charts import bars, named, number, section, share, short, visible
+from mucpt_jax.formats import pages
 
 LARGEST_PAGE = 1_900_000  # bytes; fewer samples are shown where it would be larger
 LANGS = {
@@ -18,19 +16,9 @@ LANGS = {
     "other": "other", "": "no language given", "(other)": "other", "ja": "Japanese", "ko": "Korean", "ru": "Russian",
     "de": "German", "fr": "French", "es": "Spanish", "ar": "Arabic",
 }  # fmt: skip
-DOES = {
-    "input": "documents as read",
-    "clean": "Unicode, language and script",
-    "boilerplate": "lines of navigation, and lines that repeat",
-    "quality": "rules and a score",
-    "dedup": "one of each group of duplicates",
-    "decontaminate": "evaluation questions",
-    "mask": "private data to placeholders",
-    "rows": "tokens in packed rows",
-}
 HOW = {
-    "rows": "Tokens of rows are exact. Those before are estimated, from the tokens per character that each source and "
-    "language has in the rows.",
+    "rows": "Tokens of rows are exact. Those before are estimated, from the tokens per character that each source (or "
+    "language, where one is chosen) has in the rows.",
     "sample": "Tokens are estimated, by a tokenizer on a sample of the documents.",
     None: "Tokens were not measured: there are no rows, and no tokenizer was named.",
 }
@@ -38,22 +26,13 @@ HOW = {
 
 def page(facts: dict, samples: dict[str, dict[str, list[dict]]], lines: list[dict]) -> str:
     """HTML of less than 2 MB.  samples: {stage: {reason: dropped documents}}; lines: those that boilerplate repeats."""
-    template = Path(__file__).with_name("report.html.template").read_text(encoding="utf-8")
-    script = re.search("<script>(.*?)</script>", template, re.DOTALL).group(1)
-    # Nothing but this script may run, whatever a document holds.
-    script_hash = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    template = template.replace("@SCRIPT_HASH@", script_hash)
+    template = Path(__file__).with_name("report.html.template")
     for most in (5, 3, 1, 0):
         fewer = {stage: {why: some[:most] for why, some in found.items()} for stage, found in samples.items()}
-        made = filled(template, sections(facts, fewer, lines))
+        made = pages.page(template, **sections(facts, fewer, lines))
         if len(made.encode()) < LARGEST_PAGE:
             break
     return made
-
-
-def filled(template: str, parts: dict[str, str]) -> str:
-    """In one go: a part may hold what looks like the place of another."""
-    return re.sub("@([A-Z]+)@", lambda place: parts[place[1]], template)
 
 
 def sections(facts: dict, samples: dict, lines: list[dict]) -> dict[str, str]:
@@ -110,6 +89,7 @@ def duration(seconds: float) -> str:
 
 def funnel(facts: dict) -> str:
     body = "".join(funnel_row(i, facts["funnel"]) for i in range(len(facts["funnel"])))
+    body += "".join(map(left_out_row, facts["left_out"]))
     names = ("after", "documents", "characters", "tokens", "documents dropped")
     heads = "".join(f'<th scope="col">{name}</th>' for name in names)
     table = f'<table class="funnel"><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>'
@@ -129,7 +109,7 @@ def funnel_row(i: int, points: list[dict]) -> str:
         )
     gone = points[i - 1]["documents"] - point["documents"] if i else None
     lost = "" if gone is None else f"<b>{number(gone)}</b> <small>{share(gone, points[i - 1]['documents'])}</small>"
-    name = f"{point['stage']}<small>{DOES[point['stage']]}</small>"
+    name = f"{point['stage']}<small>{point['does']}</small>"
     return f'<tr><th scope="row">{name}</th>{"".join(cells)}<td class="lost" data-label="dropped">{lost}</td></tr>'
 
 
@@ -152,6 +132,11 @@ def payload(facts: dict) -> str:
 
 def triple(sizes: dict) -> list[int | None]:
     return [sizes.get(name, 0) for name in ("documents", "characters", "tokens")]
+
+
+def left_out_row(stage: dict) -> str:
+    why = f"{stage['stage']}<small>{stage['does']}; did not run: {visible(stage['why'], 200)}</small>"
+    return f'<tr class="out"><th scope="row" colspan="5">{why}</th></tr>'
 
 
 # Composition

@@ -59,8 +59,9 @@ def describe(texts: Sequence[str], salts: np.ndarray) -> tuple[np.ndarray, np.nd
     """
     counts = np.array([text.count("\n") + 1 for text in texts], np.int64)
     ends = np.cumsum(counts)
-    parts = [_describe_piece(piece) for piece in _pieces("\n".join(texts))] if len(texts) else []
-    lines, labels, hints = (np.concatenate(column) for column in zip(_nothing(), *parts, strict=True))
+    parts = [(np.zeros(0, LINE), np.zeros(0, np.uint64), np.zeros(0, bool))]
+    parts += [_describe_piece(piece) for piece in _pieces("\n".join(texts))] if len(texts) else []
+    lines, labels, hints = (np.concatenate(column) for column in zip(*parts, strict=True))
     assert len(lines) == counts.sum()
     rows = np.repeat(np.arange(len(texts)), counts)
     lines["form"][_turns(rows, labels) & (lines["form"] < TEMPLATE)] = STAYS
@@ -70,10 +71,6 @@ def describe(texts: Sequence[str], salts: np.ndarray) -> tuple[np.ndarray, np.nd
     keys_by_form = lines["key"] + lines["form"] * BASE
     lines["key"][some] = mix(keys_by_form ^ salts[rows])[some]
     return lines, ends
-
-
-def _nothing() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    return np.zeros(0, LINE), np.zeros(0, np.uint64), np.zeros(0, bool)
 
 
 def _pieces(text: str) -> Iterator[str]:

@@ -36,7 +36,7 @@ def read(folder: str) -> dict:
             f"{folder} is no run: it has no config.json, metrics.jsonl or evaluate.json; name the --workdir of a job"
         )
     check_evaluated(path / "evaluate.json", evaluated)
-    values = flat(dataclasses.asdict(config.Config())) | flat(trained) if trained else {}
+    values = flat(dataclasses.asdict(config.from_saved(trained))) if trained else {}
     graded = evaluated.get("questions")  # where it is missing, predictions are of an earlier evaluation
     return {
         "config": values,

@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from mucpt_jax.errors import UserError, one_line
 
@@ -55,7 +56,7 @@ def copy_file(source: str | Path, target: str | Path) -> None:
         shutil.copyfile(source, beside)
 
 
-def read_json(path: str | Path):
+def read_json(path: str | Path) -> Any:
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError, OSError) as error:

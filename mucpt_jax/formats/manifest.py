@@ -6,7 +6,7 @@ index.parquet                          shard, row, segment, document, offset, le
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -38,7 +38,7 @@ class Manifest(TypedDict):
     vocab_size: int
     shards: list[Shard]
     sources: dict[str, dict]  # documents, segments, tokens, targets, records of each
-    scores: dict | None  # docs/data_format.md; None until scored
+    scores: Any  # dict, docs/data_format.md; None until scored
 
 
 MANIFEST_KEYS = Manifest.__required_keys__
@@ -63,7 +63,7 @@ def read_manifest(folder: str | Path) -> Manifest:
         raise UserError(
             f"{path} is missing; write rows there with python -m data_prep.shard (or launch.py --job=score)"
         )
-    manifest = read_json(path)
+    manifest: Manifest = read_json(path)
     if not isinstance(manifest, dict) or not manifest.keys() >= MANIFEST_KEYS:
         raise UserError(
             f"{path} is no manifest of rows (it lacks some of {sorted(MANIFEST_KEYS)}); write the rows again"

@@ -13,8 +13,9 @@ def tokenizer_hash(folder: str | Path) -> str:
         files = [Path(folder) / name for name in names]
         if all(f.is_file() for f in files):
             return text_hash("".join(file_hash(f) for f in files))
+    state = "holds no" if Path(folder).is_dir() else "is not a folder, so it holds no"
     raise UserError(
-        f"{folder} holds no tokenizer.json (nor vocab.json and merges.txt); name a Hugging Face tokenizer folder"
+        f"{folder} {state} tokenizer.json (nor vocab.json and merges.txt); name a Hugging Face tokenizer folder"
     )
 
 
@@ -39,7 +40,7 @@ def check_same_tokenizer(rows: str | Path, *others: str | Path | None, used: str
 
     `used` tells for what the others are used, where it is not plain from their names.
     """
-    for folder in filter(None, others):
+    for folder in (folder for folder in others if folder):
         is_rows = (Path(folder) / "manifest.json").is_file()
         mine, other = _hash_of_rows(rows), _hash_of_rows(folder) if is_rows else tokenizer_hash(folder)
         if mine != other:

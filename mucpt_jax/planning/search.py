@@ -50,8 +50,8 @@ def search(cfg: Config, measure: Callable[[Config], dict], first: dict) -> dict:
 
     for mesh in meshes:
         attempt(mesh | {"train.remat": "full", "train.micro_batches": micro_batches(cfg, mesh)[0]})
-    finalists = unique([mesh_of(r) for r in sorted(rows, key=order)])  # cfg's own mesh may stand twice
-    for mesh in finalists[:FINALISTS]:
+    best = [mesh_of(r) for r in sorted(rows, key=order)]  # cfg's own mesh may stand twice
+    for mesh in [mesh for i, mesh in enumerate(best) if mesh not in best[:i]][:FINALISTS]:
         notes += widen(cfg, mesh, attempt)
     rows.sort(key=order)
     console.print(table(rows))
@@ -145,10 +145,6 @@ def order(result: dict) -> tuple:
 
 def mesh_of(result: dict) -> dict:
     return {key: n for key, n in result["change"].items() if key.startswith("mesh.")}
-
-
-def unique(meshes: list[dict]) -> list[dict]:
-    return [mesh for i, mesh in enumerate(meshes) if mesh not in meshes[:i]]
 
 
 def cells(result: dict) -> list[str]:

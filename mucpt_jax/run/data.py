@@ -9,9 +9,9 @@ integer, and any number of hosts continues where others stopped.
 import dataclasses
 import itertools
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import grain
 import jax
@@ -21,7 +21,7 @@ from mucpt_jax.config import Config, Loss
 from mucpt_jax.errors import UserError
 from mucpt_jax.formats import score_sums
 from mucpt_jax.formats.files import read_json, text_hash
-from mucpt_jax.formats.manifest import documents_of, read_manifest
+from mucpt_jax.formats.manifest import Manifest, Shard, documents_of, read_manifest
 from mucpt_jax.formats.rows import decode_row, target_scores
 from mucpt_jax.formats.tokenizer import check_same_tokenizer
 from mucpt_jax.step import objective, sharding
@@ -31,14 +31,14 @@ class Source(NamedTuple):
     name: str
     folder: str
     is_domain: bool
-    shards: list[dict]  # the manifest's facts
+    shards: list[Shard]
     rows: int
     targets: int  # tokens that count in the loss
 
 
 def open_sources(cfg: Config) -> list[Source]:
     """Domain sources first.  Checks folders against the config: T, tokenizer, vocabulary, scores."""
-    sources = []
+    sources: list[Source] = []
     for folder, is_domain in ((cfg.data.domain, True), (cfg.data.general, False)):
         if folder:
             manifest = read_manifest(folder)
@@ -57,7 +57,7 @@ def open_sources(cfg: Config) -> list[Source]:
     return [s for s in sources if s.targets and (1 - fraction if s.is_domain else fraction) > 0]
 
 
-def check_manifest(manifest: dict, folder: str, cfg: Config) -> None:
+def check_manifest(manifest: Manifest, folder: str, cfg: Config) -> None:
     if manifest["sequence_length"] != cfg.data.sequence_length:
         raise UserError(
             f"{folder} holds rows of T={manifest['sequence_length']}, the config has data.sequence_length="
@@ -91,7 +91,7 @@ def needs_scores(cfg: Config) -> bool:
     return objective.OBJECTIVES[cfg.loss.kind].needs_scores and not cfg.loss.reference
 
 
-def check_scores(manifest: dict, folder: str, cfg: Config) -> None:
+def check_scores(manifest: Manifest, folder: str, cfg: Config) -> None:
     if not manifest["scores"]:
         raise UserError(
             f"{folder} holds no reference scores (rm_nll is NaN) but loss.kind={cfg.loss.kind} needs them; "
@@ -105,7 +105,7 @@ def check_scores(manifest: dict, folder: str, cfg: Config) -> None:
         )
 
 
-def split_sources(manifest: dict, folder: str, is_domain: bool, taken: set[str]) -> list[Source]:
+def split_sources(manifest: Manifest, folder: str, is_domain: bool, taken: set[str]) -> list[Source]:
     """A name that the domain folder has too is marked, so that metrics keep the two apart."""
     result = []
     for name, facts in manifest["sources"].items():
@@ -151,7 +151,7 @@ class Rows:
     def __len__(self) -> int:
         return self.source.rows
 
-    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+    def __getitem__(self, index: int) -> dict[str, Any]:
         where = "{} record {}".format(*locate(self.source, index))
         try:
             record = self.reader[index]
@@ -161,7 +161,8 @@ class Rows:
         if self.needs_scores:
             target_scores(row, where)
         facts = {"source": self.number, "is_domain": self.source.is_domain, "row": index}
-        return row | {name: np.asarray(value) for name, value in facts.items()}
+        more = {name: np.asarray(value) for name, value in facts.items()}
+        return {**row, **more}
 
 
 def locate(source: Source, index: int) -> tuple[str, int]:
@@ -209,7 +210,7 @@ def abstract_batch(cfg: Config, mesh: jax.sharding.Mesh) -> dict[str, jax.ShapeD
     """Shapes, dtypes and shardings of a step's batch."""
     rows, tokens = cfg.data.batch_rows, cfg.data.sequence_length + 1
     arrays = {"tokens": np.int32, "segment_ids": np.uint16, "rm_nll": np.float16}
-    shapes = {name: ((rows, tokens), dtype) for name, dtype in arrays.items()}
+    shapes: dict[str, tuple] = {name: ((rows, tokens), dtype) for name, dtype in arrays.items()}
     shapes |= {"source": ((rows,), np.int32), "is_domain": ((rows,), bool)}
     place = sharding.batch_sharding(mesh)
     return {name: jax.ShapeDtypeStruct(*shape, sharding=place) for name, shape in shapes.items()}
@@ -227,7 +228,7 @@ def batch_sizes(rows: int, size: int, multiple: int = 1) -> list[int]:
     return sizes
 
 
-def in_batches(rows: Iterable[dict], size: int, multiple: int = 1) -> Iterator[tuple[dict, int]]:
+def in_batches(rows: Iterable[Mapping], size: int, multiple: int = 1) -> Iterator[tuple[dict, int]]:
     """Stacks rows by batch_sizes; the last batch is filled up with copies and its true count says so."""
     rows = iter(rows)
     while held := list(itertools.islice(rows, size)):
@@ -246,7 +247,7 @@ def describe_rows(dataset: grain.MapDataset, sources: list[Source], cfg: Config,
         places.append({"row": index, "file": file, "record": record})
     for folder in {Path(place["file"]).parent for place in places}:
         mine = [place for place in places if Path(place["file"]).parent == folder]
-        documents = documents_of(folder, [(Path(place["file"]).name, place["record"]) for place in mine])
+        documents = documents_of(str(folder), [(Path(place["file"]).name, place["record"]) for place in mine])
         for place, ids in zip(mine, documents, strict=True):
             place["documents"] = ids
     return places

@@ -10,7 +10,7 @@ import numpy as np
 from mucpt_jax.config import Config
 from mucpt_jax.errors import UserError
 from mucpt_jax.formats.manifest import read_manifest
-from mucpt_jax.formats.rows import read_shard, target_mask
+from mucpt_jax.formats.rows import Row, read_shard, target_mask
 from mucpt_jax.formats.tokenizer import check_same_tokenizer
 from mucpt_jax.run import data
 from mucpt_jax.step import losses, sharding
@@ -25,7 +25,7 @@ def evaluator(cfg: Config, mesh: jax.sharding.Mesh) -> Callable[[dict], dict[str
         raise UserError(f"evaluate.rows={cfg.evaluate.rows} holds no targets; name rows of held-out documents")
     step = jax.jit(functools.partial(losses.batch_nll, cfg=cfg), out_shardings=sharding.replicated(mesh))
 
-    def rows_of(source: str) -> Iterator[dict]:
+    def rows_of(source: str) -> Iterator[Row]:
         for shard in manifest["shards"]:
             if shard["source"] == source:
                 yield from read_shard(Path(cfg.evaluate.rows) / shard["name"], cfg.data.sequence_length)

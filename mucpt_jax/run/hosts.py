@@ -53,7 +53,7 @@ def start(initialize: Callable, coordinator: str | None = None, processes: int |
 
     Asked in this order: the three arguments, the three JAX_ variables, the launcher (Slurm, MPI, TPU, Kubernetes).
     """
-    values = [
+    values: list = [
         env.get(name) or None if value is None else value
         for name, value in zip(TRIPLE, (coordinator, processes, process), strict=True)
     ]

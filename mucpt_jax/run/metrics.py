@@ -63,7 +63,8 @@ class Clock:
     """Tokens, FLOPs and seconds since the start, the first step (compilation) apart."""
 
     def __init__(self, cfg: Config, start: int):
-        self.cfg, self.first, self.tokens, self.flops, self.by_source = cfg, start + 1, 0, 0.0, {}
+        self.cfg, self.first, self.tokens, self.flops = cfg, start + 1, 0, 0.0
+        self.by_source: dict[str, int] = {}  # target tokens
         self.since = self.last = time.monotonic()
         kind = jax.devices()[0].device_kind
         device_peak = cfg.mesh.peak_tflops * 1e12 if cfg.mesh.peak_tflops else peak_flops(kind)

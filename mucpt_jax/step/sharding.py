@@ -28,21 +28,21 @@ RULES = [
 ]
 
 
-def make_mesh(cfg: config.Config, on: list[jax.Device] | None = None) -> Mesh:
-    """The mesh of the config over all devices (or those of `on`); -1 takes what remains."""
-    on = on or jax.devices()
+def make_mesh(cfg: config.Config, devices: list[jax.Device] | None = None) -> Mesh:
+    """The mesh of the config over these devices, or all there are; -1 takes what remains."""
+    devices = devices or jax.devices()
     sizes = [getattr(cfg.mesh, axis) for axis in AXES]
     named = " ".join(f"{axis}={size}" for axis, size in zip(AXES, sizes, strict=True))
-    devices, fixed = len(on), math.prod(s for s in sizes if s > 0)
-    if -1 in sizes and devices % fixed == 0:
-        sizes[sizes.index(-1)] = devices // fixed
-    if math.prod(sizes) != devices:
+    count, fixed = len(devices), math.prod(s for s in sizes if s > 0)
+    if -1 in sizes and count % fixed == 0:
+        sizes[sizes.index(-1)] = count // fixed
+    if math.prod(sizes) != count:
         raise UserError(
-            f"the mesh {named} needs {'a multiple of ' if -1 in sizes else ''}{fixed} devices, here are {devices} "
-            f"({on[0].device_kind}); start it on such machines, or try --config.mesh.fsdp=-1"
+            f"the mesh {named} needs {'a multiple of ' if -1 in sizes else ''}{fixed} devices, here are {count} "
+            f"({devices[0].device_kind}); start it on such machines, or try --config.mesh.fsdp=-1"
         )
     checks.check_mesh(cfg, dict(zip(AXES, sizes, strict=True)))
-    return jax.make_mesh(sizes, AXES, axis_types=(jax.sharding.AxisType.Auto,) * len(AXES), devices=on)
+    return jax.make_mesh(sizes, AXES, axis_types=(jax.sharding.AxisType.Auto,) * len(AXES), devices=devices)
 
 
 def path_name(path: tuple) -> str:
