@@ -119,9 +119,9 @@ def in_workers(what: str, work: Callable, shards: list[dict], workers: int) -> I
     spawn = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(workers, spawn, end_with_parent) as pool:
         try:
-            for number, found in enumerate((pool.map if workers > 1 else map)(work, shards), 1):
+            for number, result in enumerate((pool.map if workers > 1 else map)(work, shards), 1):
                 log.info("%s: shard %d/%d", what, number, len(shards))
-                yield found
+                yield result
         except BrokenProcessPool as error:
             raise UserError(f"{what}: a worker was killed, mostly for memory; use a smaller --workers") from error
 
@@ -152,14 +152,14 @@ def count_claims(job: Job, shard: dict) -> tuple[np.ndarray, np.ndarray, np.ndar
     document_of, nothing = documents_of(job.scored, shard), np.zeros(0, np.int64)
     slots, names = [nothing], [nothing]
     for number, (row, spans) in enumerate(rows_with_names(job, shard)):
-        for segment, found in by_segment(row, spans):
+        for segment, named in by_segment(row, spans):
             if (number, segment) in document_of:
                 document = document_of[number, segment] << 32
-                slots.append(document | claims(found)[2])
-                names.append(document | found[:, 2])
+                slots.append(document | claims(named)[2])
+                names.append(document | named[:, 2])
     # A document makes a claim once, however often it does.
-    found = [np.unique(np.unique(np.concatenate(keys)) & 0xFFFFFFFF, return_counts=True) for keys in (slots, names)]
-    return *found[0], *found[1], len(set(document_of.values()))
+    counts = [np.unique(np.unique(np.concatenate(keys)) & 0xFFFFFFFF, return_counts=True) for keys in (slots, names)]
+    return *counts[0], *counts[1], len(set(document_of.values()))
 
 
 def documents_of(folder: str, shard: dict) -> dict[tuple[int, int], int]:
@@ -210,7 +210,7 @@ def write_shard(job: Job, encoding: str, shard: dict) -> tuple[dict, dict, np.nd
     """The shard with lowered r -> its facts, score_sums.stats_of it, [targets in names, agreed ones, lowered ones]."""
     counts = Counts(*(np.load(Path(job.output) / f"{name}.npy", mmap_mode="r") for name in Counts._fields))
     path, length = Path(job.output) / shard["name"], length_of(job)
-    stats, told = [], np.zeros(3, np.int64)
+    stats, targets = [], np.zeros(3, np.int64)
 
     def lowered() -> Iterator[dict]:
         for row, spans in rows_with_names(job, shard):
@@ -220,23 +220,23 @@ def write_shard(job: Job, encoding: str, shard: dict) -> tuple[dict, dict, np.nd
             new = decode_row(encode_row(row | {"rm_nll": low}, encoding), length)  # as it is read
             target = np.concatenate([[False], target_mask(row["segment_ids"])])
             stats.append(score_sums.stats_of(new["rm_nll"][target], str(path)))
-            told[:] += [(target & which).sum() for which in (named, capped, capped & (r > job.cap))]
+            targets[:] += [(target & which).sum() for which in (named, capped, capped & (r > job.cap))]
             yield new
 
     facts = rows.write_shard(path, lowered(), encoding)
-    return shard | facts, functools.reduce(score_sums.add, stats), told
+    return shard | facts, functools.reduce(score_sums.add, stats), targets
 
 
 def marks(row: dict, spans: np.ndarray, counts: Counts, least: int) -> tuple[np.ndarray, np.ndarray]:
     """Which slots of the row stand in a name, which in a name of an agreed claim: bool [T+1] each."""
     named, capped = np.zeros((2, len(row["tokens"])), bool)
-    for _, found in by_segment(row, spans):
-        first, second, slots = claims(found)
-        mentions = counts.names[found[:, 2]]
+    for _, mentioned in by_segment(row, spans):
+        first, second, slots = claims(mentioned)
+        mentions = counts.names[mentioned[:, 2]]
         by_chance = mentions[first] * mentions[second] / counts.documents[0]
         agree = counts.claims[slots] >= np.maximum(least, LIFT * by_chance)
         both = np.unique(np.concatenate([first[agree], second[agree]]))
-        for mark, chosen in ((named, found), (capped, found[both])):
+        for mark, chosen in ((named, mentioned), (capped, mentioned[both])):
             for start, end, _ in chosen.tolist():
                 mark[start:end] = True
     return named, capped
@@ -246,8 +246,8 @@ def marks(row: dict, spans: np.ndarray, counts: Counts, least: int) -> tuple[np.
 
 
 def finish(job: Job, manifest: dict, written: list[tuple[dict, dict, np.ndarray]]) -> dict:
-    shards, stats, told = zip(*written, strict=True)
-    named, agreed, lowered = np.sum(told, 0).tolist()
+    shards, stats, targets = zip(*written, strict=True)
+    named, agreed, lowered = np.sum(targets, 0).tolist()
     kept = {name: manifest["scores"][name] for name in ("rm_hash", "compute_dtype", "head_dtype", "encoding")}
     scores = kept | score_sums.of_shards([shard["source"] for shard in shards], stats)
     scores["agreement"] = {
@@ -263,8 +263,8 @@ def finish(job: Job, manifest: dict, written: list[tuple[dict, dict, np.ndarray]
 
 
 def as_text(scores: dict) -> str:
-    told, n = scores["agreement"], max(scores["tokens"], 1)
-    shares = [told[f"targets_{what}"] / n for what in ("in_names", "agreed", "lowered")]
+    about, n = scores["agreement"], max(scores["tokens"], 1)
+    shares = [about[f"targets_{what}"] / n for what in ("in_names", "agreed", "lowered")]
     return "{:.1%} of the targets stand in names, {:.1%} in agreed claims; r of {:.1%} was lowered".format(*shares)
 
 

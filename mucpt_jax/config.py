@@ -39,14 +39,17 @@ class Model:
     max_position_embeddings: int = 4096  # longest row that it takes, tokens
 
 
+WeightNorm = Literal["none", "corpus_mean_one", "batch_mean_one", "loss_match"]
+
+
 @dataclass(frozen=True)
 class Loss:
     """The objective on domain text; general text always counts plainly.  Nats."""
 
-    kind: str = "mucpt"  # ntp | rho1 | mucpt: an entry of step/objective.py
+    kind: str = "mucpt"  # an entry of step/objective.py
     alpha: float = 1.0  # mucpt: multiplies the domain weight after normalisation and caps
     rm_floor: float = 1.0  # mucpt: nats; the raw weight is 1 / max(-log p_RM, rm_floor)
-    weight_norm: Literal["none", "corpus_mean_one", "batch_mean_one", "loss_match"] = "corpus_mean_one"  # mucpt
+    weight_norm: WeightNorm = "corpus_mean_one"  # mucpt: what the raw weight is divided by, see objective.py
     mean_raw_weight: float | None = None  # mucpt: what the norm divides by; the corpus's unless given
     min_weight: float = 0.0  # mucpt: lower cap, after normalisation (1 = a general token)
     max_weight: float | None = None  # mucpt: upper cap, after normalisation
@@ -266,11 +269,11 @@ def without_retired(values: dict, where: str, writer: dict | None) -> dict:
 
 def hints(kind: type = Config, prefix: str = "") -> dict[str, type]:
     """Dotted name of every knob ("loss.alpha", ...) -> its type."""
-    found = {}
+    hint_of = {}
     for name, hint in typing.get_type_hints(kind).items():
         inner = hints(hint, f"{prefix}{name}.") if dataclasses.is_dataclass(hint) else {prefix + name: hint}
-        found |= inner
-    return found
+        hint_of |= inner
+    return hint_of
 
 
 def keys() -> list[str]:
@@ -302,19 +305,20 @@ def describe(values: dict) -> str:
     lines = []
     for name, value in values.items():
         inner = value.items() if isinstance(value, dict) else [(name, value)]
-        told = " ".join(f"{k}={v!r}" for k, v in inner)
-        lines.append(f"  {name}: {told}" if isinstance(value, dict) else f"  {told}")
+        line = " ".join(f"{k}={v!r}" for k, v in inner)
+        lines.append(f"  {name}: {line}" if isinstance(value, dict) else f"  {line}")
     return "\n".join(lines)
 
 
 def explained() -> str:
-    """All keys with default and meaning, a line each: the comments above."""
-    lines = []
+    """All keys with default, choices and meaning: the comments above."""
+    lines, words_of = [], choices()
     for key in keys():
         section, _, name = key.rpartition(".")
         kind = type(value_of(Config(), section)) if section else Config
         meaning = re.search(rf"^    {name}: .* = .*?  # (.*)$", inspect.getsource(kind), re.M)[1]
-        lines.append(f"  --config.{key}={value_of(Config(), key)!r}\n      {meaning}")
+        words = f" ({' | '.join(words_of[key])})" if key in words_of else ""
+        lines.append(f"  --config.{key}={value_of(Config(), key)!r}{words}\n      {meaning}")
     return "\n".join(lines)
 
 

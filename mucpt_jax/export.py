@@ -61,7 +61,7 @@ def card(cfg: Config, workdir: Path, params_hash: str) -> str:
     loss, data, optimizer = run["loss"], run["data"], run["optimizer"]
     tokens = step * data["batch_rows"] * data["sequence_length"]
     start = name_of(run["init_from"]) if run["init_from"] else "random parameters"
-    told = loss | {"reference": name_of(loss["reference"])} if loss.get("reference") else loss
+    settings = loss | {"reference": name_of(loss["reference"])} if loss.get("reference") else loss
     facts = {
         "parameters": params_hash,
         "started from": start + (", with its optimiser state" if run["init_state"] == "all" else ""),
@@ -78,7 +78,7 @@ def card(cfg: Config, workdir: Path, params_hash: str) -> str:
     return (
         f"{front(run['init_from'])}# {cfg.model.name}, {step:,} steps of {loss['kind']}\n\n"
         f"Continued pretraining with {version.as_text(saved.get('written_by'))}.\n\n| | |\n|---|---|\n{rows}\n\n"
-        f"## Objective\n\n{about}\n\n```json\n{json.dumps(told, indent=1)}\n```\n\n"
+        f"## Objective\n\n{about}\n\n```json\n{json.dumps(settings, indent=1)}\n```\n\n"
         f"## Data\n\n{data_table(data)}\n{results(workdir, params_hash)}"
     )
 
@@ -102,9 +102,9 @@ def data_table(data: dict) -> str:
         if not data[role] or not manifest.is_file():
             lines += [f"| {role} | {name_of(data[role])}, not here any more | | | |"] if data[role] else []
             continue
-        found = read_json(manifest)
-        for name, source in found["sources"].items():
-            sums = [shard["sha256"] for shard in found["shards"] if shard["source"] == name]
+        written = read_json(manifest)
+        for name, source in written["sources"].items():
+            sums = [shard["sha256"] for shard in written["shards"] if shard["source"] == name]
             size = f"{source['documents']:,} | {source['targets']:,}"
             lines.append(f"| {role} | {cell(name)} | {size} | {text_hash(''.join(sums))[:16]} |")
     return "\n".join(lines) + "\n"
@@ -113,12 +113,12 @@ def data_table(data: dict) -> str:
 def results(workdir: Path, params_hash: str) -> str:
     """What --job=evaluate found for these very parameters."""
     path = workdir / "evaluate.json"
-    found = read_json(path) if path.is_file() else {}
-    if found.get("params_hash") != params_hash:
+    measured = read_json(path) if path.is_file() else {}
+    if measured.get("params_hash") != params_hash:
         return ""
     lines = [
-        f"| loss on {cell(name)}, nats a token | {of['nll']:.4f} |" for name, of in found.get("heldout", {}).items()
+        f"| loss on {cell(name)}, nats a token | {of['nll']:.4f} |" for name, of in measured.get("heldout", {}).items()
     ]
-    if asked := found.get("questions"):
+    if asked := measured.get("questions"):
         lines.append("| questions | {k} of {n} right: {accuracy:.4f} (95% {low:.4f} to {high:.4f}) |".format(**asked))
     return "\n## Results\n\n| | |\n|---|---|\n" + "\n".join(lines) + "\n" if lines else ""

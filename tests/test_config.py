@@ -37,6 +37,12 @@ def test_every_shipped_config_is_consistent(name, argument):
     assert cfg.loss.kind in (argument or "mucpt ntp").replace("base", "ntp").replace("reference", "ntp")
 
 
+def test_help_names_what_a_knob_may_be():
+    lines = config.explained().splitlines()
+    assert "  --config.loss.kind='mucpt' (ntp | rho1 | mucpt)" in lines
+    assert "  --config.train.on_bad_step='stop' (stop | skip)" in lines and "  --config.loss.alpha=1.0" in lines
+
+
 def test_the_paper_run_is_two_epochs_of_40_billion_tokens():
     cfg = checks.build(values("qwen32b_mucpt"))
     tokens = cfg.optimizer.steps * cfg.data.batch_rows * cfg.data.sequence_length

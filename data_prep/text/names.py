@@ -58,10 +58,10 @@ def read(tokenizer_folder: str, file: str) -> Names:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"the names in {file} cannot be read ({error}); name a text file, a name a line") from error
     texts = ((before + line, number) for before in ("", " ") for number, line in enumerate(lines))
-    known = index(in_tokens(texts, tokenizer))
-    if not known.number_of:
+    names = index(in_tokens(texts, tokenizer))
+    if not names.number_of:
         raise UserError(f"{file} holds no names; write one a line")
-    return known
+    return names
 
 
 def in_tokens(texts: Iterable[tuple[str, int]], tokenizer) -> Iterator[tuple[list[int], int]]:

@@ -113,17 +113,18 @@ def settings(values: dict) -> dict:
     return {
         key: value
         for key, value in values.items()
-        if (key in SETTINGS or key.partition(".")[0] in SETTINGS) and key not in IGNORED and used(key, kind)
+        if (key in SETTINGS or key.partition(".")[0] in SETTINGS) and key not in IGNORED and used(key, value, kind)
     }
 
 
-def used(key: str, kind: str) -> bool:
+def used(key: str, value, kind: str) -> bool:
     section, _, name = key.rpartition(".")
     if section != "loss" or name == "kind":
         return True
     objective = OBJECTIVES.get(kind)
     read = objective and (name in objective.knobs or (name == "reference" and objective.needs_scores))
-    return bool(read) or not hasattr(config.Loss, name)  # one that is gone: the version that wrote the run may read it
+    gone = not hasattr(config.Loss, name)  # the version that wrote the run may have read it
+    return bool(read) or (gone and value != config.RETIRED.get(key, ...))
 
 
 def differing(settings_of_runs: list[dict]) -> list[str]:

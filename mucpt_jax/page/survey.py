@@ -43,15 +43,15 @@ def spread_rows(manifest: Manifest) -> list[tuple[Shard, np.ndarray]]:
     by_source = {}
     for shard in manifest["shards"]:
         by_source.setdefault(shard["source"], []).append(shard)
-    found, least = [], min(SOURCE_ROWS, max(wanted // max(len(by_source), 1), 1))
+    chosen, least = [], min(SOURCE_ROWS, max(wanted // max(len(by_source), 1), 1))
     for shards in by_source.values():
         count, start = sum(shard["records"] for shard in shards), 0
         mine = min(count, max(wanted * count // max(total, 1), least))
         rows = np.arange(mine) * count // max(mine, 1)
         for shard in shards:
-            found.append((shard, rows[(rows >= start) & (rows < start + shard["records"])] - start))
+            chosen.append((shard, rows[(rows >= start) & (rows < start + shard["records"])] - start))
             start += shard["records"]
-    return [(shard, numbers) for shard, numbers in found if len(numbers)]
+    return [(shard, numbers) for shard, numbers in chosen if len(numbers)]
 
 
 def blocks(scored: Scored, rows: list[tuple[dict, np.ndarray]]) -> Iterator[tuple[dict, np.ndarray, dict]]:
@@ -162,9 +162,9 @@ def running_sum(values: np.ndarray) -> np.ndarray:
     return np.concatenate([[0.0], np.cumsum(values.ravel(), dtype=np.float64)])
 
 
-def phrases(scored: Scored, rows: list, found: dict, floor: float, tokenizer) -> list[dict]:
+def phrases(scored: Scored, rows: list, surveyed: dict, floor: float, tokenizer) -> list[dict]:
     """N-grams that lose most weight, sum(1 - w) over their tokens: text, tokens, count, mean raw weight by floor."""
-    chosen = pick_phrases(count_ngrams(scored, rows, found, floor), tokenizer)
+    chosen = pick_phrases(count_ngrams(scored, rows, surveyed, floor), tokenizer)
     known = np.array(sorted(chosen), np.uint64)
     sums = np.zeros((len(known), len(scored.floors)))
     for _, _, block in blocks(scored, rows) if chosen else ():
@@ -181,15 +181,15 @@ def phrases(scored: Scored, rows: list, found: dict, floor: float, tokenizer) ->
     ]
 
 
-def count_ngrams(scored: Scored, rows: list, found: dict, floor: float) -> dict[int, list]:
+def count_ngrams(scored: Scored, rows: list, surveyed: dict, floor: float) -> dict[int, list]:
     """hash -> [lost weight, occurrences, tokens] of the n-grams in the buckets that lose most."""
-    threshold = max(np.partition(found["lost"], -CANDIDATES)[-CANDIDATES], 1e-9)
+    threshold = max(np.partition(surveyed["lost"], -CANDIDATES)[-CANDIDATES], 1e-9)
     counted = {}
     for _, _, block in blocks(scored, rows):
-        weight = 1 / np.maximum(block["r"], floor) / found["mean"]
+        weight = 1 / np.maximum(block["r"], floor) / surveyed["mean"]
         lost, tokens = running_sum(np.where(block["is_target"], 1 - weight, 0)), block["tokens"].ravel()
         for n, starts, hashes in ngrams(block):
-            hit = found["lost"][slots(hashes, BUCKET_BITS)] >= threshold
+            hit = surveyed["lost"][slots(hashes, BUCKET_BITS)] >= threshold
             keys, first, inverse = np.unique(hashes[hit], return_index=True, return_inverse=True)
             sums = np.bincount(inverse, (lost[starts + n] - lost[starts])[hit], len(keys)).tolist()
             counts, first = np.bincount(inverse, minlength=len(keys)).tolist(), starts[hit][first].tolist()

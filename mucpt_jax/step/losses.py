@@ -70,10 +70,10 @@ def on_mesh(local: Callable, arrays: tuple, out_specs: tuple):
     if mesh.empty:
         return local(*arrays, axes={"tokens": (), "vocab": ()})
     wanted = [BY_TOKEN, P(None, "tensor")] + [BY_TOKEN] * (len(arrays) - 2)
-    specs = tuple(fit(found, x.shape, mesh) for found, x in zip(wanted, arrays, strict=True))
+    specs = tuple(fit(spec, x.shape, mesh) for spec, x in zip(wanted, arrays, strict=True))
     tokens = specs[2]  # as the rows divide: few of them lie whole on every device
     axes = {"tokens": tuple(jax.tree.leaves(tuple(tokens))), "vocab": ("tensor",)}
-    out_specs = tuple(tokens if found == BY_TOKEN else found for found in out_specs)
+    out_specs = tuple(tokens if spec == BY_TOKEN else spec for spec in out_specs)
     return jax.shard_map(functools.partial(local, axes=axes), in_specs=specs, out_specs=out_specs, check_vma=False)(
         *arrays
     )
@@ -101,8 +101,8 @@ def local_nll(hidden_BTD, unembed_DV, targets_BT, *, parts: int, vocab: int, axe
         total_BT = total_BT * jnp.exp(top_BT - new_top_BT) + jnp.exp(logits_BTv - new_top_BT[..., None]).sum(-1)
         own_BT = targets_BT - first
         here_BT = (own_BT >= 0) & (own_BT < width)
-        found_BT = jnp.take_along_axis(logits_BTv, jnp.where(here_BT, own_BT, 0)[..., None], -1)[..., 0]
-        return (new_top_BT, total_BT, jnp.where(here_BT, found_BT, target_BT)), None
+        logit_BT = jnp.take_along_axis(logits_BTv, jnp.where(here_BT, own_BT, 0)[..., None], -1)[..., 0]
+        return (new_top_BT, total_BT, jnp.where(here_BT, logit_BT, target_BT)), None
 
     zero_BT = jnp.zeros(targets_BT.shape, jnp.float32)
     lowest_BT = jnp.full(targets_BT.shape, jnp.finfo(jnp.float32).min)  # not -inf: its difference to itself is NaN

@@ -76,8 +76,8 @@ def check(batch: dict, cfg: Loss) -> None:
     needed = ("segment_ids", "is_domain") + ("rm_nll",) * OBJECTIVES[cfg.kind].needs_scores
     if missing := [name for name in needed if name not in batch]:
         raise UserError(
-            f"the batch has no {' and no '.join(missing)}, which loss.kind={cfg.kind} needs; add what "
-            "objective.token_weights says of it, or use another kind"
+            f"the batch has no {' and no '.join(missing)}, which loss.kind={cfg.kind} needs; the docstring of "
+            "objective.token_weights says what to add"
         )
     if wants_corpus_mean(cfg) and not cfg.mean_raw_weight:
         raise UserError(
