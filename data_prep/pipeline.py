@@ -194,7 +194,7 @@ def run_steps(
             run_stage(step.stage, source, str(folder), columns, step.options, beam_args)
             done[step.folder] = marks[step.folder] | {"seconds": round(time.monotonic() - started, 1)}
             write_json(out / "stages.json", done)
-        if step.stage is not STAGES[-1]:  # rows are no documents
+        if step.stage.writes_documents:
             source, columns = str(folder), {}
     return done
 

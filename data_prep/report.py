@@ -30,21 +30,19 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from data_prep.jobs.runner import MORE
 from data_prep.jobs.stage import Stage
 from data_prep.reporting import page
+from data_prep.reporting.ratios import opened, token_ratios, with_tokens
 from mucpt_jax.errors import UserError, exiting
 from mucpt_jax.formats.files import read_json, write_json, write_text
-from mucpt_jax.formats.tokenizer import end_of_document
 
 SIZES = ("documents", "characters", "bytes", "tokens")
 OTHER = "(other)"
 MAX_SOURCES, MAX_LANGS = 200, 20
 SAMPLES = 5  # of a reason, on the page
 BINS = 20  # of quality
-FILES_SAMPLED, DOCUMENTS_SAMPLED, CHARACTERS_SAMPLED = 40, 50, 20_000  # of a file; of a document
 
 
 def known() -> tuple[Stage, ...]:
@@ -165,59 +163,6 @@ def total(stages: list[dict]) -> dict:
     return {"read": read, "kept": kept, "dropped": dropped, "adds_up": chained and read == kept + sum(dropped.values())}
 
 
-# Tokens
-
-
-def token_ratios(out: Path, compositions: dict, tokenizer: str | None) -> tuple[str | None, dict]:
-    """How tokens were counted, and tokens per character of each source, of each language, and of all."""
-    rows = compositions.get("rows", {}).get("kept", [])
-    if rows and all("tokens" in row for row in rows):
-        return "rows", ratios_of(rows)
-    if tokenizer:
-        return "sample", ratios_of(sampled(out, list(compositions), tokenizer))
-    return None, {}
-
-
-def ratios_of(rows: list[dict]) -> dict:
-    """{("source" | "lang", name): tokens per character}, and None: that of all rows."""
-    sums: dict[tuple | None, np.ndarray] = {}
-    for row in rows:
-        for kind in (("source", row["source"]), ("lang", row["lang"]), None):
-            sums[kind] = sums.get(kind, 0) + np.array([row["tokens"], row["characters"]])
-    return {kind: float(tokens / characters) for kind, (tokens, characters) in sums.items() if characters}
-
-
-def sampled(out: Path, stages: list[str], tokenizer: str) -> list[dict]:
-    """Rows of a composition, with tokens, of the beginnings of a few documents of the last stage that has documents."""
-    from data_prep.packing import tokens  # brings transformers, which a report of counts does not need
-
-    parts = next(filter(None, (sorted((out / s).glob("part-*.parquet")) for s in stages[::-1])), [])
-    loaded, made = tokens.load_tokenizer(tokenizer), []
-    for path in parts[:: -(-len(parts) // FILES_SAMPLED) or 1]:
-        with opened(path) as parquet:
-            wanted = ["text", "source", "lang"]
-            for batch in islice(parquet.iter_batches(DOCUMENTS_SAMPLED, columns=wanted), 1):
-                texts = [text[:CHARACTERS_SAMPLED] for text in batch["text"].to_pylist()]
-                runs = tokens.tokenize(texts, loaded, end_of_document(loaded))
-                names = zip(batch["source"].to_pylist(), batch["lang"].to_pylist(), strict=True)
-                made += [
-                    {"source": source, "lang": lang, "characters": len(text), "tokens": len(run)}
-                    for (source, lang), text, run in zip(names, texts, runs, strict=True)
-                ]
-    return made
-
-
-def with_tokens(row: dict, ratios: dict, of: str) -> dict:
-    """The row with exact tokens if it has them, else estimated ones, else none.
-
-    The ratio is that of the row's source, or of its language, as `of` says: the same one at every stage, so that
-    tokens fall with the characters.  A closer one would not be known before clean, and its estimates could rise there.
-    """
-    ratio = ratios.get((of, row[of]), ratios.get(None))
-    estimated = None if ratio is None else round(row["characters"] * ratio)
-    return {"tokens": estimated, **row}
-
-
 # Funnel and composition
 
 
@@ -277,13 +222,6 @@ def last_composition(compositions: dict, ratios: dict) -> list[dict]:
 
 
 # Columns of documents, read alone and in batches
-
-
-def opened(path: Path) -> pq.ParquetFile:
-    try:
-        return pq.ParquetFile(path)
-    except (OSError, pa.ArrowException) as error:
-        raise UserError(f"{path} is damaged or unreadable; run its stage again") from error
 
 
 def column(where: Path, name: str) -> Iterator[np.ndarray]:

@@ -72,6 +72,11 @@ class Stage(NamedTuple):
     def output(self) -> str:
         return self.folder or self.name
 
+    @property
+    def writes_documents(self) -> bool:
+        """Whether a stage behind it reads what it wrote."""
+        return DOCUMENT_FILES[0] in self.files
+
     def run(self, argv: list[str] | None = None) -> Counts:
         args, beam_args = self.parse(argv)
         return run_stage(self, args.input, args.output, args.columns, options.of_flags(self.options, args), beam_args)
