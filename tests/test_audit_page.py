@@ -47,7 +47,7 @@ def shading(shown: str) -> dict[str, int]:
 
 def read_weights(tmp_path: Path, documents: list[dict], facts: dict, setting: dict) -> list:
     """audit_weights.js's weigh() in Chromium."""
-    script = Path(audit.__file__).with_name("audit_weights.js").read_text(encoding="utf-8")
+    script = (Path(audit.__file__).with_name("page") / "audit_weights.js").read_text(encoding="utf-8")
     asked = ", ".join(json.dumps(value) for value in (documents, facts, setting))
     file = tmp_path / "weigh.html"
     file.write_text(
