@@ -75,7 +75,7 @@ def read_rows(scored: Scored, shard: Shard, numbers: Sequence[int]) -> dict[str,
 
 
 def stack_rows(scored: Scored, shard: Shard, numbers: Sequence[int]) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """The rows as arrays [B, T+1], and rm_nll of the start model (without one, of the same)."""
+    """The rows as arrays [B, T+1], and the start model's rm_nll of them (their own where there is no start model)."""
     length = scored.manifest["sequence_length"]
     if scored.base:
         pairs = list(read_both(scored.folder, scored.base, shard, length, numbers))

@@ -11,7 +11,7 @@ import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 import grain
 import jax
@@ -34,6 +34,17 @@ class Source(NamedTuple):
     shards: list[Shard]
     rows: int
     targets: int  # tokens that count in the loss
+
+
+class Batch(TypedDict, total=False):
+    """Rows of a step, B of them."""
+
+    tokens: np.ndarray  # i4[B, T+1]
+    segment_ids: np.ndarray  # u2[B, T+1]
+    rm_nll: np.ndarray  # f2[B, T+1], nats
+    word_starts: np.ndarray  # bool [B, T+1], where r is smoothed over words
+    source: np.ndarray  # i4[B], number of the source
+    is_domain: np.ndarray  # bool [B]
 
 
 def open_sources(cfg: Config) -> list[Source]:
@@ -193,8 +204,8 @@ def token_share(source: Source, sources: list[Source], cfg: Config) -> float:
     return kind * source.targets / same
 
 
-def batches(dataset: grain.MapDataset, cfg: Config, local_rows: list[int], start: int) -> Iterator[dict]:
-    """Batches of steps start, start + 1, ...: {name: [rows of this host, ...]}, read ahead by threads."""
+def batches(dataset: grain.MapDataset, cfg: Config, local_rows: list[int], start: int) -> Iterator[Batch]:
+    """Batches of steps start, start + 1, ..., of the rows of this host, read ahead by threads."""
 
     def read(step: int) -> dict[str, np.ndarray]:
         rows = [dataset[step * cfg.data.batch_rows + i] for i in local_rows]
