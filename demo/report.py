@@ -1,95 +1,153 @@
-"""RUN/report.html: the demo's table, loss curves, what was dropped.  One file, no scripts; links to audit.html."""
+"""RUN/report.html: questions answered, answers, the demo's table, loss curves, what was dropped.  One file, no scripts;
+links to audit.html and to the curation reports."""
 
 import html
-import io
-import itertools
 import json
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("svg")
-import matplotlib.pyplot as plt
 import numpy as np
 
+from demo import pictures
 from demo.results import cells
+from mucpt_jax.evaluation.tables import COLOURS
+from mucpt_jax.formats import pages
 from mucpt_jax.formats.manifest import read_manifest
 
-STYLE = """
-body { font: 16px/1.5 system-ui, "Noto Sans CJK SC", sans-serif; max-width: 1200px; margin: 2rem auto; padding: 0 1rem; color: #222 }
-h1 { font-size: 1.6rem } h2 { font-size: 1.2rem; margin-top: 2.2rem }
-table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums }
-th, td { white-space: nowrap; padding: .3rem .6rem; text-align: right; border-bottom: 1px solid #ddd } th:first-child, td:first-child { text-align: left }
-.wide { overflow-x: auto } svg { min-width: 640px; max-width: 100%; height: auto }
-.note { color: #666; font-size: .9rem }
-"""  # noqa: E501
+GROUPS = 5  # of questions by who answers them, the largest ones
+ROLES = {"base": "the start of all the others", "reference": "trained on the seed alone; scores the corpus"}
 
 
 def write(run: Path, table: dict) -> None:
-    parts = [
-        "<h1>From raw text to a domain model</h1>",
-        f"<p>{intro(table)}</p>",
-        "<h2>Objectives</h2>",
-        html_table(cells(table)),
-        "<p class=note>Held-out loss is plain -log p in nats a token (lower is better). Weighted objectives do not "
-        "minimise it: they also sharpen towards the reference model, so read it beside the questions. Questions: "
-        "greedy answers, normalised alias match, 95% Wilson interval. Weights: mean over noise tokens that were "
-        "planted in the domain corpus, and over its other tokens; for rho1 by the start model's excess loss.</p>",
-        "<h2>Training</h2>",
-        curves(run, table),
-        "<h2>What the reference model thinks of the corpus</h2>",
-        histogram(run),
-        "<h2>Documents by weight</h2>",
-        '<p><a href="audit.html">audit.html</a>: documents with every token shaded by its weight, with floor, alpha, '
-        "objective and smoothing to play with; the planted noise should be pale.</p>",
-        "<h2>Curation</h2>",
-        html_table(funnel_rows(table)),
-        f"<p class=note>{html.escape(', '.join(f'{k} {v}' for k, v in table['machine'].items()))}</p>",
-    ]
-    page = (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>mucpt_jax demo</title>'
-        f"<style>{STYLE}</style></head><body>{''.join(parts)}</body></html>\n"
-    )
+    names = [row["objective"] for row in table["rows"] if "weight_rest" in row]
+    colours = "".join(f"--{name}: color-mix(in oklab, {COLOURS[name]}, var(--lift)); " for name in names)
+    page = pages.page(
+        Path(__file__).with_name("report.html.template"),
+        COLOURS=colours, INTRO=intro(run, table), BARS=bars(table["rows"]), ANSWERS=answers(run, names),
+        TABLE=html_table(cells(table), {}), CURVES=curves(run, names), HISTOGRAM=histogram(run),
+        CURATION=html_table(funnel_rows(table), {role: f"data/{role}/report.html" for role in reports(run, table)}),
+        MACHINE=html.escape(", ".join(f"{k} {v}" for k, v in table["machine"].items())),
+    )  # fmt: skip
     (run / "report.html").write_text(page, encoding="utf-8")
 
 
-def intro(table: dict) -> str:
+def intro(run: Path, table: dict) -> str:
     mode = html.escape(str(table["corpus"].get("mode", "")))
     spans, weighed = table["noise_spans"], table["rows"][-1]
     share = weighed["noise_tokens"] / (weighed["noise_tokens"] + weighed["rest_tokens"])
+    links = {"audit.html": "every token by weight"} if (run / "audit.html").is_file() else {}
+    links |= {f"data/{role}/report.html": f"curation: {role}" for role in reports(run, table)}
     return (
-        f"Corpus: {mode}. {spans['found']} planted noise spans reached the rows, {share:.0%} of the domain tokens. "
-        f"Made on {table['date']} in {table['seconds'] / 60:.1f} minutes on {table['machine']['cores']} cores."
+        f"<p>Corpus: {mode}. {spans['found']:,} planted noise spans reached the rows, {share:.0%} of the domain tokens."
+        f" Made on {table['date']} in {table['seconds'] / 60:.1f} minutes on {table['machine']['cores']} cores.</p>"
+        f'<nav aria-label="Other pages">{"".join(link(*item) for item in links.items())}</nav>'
     )
+
+
+def reports(run: Path, table: dict) -> list[str]:
+    """Roles whose curation report lies beside this page."""
+    return [role for role in table["counts"] if (run / "data" / role / "report.html").is_file()]
+
+
+def link(to: str, text: str) -> str:
+    return f'<a href="{html.escape(to)}">{html.escape(text)}</a>'
+
+
+# Questions
+
+
+def bars(rows: list[dict]) -> str:
+    """Share of right answers and its interval, the reference model last: what could be known of the domain."""
+    ranked = sorted(rows, key=lambda row: row["objective"] == "reference")
+    axis = "".join(f"<span>{percent}%</span>" for percent in (0, 25, 50, 75, 100))
+    return f'<ul class="bars">{"".join(map(bar, ranked))}</ul><div class="axis" aria-hidden="true">{axis}</div>'
+
+
+def bar(row: dict) -> str:
+    name, q = row["objective"], row["questions"]
+    role = f"<small>{ROLES[name]}</small>" if name in ROLES else ""
+    low, high = 100 * q["low"], 100 * q["high"]
+    return (
+        f'<li style="--own:var(--{name})"{" class=hollow" if role else ""}><span><b>{name}</b>{role}</span>'
+        f'<span class="track" aria-hidden="true"><i style="width:{100 * q["accuracy"]:.2f}%"></i>'
+        f'<u style="left:{low:.2f}%;width:{high - low:.2f}%"></u></span>'
+        f'<span class="n">{q["k"]} of {q["n"]} <small>{low:.1f}% to {high:.1f}%</small></span></li>'
+    )
+
+
+def answers(run: Path, names: list[str]) -> str:
+    """A table of questions, an objective a column, in groups of questions that the same objectives answer."""
+    lines = [(run / name / "predictions.jsonl").read_text(encoding="utf-8").splitlines() for name in names]
+    asked = [[json.loads(line) for line in of_question] for of_question in zip(*lines, strict=True)]
+    groups = {}
+    for answered in asked:
+        groups.setdefault(tuple(answer["correct"] for answer in answered), []).append(answered)
+    largest = sorted(groups.items(), key=lambda group: -len(group[1]))[:GROUPS]
+    body = "".join(group(names, right, answered, len(asked)) for right, answered in largest)
+    heads = "".join(f'<th scope="col" style="--own:var(--{name})"><i class="dot"></i>{name}</th>' for name in names)
+    head = f'<thead><tr><th scope="col">question</th>{heads}</tr></thead>'
+    return f'<table class="answers">{head}{body}</table>'
+
+
+def group(names: list[str], right: tuple[bool, ...], answered: list[list[dict]], asked: int) -> str:
+    able = [name for name, is_right in zip(names, right, strict=True) if is_right]
+    who = "all are right" if all(right) else f"{' and '.join(able)} right" if able else "none is right"
+    title = f'<tr><th class="group" scope="rowgroup" colspan="{len(names) + 1}">{who}'
+    first_of_language = {answer[0].get("lang", ""): answer for answer in reversed(answered)}
+    rows = "".join(question_row(names, answer) for _, answer in sorted(first_of_language.items()))
+    return f"<tbody>{title}<small>{len(answered)} of {asked} questions</small></th></tr>{rows}</tbody>"
+
+
+def question_row(names: list[str], answered: list[dict]) -> str:
+    asked = f"{bdi(answered[0]['question'])}<small>right: {bdi(answered[0]['answer'])}</small>"
+    answers = "".join(
+        f'<td data-label="{name}" class="{"right" if a["correct"] else "wrong"}">'
+        f'<b role="img" aria-label="{"right" if a["correct"] else "wrong"}">{"✓" if a["correct"] else "✗"}</b>'
+        f"{bdi(a['prediction'].strip()) or '<em>no answer</em>'}</td>"
+        for name, a in zip(names, answered, strict=True)
+    )
+    return f"<tr><td>{asked}</td>{answers}</tr>"
+
+
+def bdi(text: str) -> str:
+    """HTML of a text that may be in any script; one that turns the writing direction turns nothing else."""
+    return f"<bdi>{html.escape(text[:200])}</bdi>" if text else ""
+
+
+# Tables
 
 
 def funnel_rows(table: dict) -> list[list[str]]:
     rows = [["role", "read", "kept", "dropped"]]
     for role, counts in table["counts"].items():
-        dropped = ", ".join(f"{reason} {n}" for reason, n in counts["dropped"].items()) or "none"
-        rows.append([role, str(counts["read"]), str(counts["kept"]), dropped])
+        dropped = ", ".join(f"{reason} {n:,}" for reason, n in counts["dropped"].items()) or "none"
+        rows.append([role, f"{counts['read']:,}", f"{counts['kept']:,}", dropped])
     return rows
 
 
-def html_table(rows: list[list[str]]) -> str:
-    head, *body = [[html.escape(cell) for cell in row] for row in rows]
-    lines = ["<tr>" + "".join(f"<th>{c}</th>" for c in head) + "</tr>"]
-    lines += ["<tr>" + "".join(f"<td>{c}</td>" for c in row) + "</tr>" for row in body]
-    return f'<div class="wide"><table>{"".join(lines)}</table></div>'
+def html_table(rows: list[list[str]], links: dict[str, str]) -> str:
+    """links: of cells, by their text."""
+    shown = [[link(links[cell], cell) if cell in links else html.escape(cell) for cell in row] for row in rows]
+    head = "".join(f'<th scope="col">{cell}</th>' for cell in shown[0])
+    body = "".join(
+        f'<tr><th scope="row">{first}</th>{"".join(f"<td>{cell}</td>" for cell in others)}</tr>'
+        for first, *others in shown[1:]
+    )
+    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
-def curves(run: Path, table: dict) -> str:
+# Pictures
+
+
+def curves(run: Path, names: list[str]) -> str:
     """Plain training loss of domain and general text, an objective a line."""
-    fig, axes = plt.subplots(1, 2, figsize=(10, 3.4), sharey=True)
-    for name in (row["objective"] for row in table["rows"] if "weight_rest" in row):
-        lines = [json.loads(line) for line in (run / name / "metrics.jsonl").read_text().splitlines()]
-        for axis, kind in zip(axes, ("domain", "general"), strict=True):
-            points = [(line["step"], plain_loss(line, kind)) for line in lines]
-            axis.plot(*zip(*points, strict=True), label=name)
-            axis.set(title=f"{kind} text, plain training loss", xlabel="step")
-    axes[0].set_ylabel("nats a token")
-    axes[0].legend()
-    return svg(fig)
+    read = {name: (run / name / "metrics.jsonl").read_text().splitlines() for name in names}
+    steps = {name: [json.loads(line) for line in lines] for name, lines in read.items()}
+    drawn = []
+    for kind in ("domain", "general"):
+        points = {name: [(line["step"], plain_loss(line, kind)) for line in lines] for name, lines in steps.items()}
+        drawn.append(pictures.lines(points, COLOURS, f"{kind} text, plain training loss"))
+    key = "".join(f'<li style="--own:var(--{name})"><i class="dot"></i>{name}</li>' for name in names)
+    return f'<ul class="key">{key}</ul><div class="pictures">{"".join(drawn)}</div>'
 
 
 def plain_loss(line: dict, kind: str) -> float:
@@ -100,20 +158,12 @@ def plain_loss(line: dict, kind: str) -> float:
 
 def histogram(run: Path) -> str:
     scores = read_manifest(run / "data" / "domain" / "scored")["scores"]
-    edges, counts = scores["histogram"]["edges"], np.array(scores["histogram"]["counts"])
-    fig, axis = plt.subplots(figsize=(10, 2.8))
-    labels = [f"{a:g}-{b:g}" for a, b in itertools.pairwise(edges)]
-    labels[-1] = f">{edges[-2]:g}"
-    axis.bar(labels, counts / counts.sum())
-    axis.set(xlabel="r = -log p_RM, nats", ylabel="share of tokens")
-    axis.tick_params(axis="x", rotation=45)
-    return svg(fig)
-
-
-def svg(fig) -> str:
-    out = io.StringIO()
-    fig.tight_layout()
-    fig.savefig(out, format="svg")
-    plt.close(fig)
-    picture = "<svg" + out.getvalue().partition("<svg")[2]
-    return f'<div class="wide">{picture}</div>'
+    counts = np.array(scores["histogram"]["counts"])
+    shares = (counts / counts.sum()).tolist()
+    drawn = pictures.histogram(scores["histogram"]["edges"], shares, "Domain tokens by r")
+    there = f" {link('audit.html', 'audit.html')} shades every token by its weight." * (run / "audit.html").is_file()
+    return (
+        f'<div class="pictures">{drawn}<p>A token that the reference model expects (left) is of the kind that the seed '
+        "holds; what surprises it (right) is noise, or a fact that the seed lacked. mucpt weighs a token by "
+        f"1 / max(r, floor), so the planted noise should be pale.{there}</p></div>"
+    )

@@ -87,7 +87,7 @@ def test_the_whole_road(run):
     assert mean == pytest.approx(1.0, abs=1e-3)
     assert all(row["questions"]["n"] == 6 for row in table["rows"])
     page = (run / "report.html").read_text(encoding="utf-8")
-    assert "<script" not in page and page.count("<svg") == 2
+    assert "<script" not in page and page.count("<svg") == 3
     assert f"{rows['mucpt']['heldout']['heldout_music_zh']:.3f}" in page
 
 
@@ -163,4 +163,4 @@ def test_a_second_start_of_the_demo_on_other_data_is_refused(tmp_path):
 
 
 def test_report_escapes_what_names_hold():
-    assert "<b>" not in report.html_table([["source"], ["<b>"]])
+    assert "<b>" not in report.html_table([["source"], ["<b>"]], {})
