@@ -12,9 +12,7 @@ FILES = [ROOT / "launch.py", *sorted(ROOT.glob("mucpt_jax/**/*.py")), *sorted(RO
 ALLOWED_FILES: set[str] = {
     "mucpt_jax/audit.py",
     "mucpt_jax/checks.py",
-    "mucpt_jax/evaluation/alias.py",
     "mucpt_jax/evaluation/cards.py",
-    "mucpt_jax/evaluation/paired.py",
     "mucpt_jax/formats/score_sums.py",
     "mucpt_jax/plan.py",
     "mucpt_jax/run/checkpoint.py",
