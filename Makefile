@@ -1,6 +1,8 @@
 # make demo [DATA=folder] [RUN=folder]   the whole road on a small corpus; a table and RUN/report.html
 # make ablation [RUN=folder]             every objective with three reference models, three seeds; a table and a plot
-# make test                              ruff, then pytest
+# make quick                             ruff and the tests that need no training: under a minute
+# make types                             mypy
+# make test                              ruff, mypy, then pytest
 # make parity                            against torch and `transformers serve` (python 3.11: installs a CPU torch)
 # make seqio                             rows as seqio Tasks (installs TensorFlow into .venv-seqio, 3.2 GB)
 # make clean                             removes .venv, .venv-seqio and runs/demo
@@ -10,34 +12,45 @@ DATA ?=
 
 VENV = .venv/bin/python
 SEQIO = .venv-seqio/bin/python
+PIP = -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo ablation test parity seqio clean
+QUICK = imports config docs package
+
+.PHONY: demo ablation quick ruff types test parity seqio clean
 demo: .venv/installed
 	$(VENV) -m demo.run --run="$(RUN)" $(if $(DATA),--data="$(DATA)")
 
 ablation: .venv/installed
 	$(VENV) -m ablation.run --run="$(if $(filter file,$(origin RUN)),runs/ablation,$(RUN))"
 
-test: .venv/installed-dev
-	$(VENV) -m ruff check .
-	$(VENV) -m ruff format --check .
+quick: ruff
+	$(VENV) -m pytest -n 2 --dist loadfile $(addprefix tests/test_,$(QUICK:=.py))
+
+test: ruff types
 	$(VENV) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.venv/installed: requirements.txt
+ruff: .venv/installed-dev
+	$(VENV) -m ruff check .
+	$(VENV) -m ruff format --check .
+
+types: .venv/installed-dev
+	$(VENV) -m mypy
+
+.venv/installed: requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and "error: python 3.11 to 3.13 is needed, $(PYTHON) is " + sys.version.split()[0] + "; try PYTHON=python3.12 make ...")'
 	$(PYTHON) -m venv --clear .venv
-	$(VENV) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(VENV) $(PIP) -e .
 	touch $@
 
 .venv/installed-dev: .venv/installed requirements-dev.txt
-	$(VENV) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	$(VENV) $(PIP) -r requirements-dev.txt
 	touch $@
 
 parity: .venv/installed-parity
 	$(VENV) -m pytest -n 2 --dist loadfile tests/test_parity.py tests/test_serving.py tests/test_convert.py
 
 .venv/installed-parity: .venv/installed-dev requirements-parity.txt
-	$(VENV) -m pip install --quiet --disable-pip-version-check -r requirements-parity.txt
+	$(VENV) $(PIP) -r requirements-parity.txt
 	touch $@
 
 seqio: .venv/installed-dev .venv-seqio/installed
@@ -45,8 +58,8 @@ seqio: .venv/installed-dev .venv-seqio/installed
 
 .venv-seqio/installed: requirements-seqio.txt
 	$(PYTHON) -m venv --clear .venv-seqio
-	$(SEQIO) -m pip install --quiet --disable-pip-version-check -r requirements-seqio.txt
+	$(SEQIO) $(PIP) -r requirements-seqio.txt
 	touch $@
 
 clean:
-	rm -rf .venv .venv-seqio runs/demo
+	rm -rf .venv .venv-seqio runs/demo build *.egg-info

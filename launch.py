@@ -1,40 +1,75 @@
 """Starts a job, on every host the same command:
 
-    python launch.py --config=configs/demo.py [--job=train] [--workdir=runs/demo] [--config.loss.alpha=2]
-
-Jobs: train, score, evaluate, export; plan, which needs neither accelerator nor data.  All keys of the config stand in
-mucpt_jax/config.py.
+python launch.py --config=configs/demo.py [--job=train] [--workdir=runs/demo] [--config.loss.alpha=2]
 """
 
 import dataclasses
+import importlib
 import logging
+import re
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import config_flags
 
 from mucpt_jax import checks, config
-from mucpt_jax.errors import UserError
+from mucpt_jax.errors import UserError, exiting
+from mucpt_jax.formats import version
 from mucpt_jax.formats.files import write_json
 from mucpt_jax.run import hosts, runtime
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "Config file; FILE:ARGUMENT passes an argument.")
-_JOB = flags.DEFINE_enum("job", "train", ["train", "score", "evaluate", "export", "plan"], "What to do.")
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; default runs/<name of the config>.")
-_COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, where nothing starts the processes.")
-_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "With --coordinator: how many.")
-_PROCESS_ID = flags.DEFINE_integer("process_id", None, "With --coordinator: which one this is, from 0.")
+
+class Job(NamedTuple):
+    """Runs mucpt_jax.NAME.NAME(config, mesh, workdir)."""
+
+    help: str
+    takes_trained: bool = True  # model and tokenizer are those of the run that its parameters come from
+    simulated: bool = False  # its devices are not here: mucpt_jax.NAME.simulated_mesh makes them
+
+
+JOBS = {
+    "train": Job("trains to optimizer.steps, from the newest checkpoint, init_from or random parameters", False),
+    "score": Job("writes -log p of every token of score.input, by a trained model, to score.output"),
+    "evaluate": Job("held-out loss on evaluate.rows, answers to evaluate.questions"),
+    "export": Job("writes the newest checkpoint as a Hugging Face folder"),
+    "plan": Job("memory, traffic and days of a training run, without its devices and data", False, simulated=True),
+}
+OPTIONS = {
+    "config": "FILE or FILE:ARGUMENT",
+    "job": f"{', '.join(JOBS)}; default train",
+    "workdir": "folder of the run; default runs/FILE, or runs/FILE-ARGUMENT",
+    "coordinator": "HOST:PORT of process 0, where nothing starts the processes",
+    "num_processes": "with --coordinator: how many",
+    "process_id": "with --coordinator: which one this is, from 0",
+}
+_CONFIG = config_flags.DEFINE_config_file("config", None, OPTIONS["config"])
+_JOB = flags.DEFINE_enum("job", "train", list(JOBS), OPTIONS["job"])
+_WORKDIR = flags.DEFINE_string("workdir", None, OPTIONS["workdir"])
+_COORDINATOR = flags.DEFINE_string("coordinator", None, OPTIONS["coordinator"])
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, OPTIONS["num_processes"])
+_PROCESS_ID = flags.DEFINE_integer("process_id", None, OPTIONS["process_id"])
+
+
+def usage() -> str:
+    jobs = [f"  {name:14}{job.help}" for name, job in JOBS.items()]
+    options = [f"  --{name:14}{meaning}" for name, meaning in OPTIONS.items()]
+    return "\n".join([__doc__, "Jobs:", *jobs, "\nFlags:", *options, "\nKeys of the config:", config.explained()])
 
 
 def parse(argv: list[str]) -> list[str]:
     """absl's parser, with the nearest key named where one is misspelt."""
+    if {"--help", "-help", "-h", "--helpfull", "--helpshort"} & set(argv):
+        print(usage())
+        sys.exit(0)
     try:
         checks.check_overrides(argv)
         rest = flags.FLAGS(argv)
         if rest[1:]:
-            raise UserError(f"{rest[1]!r} is no flag; did you mean --{rest[1].lstrip('-')}?")
+            meant = f"job={rest[1]}" if rest[1] in JOBS else rest[1].lstrip("-")
+            raise UserError(f"{rest[1]!r} is no flag; did you mean --{meant}?")
         if flags.FLAGS.config is None:
             raise UserError("--config is missing; for example --config=configs/demo.py")
         _ = flags.FLAGS.config.to_dict  # a file that cannot be loaded says so only when it is used
@@ -45,64 +80,79 @@ def parse(argv: list[str]) -> list[str]:
         sys.exit(f"error: {checks.explain(error)} ({type(error).__name__} in the config file)")
 
 
-def default_workdir() -> str:
+def default_workdir(config_flag: str) -> str:
     """configs/qwen1_5b.py:rho1 -> runs/qwen1_5b-rho1."""
-    file = config_flags.get_config_filename(flags.FLAGS["config"])
-    argument = next((a.partition(f"{file}:")[2] for a in sys.argv if f"{file}:" in a), "")
-    return f"runs/{Path(file).stem}{'-' + argument if argument else ''}"
+    file, _, argument = config_flag.partition(":")
+    return "runs/" + "-".join(filter(None, (Path(file).stem, argument.replace("/", "-"))))
 
 
-def main(_) -> None:
-    try:
+def main(argv: list[str]) -> None:
+    job = JOBS[_JOB.value]
+    with exiting():
         cfg = checks.build(_CONFIG.value)
-        if _JOB.value == "plan":
+        workdir = Path(_WORKDIR.value or default_workdir(config_flags.get_config_filename(flags.FLAGS["config"])))
+        if job.simulated:
             cfg = runtime.simulate_devices(cfg)
-        run(cfg, Path(_WORKDIR.value or default_workdir()))
-    except (UserError, OSError) as error:  # OSError: a full disk, a folder that may not be written
-        sys.exit(f"error: {error}")
+        flags_line = runtime.set_xla_flags()  # before jax is loaded: XLA reads its flags once
+        set_up_logging()
+        logging.info(flags_line)
+        run(_JOB.value, job, cfg, workdir)
 
 
-def run(cfg: config.Config, workdir: Path) -> None:
-    told = runtime.set_xla_flags()  # before jax is loaded: XLA reads its flags once
-    import jax  # after the config was found good: a typo costs no device start
-
-    from mucpt_jax import evaluate, export, plan, score, train
-    from mucpt_jax.step import attention, sharding
-
+def set_up_logging() -> None:
     logging.getLogger().setLevel(logging.INFO)
     absl_logging.get_absl_handler().setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     for noisy in ("absl", "jax", "orbax"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def run(name: str, job: Job, cfg: config.Config, workdir: Path) -> None:
+    import jax  # after the config was found good: a typo costs no device start
+
+    module = importlib.import_module(f"mucpt_jax.{name}")
     workdir.mkdir(parents=True, exist_ok=True)
-    if _JOB.value == "plan":  # a cached program would hide the compiler's warnings
-        jax.config.update("jax_enable_compilation_cache", False)
-    elif jax.config.jax_compilation_cache_dir is None:
-        jax.config.update("jax_compilation_cache_dir", str(workdir.parent.absolute() / "compile_cache"))
-    logging.info(told)
-    given = _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value
-    if _JOB.value != "plan" and (cfg.mesh.distributed or given != (None, None, None)):
-        hosts.start(jax.distributed.initialize, *given)
-    elif _JOB.value != "plan":
-        hosts.refuse_strangers()
-    mesh = sharding.make_mesh(cfg, plan.devices(cfg) if _JOB.value == "plan" else None)
-    job = {
-        "train": train.train,
-        "score": score.score,
-        "evaluate": evaluate.evaluate,
-        "export": export.export,
-        "plan": plan.plan,
-    }
-    if _JOB.value != "plan":  # its devices are not here
-        cfg = dataclasses.replace(cfg, train=dataclasses.replace(cfg.train, attention=attention.of_device(cfg)))
+    if job.takes_trained:
+        cfg = of_run(cfg, workdir)
+    if job.simulated:
+        mesh = module.simulated_mesh(cfg)
+    else:
+        cfg, mesh = on_devices(cfg, workdir)
     logging.info("config\n%s", config.describe(dataclasses.asdict(cfg)))
-    if jax.process_index() == 0 and _JOB.value != "train":  # train saves its own when it really starts
-        write_json(workdir / f"config.{_JOB.value}.json", dataclasses.asdict(cfg))
+    if jax.process_index() == 0 and name != "train":  # train saves its own when it really starts
+        write_json(workdir / f"config.{name}.json", config.to_saved(cfg))
     logging.info(
-        "%s on %d %s as %s, host %d of %d", _JOB.value, mesh.size, jax.devices()[0].device_kind,
-        dict(mesh.shape), jax.process_index(), jax.process_count(),
+        "%s by %s on %d %s as %s, host %d of %d", name, version.as_text(version.written_by()), mesh.size,
+        jax.devices()[0].device_kind, dict(mesh.shape), jax.process_index(), jax.process_count(),
     )  # fmt: skip
     with jax.set_mesh(mesh):
-        job[_JOB.value](cfg, mesh, workdir)
+        getattr(module, name)(cfg, mesh, workdir)
+
+
+def of_run(cfg: config.Config, workdir: Path) -> config.Config:
+    """What the command line does not name of model and tokenizer is that of the run in workdir, or of init_from."""
+    from mucpt_jax.run import checkpoint
+
+    named = {match[1] for word in sys.argv if (match := re.match(r"--?config\.([\w.]+)", word))}
+    cfg = checkpoint.of_run(cfg, workdir, named)
+    checks.check(cfg)
+    return cfg
+
+
+def on_devices(cfg: config.Config, workdir: Path) -> tuple:
+    """(config, mesh): joins the other hosts, takes all devices, and chooses the attention that they can run."""
+    import jax
+
+    from mucpt_jax.step import attention, sharding
+
+    if jax.config.jax_compilation_cache_dir is None:
+        jax.config.update("jax_compilation_cache_dir", str(workdir.parent.absolute() / "compile_cache"))
+    triple = _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value
+    if cfg.mesh.distributed or triple != (None, None, None):
+        hosts.start(jax.distributed.initialize, *triple)
+    else:
+        hosts.refuse_strangers()
+    mesh = sharding.make_mesh(cfg)
+    return dataclasses.replace(cfg, train=dataclasses.replace(cfg.train, attention=attention.of_device(cfg))), mesh
 
 
 if __name__ == "__main__":

@@ -98,7 +98,7 @@ def base(place: Place, workdir: Path) -> None:
 
 def reference(place: Place, regime: str, workdir: Path) -> None:
     """The regime's reference model; its scores of the domain rows, without and with seed documents mixed in, the same
-    with agreement, and their ratio to the base model's."""
+    with agreement, their ratio to the base model's, and smoothed over neighbours."""
     seed = place.rows(f"seed_{regime}")
     rows = sum(shard["records"] for shard in read_manifest(seed)["shards"])
     steps = max(1, round(world.REGIMES[regime].epochs * rows / BATCH_ROWS))
@@ -112,6 +112,7 @@ def reference(place: Place, regime: str, workdir: Path) -> None:
         write_agreed(place, scored, workdir.parent / name.replace("scored", "agreed"))
     scored = workdir.parent / "scored"
     scores.write_ratio(scored, place.folder / "scored_base", workdir.parent / "scored_ratio")
+    write_smoothed(place, scored)
     evaluate.evaluate(cfg, place.mesh, workdir)
 
 
@@ -124,6 +125,18 @@ def write_agreed(place: Place, scored: Path, output: Path) -> None:
     if not (output / "manifest.json").is_file():
         names, tokenizer = str(place.folder / "raw" / "names.txt"), str(place.tokenizer)
         agree.agree(agree.Job(str(scored), str(output), names, tokenizer))
+
+
+def write_smoothed(place: Place, scored: Path) -> None:
+    """r over neighbours, in folders beside the scored one: over tokens, over names, and the sum of two weights."""
+    starts = scores.name_starts(place.tokenizer, place.folder / "raw/names.txt")
+    folders = {
+        name: scored.parent / f"smooth_{name}" for name in ("mean", "median", "names_mean", "names_median", "mix")
+    }
+    for kind in ("mean", "median"):
+        scores.write_smoothed(scored, folders[kind], kind)
+        scores.write_smoothed(scored, folders[f"names_{kind}"], kind, starts)
+    scores.write_mix(folders["mean"], folders["median"], folders["mix"])
 
 
 def continued(place: Place, domain: str, role: str, changes: dict, workdir: Path) -> None:

@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 from ablation import world
 from mucpt_jax import config
-from mucpt_jax.errors import UserError
+from mucpt_jax.errors import UserError, exiting
 from mucpt_jax.formats.files import read_json, write_json
 
 
@@ -37,9 +37,6 @@ class Row(NamedTuple):
 
 
 NTP = {"loss.kind": "ntp"}
-WINDOW = {"loss.smooth_window": 3, "loss.rm_floor": 0.5}
-MIX = WINDOW | {"loss.rm_floor": 0.3, "loss.smooth_mix": 0.4, "loss.smooth_median_floor": 0.5}
-NAMES = {"loss.smooth_unit": "word", "loss.smooth_names": "{seed}/raw/names.txt"}
 ROWS = {  # without {regime} in the folder: one run for all regimes
     "ntp": Row("plain loss", NTP, domain="rows/domain"),
     "ntp_lr2": Row("plain loss, twice the learning rate", NTP, 2.0, "rows/domain"),
@@ -52,23 +49,27 @@ ROWS = {  # without {regime} in the folder: one run for all regimes
     "mucpt_literal": Row(
         "mucpt, rm_floor=1e-3, weight_norm=none", {"loss.rm_floor": 1e-3, "loss.weight_norm": "none"}
     ),
-    "mucpt_mean3": Row("mucpt, smooth=mean, window 3, rm_floor=.5", {"loss.smooth": "mean", **WINDOW}),
-    "mucpt_median3": Row("mucpt, smooth=median, window 3, rm_floor=.5", {"loss.smooth": "median", **WINDOW}),
-    "mucpt_mix3": Row(
-        "mucpt, smooth=mix, window 3, .6 mean with rm_floor=.3, .4 median with floor .5",
-        {"loss.smooth": "mix", **MIX},
+    "mucpt_mean3": Row(
+        "mucpt, r is the mean of 3 tokens, rm_floor=.5", {"loss.rm_floor": 0.5}, domain="{regime}/smooth_mean"
+    ),
+    "mucpt_median3": Row(
+        "mucpt, r is the median of 3 tokens, rm_floor=.5", {"loss.rm_floor": 0.5}, domain="{regime}/smooth_median"
+    ),
+    "mucpt_mix3": Row(  # .01: below 1 / the largest weight, see scores.py
+        "mucpt, .6 of the mean's weight with floor .3 and .4 of the median's with floor .5", {"loss.rm_floor": 0.01},
+        domain="{regime}/smooth_mix",
     ),
     "mucpt_names_mean3": Row(
-        "mucpt, smooth=mean, window 3, rm_floor=1, a name as one unit",
-        {"loss.smooth": "mean", "loss.rm_floor": 1.0, **NAMES},
+        "mucpt, r is the mean of 3 words or names, rm_floor=1", {"loss.rm_floor": 1.0},
+        domain="{regime}/smooth_names_mean",
     ),
     "mucpt_names_median3": Row(
-        "mucpt, smooth=median, window 3, rm_floor=1, a name as one unit",
-        {"loss.smooth": "median", "loss.rm_floor": 1.0, **NAMES},
+        "mucpt, r is the median of 3 words or names, rm_floor=1", {"loss.rm_floor": 1.0},
+        domain="{regime}/smooth_names_median",
     ),
     "mucpt_names_max2": Row(
-        "mucpt_names_mean3 with max_weight=2",
-        {"loss.smooth": "mean", "loss.rm_floor": 1.0, "loss.max_weight": 2.0, **NAMES},
+        "mucpt_names_mean3 with max_weight=2", {"loss.rm_floor": 1.0, "loss.max_weight": 2.0},
+        domain="{regime}/smooth_names_mean",
     ),
     "mucpt_seed": Row(
         "mucpt, rm_floor=1, 17% of the domain's tokens are seed documents", {"loss.rm_floor": 1.0},
@@ -94,14 +95,12 @@ MODELS = {"base": "the model that all start from", "rm": "the reference model it
 
 def main() -> None:
     args = arguments().parse_args()
-    try:
+    with exiting():
         if args.publish and (args.rows or args.regimes):
             raise UserError("--publish takes the whole table: leave out --rows and --regimes")
         regimes = chosen(args.regimes, world.REGIMES, "--regimes")
         rows = chosen(f"ntp,{args.rows}" if args.rows else "", ROWS, "--rows")
         found = run(Path(args.run), range(args.seeds), regimes, rows, args.publish)
-    except (UserError, OSError) as error:
-        sys.exit(f"error: {error}")
     if not all(claim["holds"] for claim in found["claims"] if claim["must"]):
         sys.exit("error: an order that must hold does not; see above")
 
@@ -164,8 +163,7 @@ def jobs_of(place, regimes: list[str], rows: list[str]) -> list[tuple[Path, func
         row, own = ROWS[name], workdir_of(place.folder, name, regime)
         domain, role = str(place.folder / row.domain.format(regime=regime)), row.role.format(regime=regime)
         lr = row.lr * place.budget.peak_lr
-        given = {k: v.format(seed=place.folder) if isinstance(v, str) else v for k, v in row.changes.items()}
-        changes = given | {"optimizer.peak_lr": lr, "optimizer.final_lr": lr / 10}
+        changes = row.changes | {"optimizer.peak_lr": lr, "optimizer.final_lr": lr / 10}
         return own, functools.partial(jobs.continued, place, domain, role, changes, own)
 
     base = place.folder / "base"

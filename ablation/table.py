@@ -16,9 +16,10 @@ from ablation import run, world
 from benchmarks import facts
 from mucpt_jax.errors import UserError
 from mucpt_jax.formats.files import read_json, write_json
+from mucpt_jax.step.objective import OBJECTIVES
 
 ROOT = Path(__file__).parents[1]
-RESULT, PLOT, PAGE = (ROOT / "benchmarks/results/ablation.json", ROOT / "docs/ablation.svg", ROOT / "docs/objective.md")
+RESULT, PLOT, PAGE = (ROOT / "benchmarks/results/ablation.json", ROOT / "docs/ablation.svg", ROOT / "docs/ablation.md")
 MARKS = "<!-- ablation: written by python -m ablation.run --publish -->", "<!-- /ablation -->"
 RHO1 = "best rho1"  # of its grid: the one with the largest mean
 ORDERS = (  # regime, figure, the better, the worse, must it hold?
@@ -52,7 +53,7 @@ ORDERS = (  # regime, figure, the better, the worse, must it hold?
     ("weak", "all", "mucpt_names_mean3", "ntp", False),
     ("weak", "all", "mucpt_seed_agree", "ntp_seed", False),
 )
-COLORS = {"ntp": "0.35", "rho1": "C0", "mucpt": "C3", "smooth": "C2", "control": "C4"}
+SMOOTH, CONTROL = "C2", "C4"  # colours of rows that are no plain objective
 
 
 def write(folder: Path, seeds: list[int], regimes: list[str], rows: list[str], publish: bool) -> dict:
@@ -274,7 +275,7 @@ def plot(runs: list[dict], file: Path) -> None:
             if None not in means:
                 axis.plot(means, [at, at], color=color(row), lw=1, zorder=1)
         level = mean(values(runs, regime, "ntp", "all").values())
-        axis.axvline(level, color=COLORS["ntp"], lw=1, ls=":", zorder=0)
+        axis.axvline(level, color=color("ntp"), lw=1, ls=":", zorder=0)
         axis.set_title(f"{regime}\nreference model told {world.REGIMES[regime].told()}", fontsize=9)
         axis.set(xlabel="questions answered exactly", xlim=(-0.03, 1.03))
         axis.grid(axis="x", color="0.9")
@@ -303,18 +304,18 @@ def draw(axis, at: int, row: str, runs: list[dict], regime: str, side: str) -> f
 
 
 def color(row: str) -> str:
-    if row in ("ntp", "ntp_lr2", *run.MODELS):
-        return COLORS["ntp"]
-    if row.startswith("mucpt"):
-        return COLORS["smooth" if row.endswith(("3", "max2", "agree")) else "mucpt"]
-    return COLORS["rho1" if row.startswith("rho1") else "control"]
+    if row.endswith(("3", "max2", "agree")):
+        return SMOOTH
+    if row in ("ntp_seed", "ratio_clip", "oracle"):
+        return CONTROL
+    return OBJECTIVES["ntp" if row in run.MODELS else row.partition("_")[0]].colour
 
 
 # Into the checkout
 
 
 def publish_results(folder: Path) -> None:
-    """Figures, plot, and the table between the marks of docs/objective.md."""
+    """Figures, plot, and the table between the marks of docs/ablation.md."""
     page = PAGE.read_text(encoding="utf-8") if PAGE.is_file() else ""
     pattern = re.compile(f"{re.escape(MARKS[0])}.*?{re.escape(MARKS[1])}", re.DOTALL)
     if not pattern.search(page):

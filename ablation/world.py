@@ -13,6 +13,8 @@ from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
+from mucpt_jax.formats.files import write_text
+
 LENGTH = 64  # T: tokens of a document at most, its end-of-document token included
 END = "<|endoftext|>"
 UNKNOWN = "<unk>"
@@ -245,9 +247,7 @@ def write(folder: Path, seed: int, size: Size) -> None:
     known = names([*artists, *famous], domain)
     (folder / "names.txt").write_text("".join(f"{name}\n" for name in known), encoding="utf-8")
     lines = [json.dumps(q) + "\n" for q in questions(artists, famous)]
-    beside = folder / "questions.writing"  # where questions.jsonl stands, all stands
-    beside.write_text("".join(lines), encoding="utf-8")
-    beside.replace(folder / "questions.jsonl")
+    write_text(folder / "questions.jsonl", "".join(lines))  # last: where it stands, all stands
 
 
 def first_tokens(documents: list[Words], wanted: float) -> Iterator[Words]:

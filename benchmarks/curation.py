@@ -26,10 +26,11 @@ from typing import NamedTuple
 
 from benchmarks import facts, planted
 from benchmarks.near_duplicates import cpu_of, datatrove_command, sample, write
+from data_prep.pipeline import STAGES
 
 ROOT = Path(__file__).parents[1]
 PEERS = ROOT / "benchmarks" / "peers"
-JOBS = ("clean", "boilerplate", "quality", "dedup", "decontaminate", "mask", "shard")
+JOBS = tuple(stage.name for stage in STAGES)
 LEAST = 200  # characters of a document: no job drops both of the two that measure the start
 VERSION = "import importlib.metadata as m, sys; print(m.version(sys.argv[1]))"
 
@@ -104,7 +105,7 @@ def write_slices(args: argparse.Namespace, folder: Path, language: str) -> dict[
 
 
 def rows_of(task: Task, sizes: dict[str, float], args: argparse.Namespace, folder: Path) -> Iterator[dict]:
-    peers = [peer for peer in PEERS_OF[task.job] if getattr(args, peer.flag)]
+    peers = [peer for peer in PEERS_OF.get(task.job, ()) if getattr(args, peer.flag)]
     commands = {"ours": ours_command, "plain": plain_command}
     commands |= {peer.flag: peer_command(peer, getattr(args, peer.flag)) for peer in peers}
     part_of = {"ours": "whole", "plain": "quarter"} | {peer.flag: peer.part for peer in peers}
@@ -139,11 +140,11 @@ def row_of(task: Task, sizes: dict, rate: dict, peer: Peer | None, version: str 
 
 def in_turn(calls: dict[tuple, Callable[[], float]], rounds: int) -> dict[tuple, float]:
     """Medians.  Another call begins each round; each is a process of its own, so none is run twice in a row."""
-    found, names = {name: [] for name in calls}, list(calls)
+    seconds, names = {name: [] for name in calls}, list(calls)
     for turn in range(rounds):
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
-            found[name].append(calls[name]())
-    return {name: facts.median(seconds) for name, seconds in found.items()}
+            seconds[name].append(calls[name]())
+    return {name: facts.median(values) for name, values in seconds.items()}
 
 
 # Commands
@@ -203,15 +204,15 @@ def masking(args: argparse.Namespace, folder: Path) -> list[dict]:
     import planted_private
 
     both = (False, True)
-    made = [one for held_out in both for one in planted_private.sentences(5, args.values, held_out)]
+    planted_values = [one for held_out in both for one in planted_private.sentences(5, args.values, held_out)]
     stays = [text for held_out in both for text in planted_private.stays(held_out)]
     rows = []
     for language in planted.FILES:
-        mine = [(text, values[0]) for of, text, values in made if of == language]
+        mine = [(text, values[0]) for of, text, values in planted_values if of == language]
         texts = [text for text, _ in mine] + stays
         for name, find in finders(args, folder, language).items():
-            found = find(texts)
-            rows.append({"language": language, "of": name} | found_of(mine, found, stays))
+            spans = find(texts)
+            rows.append({"language": language, "of": name} | recall_by_type(mine, spans, stays))
     return rows
 
 
@@ -219,7 +220,7 @@ def finders(args: argparse.Namespace, folder: Path, language: str) -> dict[str, 
     """Contestant -> function from texts to the spans found in each."""
     from data_prep.private import masking  # no --help without it, else
 
-    found = {"ours": lambda texts: [[span[:2] for span in masking.find(text)] for text in texts]}
+    functions = {"ours": lambda texts: [[span[:2] for span in masking.find(text)] for text in texts]}
     task = Task("spans", language, (), ())
     commands = {"plain loop": plain_command}
     commands |= {
@@ -228,8 +229,8 @@ def finders(args: argparse.Namespace, folder: Path, language: str) -> dict[str, 
         if getattr(args, peer.flag)
     }
     for name, command in commands.items():
-        found[name] = lambda texts, command=command: spans_of(texts, command, task, folder)
-    return found
+        functions[name] = lambda texts, command=command: spans_of(texts, command, task, folder)
+    return functions
 
 
 def spans_of(texts: Iterable[str], command: Callable, task: Task, folder: Path) -> list:
@@ -240,18 +241,20 @@ def spans_of(texts: Iterable[str], command: Callable, task: Task, folder: Path) 
     return [json.loads(row) for row in Path(line[4]).read_text(encoding="utf-8").splitlines()]
 
 
-def found_of(made: list[tuple[str, tuple]], found: list[list], stays: list[str]) -> dict:
+def recall_by_type(planted_values: list[tuple[str, tuple]], spans_of_texts: list[list], stays: list[str]) -> dict:
+    """The texts are those of planted_values, then stays."""
     hits: dict[str, list[bool]] = {}
-    for (text, (start, end, kind)), spans in zip(made, found[: len(made)], strict=True):
-        hits.setdefault(kind, []).append(is_found(text, start, end, spans, kind))
+    for (text, (start, end, kind)), spans in zip(planted_values, spans_of_texts, strict=False):
+        hits.setdefault(kind, []).append(is_masked(text, start, end, spans, kind))
     columns = {}
     for column, kinds in TYPES.items():
-        all_ = [hit for kind in kinds for hit in hits.get(kind, ())]
-        columns[column] = sum(all_) / len(all_)
-    return columns | {"planted": len(made), "music_lines_hit": f"{sum(map(bool, found[len(made) :]))}/{len(stays)}"}
+        of_column = [hit for kind in kinds for hit in hits.get(kind, ())]
+        columns[column] = sum(of_column) / len(of_column)
+    music_hits = sum(map(bool, spans_of_texts[len(planted_values) :]))
+    return columns | {"planted": len(planted_values), "music_lines_hit": f"{music_hits}/{len(stays)}"}
 
 
-def is_found(text: str, start: int, end: int, spans: list, kind: str) -> bool:
+def is_masked(text: str, start: int, end: int, spans: list, kind: str) -> bool:
     """No letter or digit shows; of an address every digit and four characters of five are gone."""
     kept = [n for n in range(start, end) if text[n].isalnum()]
     gone = [any(span[0] <= n < span[1] for span in spans) for n in kept]
@@ -274,10 +277,10 @@ def main() -> None:
     parser.add_argument("--output", default="curation", help="name of the file in benchmarks/results")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        rows, found = list(speed(args, Path(name))), masking(args, Path(name))
+        rows, masked = list(speed(args, Path(name))), masking(args, Path(name))
     facts.write(args.output, "Text a second of one core, start-up taken off: jobs, plain loops, peers", rows)
     what = "Share of planted private data that is masked; of sentences with numbers of music, those with a hit"
-    facts.write(f"{args.output}_masking", what, found)
+    facts.write(f"{args.output}_masking", what, masked)
 
 
 if __name__ == "__main__":

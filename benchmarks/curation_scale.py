@@ -25,6 +25,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks import facts, planted
+from data_prep.pipeline import STAGES
 
 TIMES = (1, 4, 16)
 FILE_BYTES = 1_000_000  # of text
@@ -35,7 +36,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of real data, see planted.FILES")
     parser.add_argument("--megabytes", type=int, default=40, help="text of 1x")
-    parser.add_argument("--jobs", default="clean,boilerplate,quality,dedup,decontaminate,mask,shard")
+    parser.add_argument("--jobs", default=",".join(stage.name for stage in STAGES))
     parser.add_argument("--output", default="curation_scale", help="name of the file in benchmarks/results")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -55,16 +56,16 @@ def write_corpora(data: Path, folder: Path, files: int) -> None:
     pages = {language: planted.documents(data, language, least=200) for language in planted.FILES}
     for times in (0, *TIMES):
         (folder / str(times)).mkdir()
-    total, made, written = 0, [], 0
-    for number, text in enumerate(texts([[page["text"] for page in found] for found in pages.values()])):
-        made.append({"id": f"d{number}", "text": text, "source": f"site{number % 3}"})
+    total, docs, written = 0, [], 0
+    for number, text in enumerate(texts([[page["text"] for page in own] for own in pages.values()])):
+        docs.append({"id": f"d{number}", "text": text, "source": f"site{number % 3}"})
         total += len(text.encode())
         if number == 9:
-            write_file(folder / "0/00000.jsonl.gz", made)
+            write_file(folder / "0/00000.jsonl.gz", docs)
         if total >= FILE_BYTES:
             for times in (times for times in TIMES if written < times * files):
-                write_file(folder / f"{times}/{written:05d}.jsonl.gz", made)
-            total, made, written = 0, [], written + 1
+                write_file(folder / f"{times}/{written:05d}.jsonl.gz", docs)
+            total, docs, written = 0, [], written + 1
         if written == TIMES[-1] * files:
             return
 
@@ -99,14 +100,14 @@ def write_file(path: Path, docs: list[dict]) -> None:
 def row(job: str, folder: Path, data: Path) -> dict:
     """Processor seconds and peak memory of the job on each corpus."""
     start, first = (sorted(run(job, folder / name, data) for _ in range(3))[1] for name in ("0", "1"))
-    found = {1: first} | {times: run(job, folder / str(times), data) for times in TIMES[1:]}
-    seconds = {times: max(cpu - start[0], 1e-3) for times, (cpu, _) in found.items()}
+    runs = {1: first} | {times: run(job, folder / str(times), data) for times in TIMES[1:]}
+    seconds = {times: max(cpu - start[0], 1e-3) for times, (cpu, _) in runs.items()}
     return {
         "job": job,
         "MB": round(text_bytes(folder / str(TIMES[-1])) / 1e6),
         **{f"{times}x_s": value for times, value in seconds.items()},
         "growth": seconds[TIMES[-1]] / seconds[TIMES[0]] / TIMES[-1],
-        **{f"{times}x_peak_MB": round(peak) for times, (_, peak) in found.items()},
+        **{f"{times}x_peak_MB": round(peak) for times, (_, peak) in runs.items()},
     }
 
 
@@ -129,11 +130,11 @@ def run(job: str, source: Path, data: Path) -> tuple[float, float]:
 
 
 def text_bytes(folder: Path) -> int:
-    made = 0
+    size = 0
     for path in folder.iterdir():
         with gzip.open(path, "rt", encoding="utf-8") as f:
-            made += sum(len(json.loads(line)["text"].encode()) for line in f)
-    return made
+            size += sum(len(json.loads(line)["text"].encode()) for line in f)
+    return size
 
 
 if __name__ == "__main__":

@@ -48,13 +48,13 @@ def cores() -> int:
 
 def versions() -> dict[str, str]:
     """Of the packages that are installed."""
-    found = {"python": platform.python_version()}
+    installed = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
-            found[name] = importlib.metadata.version(name)
+            installed[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def alternate(contestants: dict[str, Callable[[], float]], rounds: int, warmup: int = 1) -> dict[str, list]:
@@ -71,7 +71,7 @@ def alternate(contestants: dict[str, Callable[[], float]], rounds: int, warmup: 
         for name in names[first:] + names[:first]:
             contestants[name]()  # behind another one's step caches are cold and freed memory is gone: not counted
             seconds[name].append(contestants[name]())
-    return {name: found[warmup:] for name, found in seconds.items()}
+    return {name: values[warmup:] for name, values in seconds.items()}
 
 
 def median(values: list[float]) -> float:

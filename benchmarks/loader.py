@@ -87,10 +87,10 @@ def write_folder(folder: Path, source: str, rows: int, tokens: int, scored: bool
     folder.mkdir(parents=True)
     rng, shards, each = np.random.default_rng(0), [], -(-rows // 4)
     for number in range(4):
-        made = [random_row(rng, tokens, scored, vocab) for _ in range(min(each, rows - number * each))]
+        shard = [random_row(rng, tokens, scored, vocab) for _ in range(min(each, rows - number * each))]
         name = shard_name(source, number, 4)
-        targets = sum(int(target_mask(row["segment_ids"]).sum()) for row in made)
-        shards.append({"name": name, "source": source, "targets": targets, **write_shard(folder / name, made)})
+        targets = sum(int(target_mask(row["segment_ids"]).sum()) for row in shard)
+        shards.append({"name": name, "source": source, "targets": targets, **write_shard(folder / name, shard)})
     total = {key: sum(shard[key] for shard in shards) for key in ("records", "targets")}
     grid = {"0.001": 1.0, "100.0": 1.0}  # of floors; mean weights play no part here
     write_json(folder / "manifest.json", {

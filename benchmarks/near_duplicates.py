@@ -3,8 +3,8 @@
     python -m benchmarks.near_duplicates --data=../shared/data --datatrove=VENV/bin/python
 
 Finds: planted copies in real documents, and pages of Wikipedia beside their state of two years before; see planted.py.
-The table by_jaccard has pairs found and pairs planted.  A link is right at a Jaccard of .8, or, as who counts peers'
-precision has it, of .6 (`precision_.6`).
+The table by_jaccard has pairs found and pairs planted.  A link is right from a Jaccard of .8 on, or, as precision is
+counted for peers, from .6 on (`precision_.6`).
 Speed, in a table of its own: processor seconds of whole jobs on the same files, in turn, processes started anew; what a
 job on two documents takes (imports, word lists) is taken off.  datatrove gets the first quarter of them.
 datatrove lives in a virtual environment of its own (`pip install datatrove[io] spacy`); without --datatrove its column
@@ -40,14 +40,14 @@ def quality(data: Path, folder: Path, copies: int = 2000, seed: int = 0, flags: 
 
 def planted_row(data: Path, folder: Path, language: str, copies: int, seed: int, flags: tuple[str, ...]) -> dict:
     docs = planted.documents(data, language, least=200)
-    made = planted.plant(docs, language, copies, seed)
+    copied = planted.plant(docs, language, copies, seed)
     source = folder / f"planted-{language}"
     write(source / "a.jsonl.gz", docs)
-    write(source / "b.jsonl.gz", made)
+    write(source / "b.jsonl.gz", copied)
     kept = groups(dedup(source, folder / f"out-{language}", *flags))
-    texts = {doc["id"]: doc["text"] for doc in docs + made}
-    pairs = [(copy["id"], copy["of"]) for copy in made]
-    found = [kept.get(a, a) == kept.get(b, b) for a, b in pairs]
+    texts = {doc["id"]: doc["text"] for doc in docs + copied}
+    pairs = [(copy["id"], copy["of"]) for copy in copied]
+    linked = [kept.get(a, a) == kept.get(b, b) for a, b in pairs]
     dropped = [pair for pair in kept.items() if pair[0] != pair[1]]
     of_copies = [pair for pair in dropped if any(name.endswith("-copy") for name in pair)]
     words, others = (similarities(texts, pairs, s) for s in (planted.word_shingles, planted.character_shingles))
@@ -55,16 +55,16 @@ def planted_row(data: Path, folder: Path, language: str, copies: int, seed: int,
     return {
         "language": language,
         "documents": len(docs),
-        "pairs": len(made),
+        "pairs": len(copied),
         "pairs_at_.8": sum(j >= 0.8 for j in words),
-        "recall_at_.8": recall(words, found, 0.8),
-        "recall_at_.8_of_13_characters": recall(others, found, 0.8),
+        "recall_at_.8": recall(words, linked, 0.8),
+        "recall_at_.8_of_13_characters": recall(others, linked, 0.8),
         "links_of_copies": len(of_copies),
         **precisions(similarities(texts, of_copies, planted.word_shingles)),
         "precision_.6_of_13_characters": precision(of_characters, 0.6),
         "all_links": len(dropped),
         "precision_.6_of_all": precision(similarities(texts, dropped, planted.word_shingles), 0.6),
-        BY_JACCARD: by_jaccard(words, found),
+        BY_JACCARD: by_jaccard(words, linked),
     }
 
 
@@ -79,15 +79,15 @@ def real_row(data: Path, folder: Path, flags: tuple[str, ...] = ()) -> dict:
     kept = groups(dedup(folder / "real", folder / "out-real", *flags))
     pairs = [(f"{doc['id']}-2022", doc["id"]) for doc in new if doc["id"] in old]
     texts = {f"{doc['id']}-2022": doc["text"] for doc in new} | {name: doc["text"] for name, doc in old.items()}
-    found = [kept.get(a, a) == kept.get(b, b) for a, b in pairs]
+    linked = [kept.get(a, a) == kept.get(b, b) for a, b in pairs]
     true = similarities(texts, pairs, planted.word_shingles)
     return {
         "language": "en, two years apart",
         "documents": len(everything) + len(new),
         "pairs": len(pairs),
         "pairs_at_.8": sum(j >= 0.8 for j in true),
-        "recall_at_.8": recall(true, found, 0.8),
-        BY_JACCARD: by_jaccard(true, found),
+        "recall_at_.8": recall(true, linked, 0.8),
+        BY_JACCARD: by_jaccard(true, linked),
     }
 
 
@@ -114,8 +114,8 @@ def similarities(texts: dict[str, str], pairs: list[tuple[str, str]], shingles) 
     return [planted.jaccard(shingles(texts[a]), shingles(texts[b])) for a, b in pairs]
 
 
-def recall(true: list[float], found: list[bool], least: float) -> float | None:
-    hits = [hit for jaccard, hit in zip(true, found, strict=True) if jaccard >= least]
+def recall(true: list[float], linked: list[bool], least: float) -> float | None:
+    hits = [hit for jaccard, hit in zip(true, linked, strict=True) if jaccard >= least]
     return sum(hits) / len(hits) if hits else None
 
 
@@ -127,12 +127,12 @@ def precisions(true: list[float]) -> dict:
     return {f"precision_{str(least)[1:]}": precision(true, least) for least in (0.8, 0.7, 0.6)}
 
 
-def by_jaccard(true: list[float], found: list[bool]) -> dict:
-    made = {}
+def by_jaccard(true: list[float], linked: list[bool]) -> dict:
+    bins = {}
     for low, high in BINS:
-        hits = [hit for jaccard, hit in zip(true, found, strict=True) if low <= jaccard < high]
-        made[f"{low:g}-{min(high, 1):g}"] = f"{sum(hits)}/{len(hits)}"
-    return made
+        hits = [hit for jaccard, hit in zip(true, linked, strict=True) if low <= jaccard < high]
+        bins[f"{low:g}-{min(high, 1):g}"] = f"{sum(hits)}/{len(hits)}"
+    return bins
 
 
 # How fast
@@ -158,7 +158,7 @@ def speed_row(data: Path, folder: Path, language: str, datatrove: str | None, me
         for name, command in contestants.items()
         for part in (name, "two")
     }
-    seconds = {call: facts.median(found) for call, found in facts.alternate(calls, rounds, 0).items()}
+    seconds = {call: facts.median(values) for call, values in facts.alternate(calls, rounds, 0).items()}
     speed = {name: size[name] / (seconds[name, name] - seconds[name, "two"]) for name in contestants}
     source = folder / f"ours-{language}/a.jsonl.gz"
     signing = facts.median([signature_seconds(source, folder / "sign") for _ in range(3)])
@@ -175,13 +175,13 @@ def speed_row(data: Path, folder: Path, language: str, datatrove: str | None, me
 
 
 def sample(docs: list[dict], megabytes: float) -> list[dict]:
-    size, made = 0, []
+    size, taken = 0, []
     for doc in docs:
-        made.append(doc)
+        taken.append(doc)
         size += len(doc["text"].encode())
         if size >= megabytes * 1e6:
             break
-    return made
+    return taken
 
 
 def job_command(source: Path, output: Path) -> list[str]:
@@ -208,11 +208,12 @@ def signature_seconds(path: Path, folder: Path) -> float:
     """Processor seconds of the first reading: decompress, parse, sign, write work files."""
     from data_prep import dedup as job
     from data_prep.duplicates import work_files
+    from data_prep.jobs.documents import File
 
     folder.mkdir(parents=True, exist_ok=True)
-    options = job.Options(folder, {}, work_files.Work(folder, 1, 0.8), (), 0, False, False)
+    plan = work_files.Plan(folder, {}, job.Options(), work_files.Work(folder, 1, 0.8))
     start = time.process_time()
-    job.sign((0, str(path)), options)
+    job.sign(File(0, str(path)), plan)
     return time.process_time() - start
 
 
@@ -228,10 +229,10 @@ def main() -> None:
     parser.add_argument("--output", default="near_duplicates", help="name of the file in benchmarks/results")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        found = [*quality(args.data, Path(name), args.copies), real_row(args.data, Path(name))]
+        rows = [*quality(args.data, Path(name), args.copies), real_row(args.data, Path(name))]
         fast = speed(args.data, Path(name), args.datatrove, args.megabytes, args.rounds)
-    bins = [{"language": row["language"], **row.pop(BY_JACCARD)} for row in found]
-    facts.write(args.output, "Near-duplicates: planted copies, and pages two years apart", found)
+    bins = [{"language": row["language"], **row.pop(BY_JACCARD)} for row in rows]
+    facts.write(args.output, "Near-duplicates: planted copies, and pages two years apart", rows)
     facts.write(f"{args.output}_by_jaccard", "Pairs found of all pairs, by their Jaccard similarity", bins)
     what = "MB of text a second of one core, start-up taken off: signatures alone, whole jobs"
     facts.write(f"{args.output}_speed", what, fast)

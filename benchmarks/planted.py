@@ -29,8 +29,8 @@ def read(data: Path, name: str) -> Iterator[dict]:
 
 def documents(data: Path, language: str, least: int) -> list[dict]:
     """Of at least so many characters; ids name the language."""
-    found = (doc for name in FILES[language] for doc in read(data, name))
-    return [{"id": f"{language}-{n}", "text": doc["text"]} for n, doc in enumerate(found) if len(doc["text"]) >= least]
+    docs = (doc for name in FILES[language] for doc in read(data, name))
+    return [{"id": f"{language}-{n}", "text": doc["text"]} for n, doc in enumerate(docs) if len(doc["text"]) >= least]
 
 
 def plant(docs: list[dict], language: str, count: int, seed: int) -> list[dict]:
@@ -38,27 +38,27 @@ def plant(docs: list[dict], language: str, count: int, seed: int) -> list[dict]:
     rng = random.Random(f"{seed} {language}")
     chosen = rng.sample(docs, min(count, len(docs)))
     words = [span for doc in rng.sample(docs, min(50, len(docs))) for span in SPAN[language].findall(doc["text"])]
-    made = []
+    copies = []
     for doc in chosen:
         rate = rng.uniform(0, 0.03) if rng.random() < 2 / 3 else rng.uniform(0.03, 0.3)
         text = edited(SPAN[language].findall(doc["text"]), rate, words, rng)
-        made.append({"id": f"{doc['id']}-copy", "text": text, "of": doc["id"], "rate": rate})
-    return made
+        copies.append({"id": f"{doc['id']}-copy", "text": text, "of": doc["id"], "rate": rate})
+    return copies
 
 
 def edited(spans: list[str], rate: float, words: list[str], rng: random.Random) -> str:
-    made = []
+    parts = []
     for span in spans:
         if rng.random() >= rate:
-            made.append(span)
+            parts.append(span)
         elif (how := rng.choice(("replace", "replace", "leave out", "add", "misspell"))) == "replace":
-            made.append(rng.choice(words))
+            parts.append(rng.choice(words))
         elif how == "add":
-            made += [span, rng.choice(words)]
+            parts += [span, rng.choice(words)]
         elif how == "misspell":
             place = rng.randrange(len(span))
-            made.append(span[:place] + rng.choice("aeinrst的一是不") + span[place + 1 :])
-    return "".join(made)
+            parts.append(span[:place] + rng.choice("aeinrst的一是不") + span[place + 1 :])
+    return "".join(parts)
 
 
 def word_shingles(text: str) -> set[tuple[str, ...]]:

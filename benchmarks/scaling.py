@@ -56,27 +56,27 @@ def measure(size: str, devices: int) -> dict:
     c.score.batch_rows = c.evaluate.batch_rows = replica * fsdp
     c.train.attention = "chunked"
     cfg = checks.build(c)
-    found = plan.measure(cfg, sharding.make_mesh(cfg, jax.devices()[:devices]))
+    planned = plan.measure(cfg, sharding.make_mesh(cfg, jax.devices()[:devices]))
     jax.clear_caches()  # else every traced program stays in memory
-    held = {k: v for k, v in found["bytes_per_device"].items() if k in ("arguments", "temporaries", "total")}
+    held = {k: v for k, v in planned["bytes_per_device"].items() if k in ("arguments", "temporaries", "total")}
     # A row: 8 bytes (id 4, segment 2, score 2) for each of T + 1 tokens, source 4, is_domain 1.
     batch = cfg.data.batch_rows // (replica * fsdp) * ((T + 1) * 8 + 5)
-    work = found["flops_per_token"]
+    work = planned["flops_per_token"]
     return {
         "size": size,
         "devices": devices,
         "replica": replica,
         "fsdp": fsdp,
         "tensor": tensor,
-        "params": found["params"],
+        "params": planned["params"],
         "unsplit": vectors(model),
         "batch_bytes": batch,
         **held,
         "flops_per_token": work["compiled"],
         "flops_per_token_full": work["full"],
-        "collective_bytes": sum(c["bytes"] for c in found["collectives"]),
-        "rematerialised": len(found["warnings"]),
-        "compile_seconds": found["compile_seconds"],
+        "collective_bytes": sum(c["bytes"] for c in planned["collectives"]),
+        "rematerialised": len(planned["warnings"]),
+        "compile_seconds": planned["compile_seconds"],
     }
 
 

@@ -48,7 +48,7 @@ def compare(name: str, args) -> dict:
         "train": functools.partial(timed, our_step(cfg, batch, state), []),
         "score": scoring(cfg, batch, state),
     }
-    seconds = {side: facts.median(found) for side, found in facts.alternate(contestants, args.rounds).items()}
+    seconds = {side: facts.median(values) for side, values in facts.alternate(contestants, args.rounds).items()}
     per_call = args.rows * cfg.data.sequence_length
     speed = {"train": per_call / seconds["train"], "score": BATCHES * per_call / seconds["score"]}
     row = {
@@ -81,8 +81,8 @@ def scoring(cfg: config.Config, batch: dict, state: list) -> Callable[[], float]
     def take() -> float:
         start = time.perf_counter()
         with jax.set_mesh(mesh):
-            made = score.scored_rows(iter(rows * BATCHES), step, state[0][0], mesh, len(rows))
-            assert sum(1 for _ in made) == BATCHES * len(rows)
+            scored = score.scored_rows(iter(rows * BATCHES), step, state[0][0], mesh, len(rows))
+            assert sum(1 for _ in scored) == BATCHES * len(rows)
         return time.perf_counter() - start
 
     return take

@@ -21,7 +21,6 @@ import numpy as np
 from benchmarks import facts
 from mucpt_jax import config
 from mucpt_jax.errors import UserError
-from mucpt_jax.weights import transfer
 
 # hidden, MLP, layers, query heads, kv heads, head_dim; tied, as all Qwen2.5 below 7B.
 # fmt: off
@@ -153,7 +152,7 @@ def cost_of_weights(name: str, attention: str, tokens: int, args) -> dict:
         for kind, cfg in (("ntp", ntp), ("mucpt", mucpt))
     }
     seconds = facts.alternate(contestants, args.rounds)
-    medians = {kind: facts.median(found) for kind, found in seconds.items()}
+    medians = {kind: facts.median(values) for kind, values in seconds.items()}
     peak = metrics.peak_flops(jax.devices()[0].device_kind)
     speed, cost = args.rows * tokens / medians["mucpt"], medians["mucpt"] / medians["ntp"] - 1
     mfu = speed * metrics.flops_per_token(ntp.model, tokens) / (peak * jax.device_count()) if peak else None
@@ -201,7 +200,7 @@ def write_weights(cfg: config.Config, folder: str) -> dict:
     import jax
 
     from mucpt_jax.step import model
-    from mucpt_jax.weights import hf_write
+    from mucpt_jax.weights import hf_write, transfer
 
     params = model.init(cfg.model, jax.random.key(0))
     keys = iter(jax.random.split(jax.random.key(1), 100))

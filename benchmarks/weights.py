@@ -68,20 +68,20 @@ def main() -> None:
 
 def compare(folder: Path, rounds: int) -> list[dict]:
     gigabytes = sum(file.stat().st_size for file in folder.glob("*.safetensors")) / 1e9
-    found = {}
+    runs_of = {}
     for _ in range(rounds):
         for cache in ("warm", "cold"):
             for side in SIDES:
                 drop(folder) if cache == "cold" else start("plain", folder)
-                found.setdefault((side, cache), []).append(start(side, folder))
+                runs_of.setdefault((side, cache), []).append(start(side, folder))
     rows = []
-    for (side, cache), runs in found.items():
-        seconds = facts.median([run["seconds"] for run in runs])
-        plain = facts.median([run["seconds"] for run in found["plain", cache]])
+    for (side, cache), own in runs_of.items():
+        seconds = facts.median([run["seconds"] for run in own])
+        plain = facts.median([run["seconds"] for run in runs_of["plain", cache]])
         row = {"side": side, "cache": cache, "GB": gigabytes, "seconds": seconds, "times_plain": seconds / plain}
-        if runs[0].get("bound"):
-            peak = max(run["peak"] for run in runs)
-            row |= {"peak_GB": peak / 1e9, "of_share_and_largest": peak / runs[0]["bound"]}
+        if own[0].get("bound"):
+            peak = max(run["peak"] for run in own)
+            row |= {"peak_GB": peak / 1e9, "of_share_and_largest": peak / own[0]["bound"]}
         rows.append(row)
     return rows
 
@@ -111,14 +111,14 @@ def start(side: str, folder: Path, gigabytes: float = 0.0) -> dict:
         )
         for i in range(count)
     ]
-    found = []
+    results = []
     for run in runs:
         out, _ = run.communicate()
         if run.returncode:
             raise SystemExit(f"error: {side} failed")
-        found.append(json.loads(out.splitlines()[-1]))
-    print(f"{side}: {found}", flush=True)
-    return max(found, key=lambda one: one.get("peak", 0))
+        results.append(json.loads(out.splitlines()[-1]))
+    print(f"{side}: {results}", flush=True)
+    return max(results, key=lambda one: one.get("peak", 0))
 
 
 # In a process of its own

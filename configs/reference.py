@@ -23,6 +23,6 @@ def get_config():
     c.data.batch_rows = 256
     c.optimizer.steps = 1000
     c.optimizer.peak_lr, c.optimizer.final_lr, c.optimizer.warmup_fraction = 2e-5, 2e-6, 0.01
-    c.train.evaluate_every, c.train.patience = 50, 3
+    c.train.keep, c.train.evaluate_every, c.train.patience = "best", 50, 3
     c.score.batch_rows = c.evaluate.batch_rows = 256
     return c

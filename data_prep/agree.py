@@ -22,7 +22,6 @@ import functools
 import logging
 import multiprocessing
 import os
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures.process import BrokenProcessPool
@@ -31,12 +30,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mucpt_jax.errors import UserError
-from mucpt_jax.formats import rows, score_sums, words
+from data_prep.text import names
+from mucpt_jax.errors import UserError, exiting
+from mucpt_jax.formats import hashes, rows, score_sums
 from mucpt_jax.formats.files import copy_file, file_hash, read_json, write_json
 from mucpt_jax.formats.manifest import read_index, read_manifest
 from mucpt_jax.formats.rows import decode_row, encode_row, read_shard, segment_numbers, target_mask
-from mucpt_jax.formats.tokenizer import tokenizer_hash
+from mucpt_jax.formats.tokenizer import check_same_tokenizer
 
 NEAR = 16  # names: how far apart the two of a claim may stand
 SLOT_BITS = 28  # of the table
@@ -80,8 +80,8 @@ def agree(job: Job, workers: int = 1) -> dict:
 
 
 def count(job: Job, shards: list[dict], workers: int) -> Counts:
-    names = max(words.names(job.tokenizer, job.names).number_of.values()) + 1
-    total = Counts(np.zeros(1 << SLOT_BITS, np.uint16), np.zeros(names, np.int64), np.zeros(1, np.int64))
+    listed = max(names.read(job.tokenizer, job.names).number_of.values()) + 1
+    total = Counts(np.zeros(1 << SLOT_BITS, np.uint16), np.zeros(listed, np.int64), np.zeros(1, np.int64))
     for slots, claims, numbers, mentions, documents in in_workers(
         "count claims", functools.partial(count_claims, job), shards, workers
     ):
@@ -97,8 +97,7 @@ def open_input(job: Job, workers: int) -> dict:
         raise UserError(f"{job.scored} holds no scores (rm_nll is NaN); run launch.py --job=score on it first")
     if "agreement" in manifest["scores"]:
         raise UserError(f"{job.scored} was written by this job; name the folder that the score job wrote")
-    if manifest["tokenizer_hash"] != tokenizer_hash(job.tokenizer):
-        raise UserError(f"--tokenizer={job.tokenizer} did not write the rows of {job.scored}; name the one that did")
+    check_same_tokenizer(job.scored, job.tokenizer)
     if (Path(job.output) / "manifest.json").is_file():
         raise UserError(f"--output={job.output} holds rows already; name another folder or delete it")
     if (Path(job.output) / "scoring.json").is_file():
@@ -111,7 +110,7 @@ def open_input(job: Job, workers: int) -> dict:
         raise UserError(f"--workers={workers} does nothing; use 1 or more")
     if not 0 < job.cap < float("inf"):
         raise UserError(f"--cap={job.cap} is no bound of r in nats; use a number above 0, such as 1.5")
-    words.names(job.tokenizer, job.names)  # what cannot be read is told here, not by a worker
+    names.read(job.tokenizer, job.names)  # what cannot be read is told here, not by a worker
     return manifest
 
 
@@ -120,9 +119,9 @@ def in_workers(what: str, work: Callable, shards: list[dict], workers: int) -> I
     spawn = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(workers, spawn, end_with_parent) as pool:
         try:
-            for number, found in enumerate((pool.map if workers > 1 else map)(work, shards), 1):
+            for number, result in enumerate((pool.map if workers > 1 else map)(work, shards), 1):
                 log.info("%s: shard %d/%d", what, number, len(shards))
-                yield found
+                yield result
         except BrokenProcessPool as error:
             raise UserError(f"{what}: a worker was killed, mostly for memory; use a smaller --workers") from error
 
@@ -153,14 +152,14 @@ def count_claims(job: Job, shard: dict) -> tuple[np.ndarray, np.ndarray, np.ndar
     document_of, nothing = documents_of(job.scored, shard), np.zeros(0, np.int64)
     slots, names = [nothing], [nothing]
     for number, (row, spans) in enumerate(rows_with_names(job, shard)):
-        for segment, found in by_segment(row, spans):
+        for segment, named in by_segment(row, spans):
             if (number, segment) in document_of:
                 document = document_of[number, segment] << 32
-                slots.append(document | claims(found)[2])
-                names.append(document | found[:, 2])
+                slots.append(document | claims(named)[2])
+                names.append(document | named[:, 2])
     # A document makes a claim once, however often it does.
-    found = [np.unique(np.unique(np.concatenate(keys)) & 0xFFFFFFFF, return_counts=True) for keys in (slots, names)]
-    return *found[0], *found[1], len(set(document_of.values()))
+    counts = [np.unique(np.unique(np.concatenate(keys)) & 0xFFFFFFFF, return_counts=True) for keys in (slots, names)]
+    return *counts[0], *counts[1], len(set(document_of.values()))
 
 
 def documents_of(folder: str, shard: dict) -> dict[tuple[int, int], int]:
@@ -175,11 +174,11 @@ def documents_of(folder: str, shard: dict) -> dict[tuple[int, int], int]:
 
 def rows_with_names(job: Job, shard: dict) -> Iterator[tuple[dict, np.ndarray]]:
     """Rows of the shard, and start, end and number of the names in each: i8[names, 3]."""
-    begins, ends = words.letters(job.tokenizer)
-    names = words.names(job.tokenizer, job.names)
+    begins, ends = names.letters(job.tokenizer)
+    listed = names.read(job.tokenizer, job.names)
     for row in read_shard(Path(job.scored) / shard["name"], length_of(job)):
-        inside = words.goes_on(row["tokens"], begins, ends)
-        yield row, np.array(words.spans(row["tokens"], inside, names), np.int64).reshape(-1, 3)
+        inside = names.goes_on(row["tokens"], begins, ends)
+        yield row, np.array(names.spans(row["tokens"], inside, listed), np.int64).reshape(-1, 3)
 
 
 def length_of(job: Job) -> int:
@@ -204,16 +203,14 @@ def claims(spans: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     differ = names[first] != names[second]
     first, second = first[differ], second[differ]
     low, high = np.minimum(names[first], names[second]), np.maximum(names[first], names[second])
-    key = (low << np.uint64(32) | high) * np.uint64(0x9E3779B97F4A7C15)
-    mixed = (key ^ key >> np.uint64(29)) * np.uint64(0xBF58476D1CE4E5B9)
-    return first, second, (mixed >> np.uint64(64 - SLOT_BITS)).astype(np.int64)
+    return first, second, hashes.slots((low << np.uint64(32) | high) * hashes.GOLDEN, SLOT_BITS)
 
 
 def write_shard(job: Job, encoding: str, shard: dict) -> tuple[dict, dict, np.ndarray]:
     """The shard with lowered r -> its facts, score_sums.stats_of it, [targets in names, agreed ones, lowered ones]."""
     counts = Counts(*(np.load(Path(job.output) / f"{name}.npy", mmap_mode="r") for name in Counts._fields))
     path, length = Path(job.output) / shard["name"], length_of(job)
-    stats, told = [], np.zeros(3, np.int64)
+    stats, targets = [], np.zeros(3, np.int64)
 
     def lowered() -> Iterator[dict]:
         for row, spans in rows_with_names(job, shard):
@@ -223,23 +220,23 @@ def write_shard(job: Job, encoding: str, shard: dict) -> tuple[dict, dict, np.nd
             new = decode_row(encode_row(row | {"rm_nll": low}, encoding), length)  # as it is read
             target = np.concatenate([[False], target_mask(row["segment_ids"])])
             stats.append(score_sums.stats_of(new["rm_nll"][target], str(path)))
-            told[:] += [(target & which).sum() for which in (named, capped, capped & (r > job.cap))]
+            targets[:] += [(target & which).sum() for which in (named, capped, capped & (r > job.cap))]
             yield new
 
     facts = rows.write_shard(path, lowered(), encoding)
-    return shard | facts, functools.reduce(score_sums.add, stats), told
+    return shard | facts, functools.reduce(score_sums.add, stats), targets
 
 
 def marks(row: dict, spans: np.ndarray, counts: Counts, least: int) -> tuple[np.ndarray, np.ndarray]:
     """Which slots of the row stand in a name, which in a name of an agreed claim: bool [T+1] each."""
     named, capped = np.zeros((2, len(row["tokens"])), bool)
-    for _, found in by_segment(row, spans):
-        first, second, slots = claims(found)
-        mentions = counts.names[found[:, 2]]
+    for _, mentioned in by_segment(row, spans):
+        first, second, slots = claims(mentioned)
+        mentions = counts.names[mentioned[:, 2]]
         by_chance = mentions[first] * mentions[second] / counts.documents[0]
         agree = counts.claims[slots] >= np.maximum(least, LIFT * by_chance)
         both = np.unique(np.concatenate([first[agree], second[agree]]))
-        for mark, chosen in ((named, found), (capped, found[both])):
+        for mark, chosen in ((named, mentioned), (capped, mentioned[both])):
             for start, end, _ in chosen.tolist():
                 mark[start:end] = True
     return named, capped
@@ -249,8 +246,8 @@ def marks(row: dict, spans: np.ndarray, counts: Counts, least: int) -> tuple[np.
 
 
 def finish(job: Job, manifest: dict, written: list[tuple[dict, dict, np.ndarray]]) -> dict:
-    shards, stats, told = zip(*written, strict=True)
-    named, agreed, lowered = np.sum(told, 0).tolist()
+    shards, stats, targets = zip(*written, strict=True)
+    named, agreed, lowered = np.sum(targets, 0).tolist()
     kept = {name: manifest["scores"][name] for name in ("rm_hash", "compute_dtype", "head_dtype", "encoding")}
     scores = kept | score_sums.of_shards([shard["source"] for shard in shards], stats)
     scores["agreement"] = {
@@ -266,8 +263,8 @@ def finish(job: Job, manifest: dict, written: list[tuple[dict, dict, np.ndarray]
 
 
 def as_text(scores: dict) -> str:
-    told, n = scores["agreement"], max(scores["tokens"], 1)
-    shares = [told[f"targets_{what}"] / n for what in ("in_names", "agreed", "lowered")]
+    about, n = scores["agreement"], max(scores["tokens"], 1)
+    shares = [about[f"targets_{what}"] / n for what in ("in_names", "agreed", "lowered")]
     return "{:.1%} of the targets stand in names, {:.1%} in agreed claims; r of {:.1%} was lowered".format(*shares)
 
 
@@ -284,11 +281,9 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (all cores)")
     args = vars(parser.parse_args())
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    try:
+    with exiting():
         workers = args.pop("workers")
         scores = agree(Job(**args), workers)
-    except (UserError, OSError) as error:
-        sys.exit(f"error: {error}")
     print(f"{as_text(scores)}\n{score_sums.as_text(scores)}")
 
 

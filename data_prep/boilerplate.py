@@ -19,11 +19,9 @@ The job reads its input twice: for keys, then to remove lines.  Between lie tabl
 output, some 25 bytes a line (repeats.py); what Beam passes on are keys that repeat, never texts.
 """
 
-import argparse
 import json
 import re
 import shutil
-import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -33,13 +31,14 @@ import pyarrow as pa
 
 from data_prep.duplicates import repeats, work_files
 from data_prep.duplicates.repeats import DOCUMENT, REPEATED, Options
-from data_prep.duplicates.work_files import Work, spread_tasks
-from data_prep.jobs import documents, job
+from data_prep.duplicates.work_files import Plan, spread_tasks
+from data_prep.jobs import documents, job, notes
+from data_prep.jobs.documents import File
+from data_prep.jobs.stage import DOCUMENT_FILES, Run, Stage
 from data_prep.private.masking import mask_text
 from data_prep.text.line_keys import DATED, LINE, STAYS, TEMPLATE
 from mucpt_jax.errors import UserError
 
-OWN = (*job.DOCUMENT_FILES, "lines.jsonl")
 DATED_SHARE = 0.25  # least share of documents, for a DATED line
 EXAMPLES = 2000  # lines in lines.jsonl
 EXAMPLE_CHARACTERS = 300
@@ -48,19 +47,18 @@ EXAMPLE_CHARACTERS = 300
 # Lines go
 
 
-def read_without(file: tuple[int, str], repeated: np.ndarray, options: Options) -> Iterator[pa.RecordBatch]:
-    number, _ = file
-    lines = work_files.mapped(options.work.path(number, "lines"), LINE)
-    ends = work_files.mapped(options.work.path(number, "documents"), DOCUMENT)["end"]
+def read_without(file: File, repeated: np.ndarray, plan: Plan) -> Iterator[pa.RecordBatch]:
+    lines = work_files.mapped(plan.work.path(file.number, "lines"), LINE)
+    ends = work_files.mapped(plan.work.path(file.number, "documents"), DOCUMENT)["end"]
     told, start, first = {}, 0, 0
-    for batch in documents.read_counted(file, options.folder, options.columns):
+    for batch in documents.read_counted(file, plan.folder, plan.columns):
         last = ends[start : start + batch.num_rows]
         found = lines[first : int(last[-1])]
         place = repeats.places(found["key"], repeated)
-        place[~may_go(found, place, repeated, options)] = -1
-        yield without_lines(batch, place, np.diff(last, prepend=first), told, options)
+        place[~may_go(found, place, repeated, plan.options)] = -1
+        yield without_lines(batch, place, np.diff(last, prepend=first), told, plan.folder)
         start, first = start + batch.num_rows, int(last[-1])
-    with work_files.fresh(options.work.path(number, "told")) as f:
+    with work_files.fresh(plan.work.path(file.number, "told")) as f:
         f.write(json.dumps([[place, *rest] for place, rest in told.items()]).encode())
 
 
@@ -70,7 +68,7 @@ def may_go(lines: np.ndarray, place: np.ndarray, repeated: np.ndarray, options: 
     return (lines["form"] == TEMPLATE) | (text & ~(rare & (lines["form"] == DATED)))
 
 
-def without_lines(batch: pa.RecordBatch, place: np.ndarray, sizes: np.ndarray, told: dict, options: Options):
+def without_lines(batch: pa.RecordBatch, place: np.ndarray, sizes: np.ndarray, told: dict, folder: Path):
     """A batch whose texts have `sizes` lines, without those whose place is not -1; `told` is for lines.jsonl."""
     texts, reasons = batch["text"].to_pylist(), [None] * batch.num_rows
     ends = np.cumsum(sizes)
@@ -82,7 +80,7 @@ def without_lines(batch: pa.RecordBatch, place: np.ndarray, sizes: np.ndarray, t
         reasons[row] = None if texts[row] else "only_repeated_lines"
     documents.count("repeated_line", int((place >= 0).sum()), namespace="lines")
     documents.count("repeated_line", len(changed), namespace="changed")
-    return documents.keep(documents.replace(batch, "text", texts) if changed else batch, reasons, options.folder)
+    return documents.keep(documents.replace(batch, "text", texts) if changed else batch, reasons, folder)
 
 
 def tell(told: dict[int, tuple[int, str]], lines: list[str], places: list[int]) -> None:
@@ -99,77 +97,37 @@ def tidy(lines: Iterable[str]) -> str:
 # The pipeline
 
 
-def add_steps(pipeline: beam.Pipeline, files: list[str], options: Options):
+def build(pipeline: beam.Pipeline, files: list[File], run: Run):
     """Pipeline -> batches without the lines that repeat; what a task reads on disk was written before it starts."""
-    numbered = list(enumerate(files))
-    scanned = (
-        pipeline
-        | "Files" >> beam.Create(numbered)
-        | "Spread" >> beam.Reshuffle()
-        | "Scan" >> beam.Map(repeats.scan, options)
-    )
+    plan = work_files.plan_of(run, len(files), 0.0)
+    scanned = documents.spread(pipeline, files) | "Scan" >> beam.Map(repeats.scan, plan)
     copies = spread_tasks(pipeline, "Copy", scanned, 1) | "Copies" >> beam.FlatMap(
-        repeats.copies, beam.pvalue.AsList(scanned), options.work
+        repeats.copies, beam.pvalue.AsList(scanned), plan.work
     )
     counted = (
         {"documents": scanned, "copies": copies}
         | "CopiesOfFile" >> beam.CoGroupByKey()
-        | "Count" >> beam.Map(repeats.count, options.work)
+        | "Count" >> beam.Map(repeats.count, plan.work)
     )
     lines = counted | "Lines" >> beam.Map(lambda file: (file.number, file.lines))
     all_counted = beam.pvalue.AsList(counted)
-    found = spread_tasks(pipeline, "Key", lines, 1) | "Candidates" >> beam.Map(repeats.candidates, all_counted, options)
+    found = spread_tasks(pipeline, "Key", lines, 1) | "Candidates" >> beam.Map(repeats.candidates, all_counted, plan)
     all_found = beam.pvalue.AsList(found)
     repeated = (
         counted
-        | "Recount" >> beam.Map(repeats.recount, all_found, all_counted, options)
+        | "Recount" >> beam.Map(repeats.recount, all_found, all_counted, plan)
         | "Sum" >> beam.CombineGlobally(sum)
-        | "Settle" >> beam.Map(repeats.settle, all_found, all_counted, options)
+        | "Settle" >> beam.Map(repeats.settle, all_found, all_counted, plan)
     )
-    return (
-        pipeline
-        | "FilesAgain" >> beam.Create(numbered)
-        | "SpreadAgain" >> beam.Reshuffle()
-        | "ReadWithout" >> beam.FlatMap(read_without, beam.pvalue.AsSingleton(repeated), options)
-    )
+    again = documents.spread(pipeline, files, "FilesAgain")
+    batches = again | "ReadWithout" >> beam.FlatMap(read_without, beam.pvalue.AsSingleton(repeated), plan)
+    return batches | "Write" >> beam.ParDo(documents.WriteParts(run.folder))
 
 
-def parse(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
-    """(our flags, Beam's); UserError for what would fail only after hours of other stages."""
-    parser = job.parser(__doc__)
-    parser.add_argument("--min_documents", type=int, default=20, help="documents that a line repeats in (20)")
-    parser.add_argument("--min_share", type=float, default=0.02, help="share of its source's documents (0.02)")
-    parser.add_argument("--min_letters", type=int, default=30, help="of a line of plain text (30)")
-    args, beam_args = parser.parse_known_args(argv)
-    if args.min_documents < 2:
-        raise UserError(f"--min_documents={args.min_documents} is below 2; a line repeats in two documents or more")
-    if not 0 <= args.min_share <= 1:
-        raise UserError(f"--min_share={args.min_share} is not from 0 to 1; it is a share of a source's documents")
-    if args.min_letters < 1:
-        raise UserError(f"--min_letters={args.min_letters} is no number of letters; use 1 or more")
-    return args, beam_args
-
-
-def run(argv: list[str] | None = None) -> dict:
-    args, beam_args = parse(argv)
-
-    def build(pipeline: beam.Pipeline, files: list[str], folder: Path):
-        # A name of its own: arrays of a run before in this process may still be open.
-        work = Work(folder / f"work-{uuid.uuid4().hex}", len(files), 0.0)
-        work.folder.mkdir()
-        bars = (args.min_documents, args.min_share, args.min_letters)
-        batches = add_steps(pipeline, files, Options(folder, args.columns, work, *bars))
-        return batches | "Write" >> beam.ParDo(documents.WriteParts(folder))
-
-    return job.run_job(args, beam_args, build, finish, OWN, readings=2)
-
-
-def finish(folder: Path) -> int:
-    for work in folder.glob("work-*"):
-        with open(folder / "lines.jsonl", "w", encoding="utf-8") as f:
-            f.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in repeated_lines(work))
+def finish(run: Run) -> None:
+    for work in run.folder.glob("work-*"):
+        notes.add_lines(run.folder / "lines.jsonl", repeated_lines(work))
         shutil.rmtree(work)
-    return job.kept_rows(folder)
 
 
 def repeated_lines(work: Path) -> list[dict]:
@@ -188,6 +146,21 @@ def repeated_lines(work: Path) -> list[dict]:
     made.sort(key=lambda line: (-line["documents"], line["source"], line["text"]))
     return [line | {"text": mask_text(line["text"])[0][:EXAMPLE_CHARACTERS]} for line in made[:EXAMPLES]]
 
+
+def check(options: Options) -> None:
+    if options.min_documents < 2:
+        raise UserError(f"--min_documents={options.min_documents} is below 2; a line repeats in two documents or more")
+    if not 0 <= options.min_share <= 1:
+        raise UserError(f"--min_share={options.min_share} is not from 0 to 1; it is a share of a source's documents")
+    if options.min_letters < 1:
+        raise UserError(f"--min_letters={options.min_letters} is no number of letters; use 1 or more")
+
+
+STAGE = Stage(
+    "boilerplate", "lines of navigation, and lines that repeat", __doc__, Options, build, check=check, finish=finish,
+    counts={"only_repeated_lines": "min_share"}, files=(*DOCUMENT_FILES, "lines.jsonl"), readings=2,
+)  # fmt: skip
+run = STAGE.run
 
 if __name__ == "__main__":
     job.main(run)

@@ -11,13 +11,13 @@ Drops documents as `empty` (nothing is left), `mojibake` (much of it is lost), `
 the same cleaned alone or within its document, so spans that are known in the raw text can be found again.
 """
 
-import argparse
 import functools
 import json
 import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,6 +25,8 @@ import opencc
 import pyarrow as pa
 
 from data_prep.jobs import documents, job
+from data_prep.jobs.options import option
+from data_prep.jobs.stage import Stage, each_batch
 from data_prep.text import footers, language, mojibake
 from mucpt_jax.errors import UserError
 
@@ -115,7 +117,7 @@ def _joined(lines: Sequence[str]) -> str:
 # Languages
 
 
-def simplify(text: str, found: language.Found) -> tuple[str, language.Found]:
+def simplify(text: str, found: language.Detection) -> tuple[str, language.Detection]:
     """Chinese lines in simplified characters; zh-Hant becomes zh-Hans."""
     if not any(lang.startswith("zh") for lang in found.shares):
         return text, found
@@ -132,7 +134,9 @@ def _converter() -> opencc.OpenCC:
     return opencc.OpenCC("t2s")
 
 
-def without_others(text: str, found: language.Found, languages: Sequence[str]) -> tuple[str, language.Found, int]:
+def without_others(
+    text: str, found: language.Detection, languages: Sequence[str]
+) -> tuple[str, language.Detection, int]:
     """A mixed document without its lines in languages that were not asked for, and their number."""
     foreign = sum(share for lang, share in found.shares.items() if lang not in languages)
     if foreign < language.MIXED:
@@ -159,39 +163,46 @@ def meta_with(meta: str, lang_given: str, shares: dict[str, float] | None) -> st
 # The job
 
 
-def drop_reason(text: str, lang: str, min_chars: int, languages: Sequence[str]) -> str | None:
+@dataclass(frozen=True)
+class Options:
+    min_chars: int = option(20, "shorter documents go as too_short")
+    languages: tuple[str, ...] = option(
+        (), f"of {','.join(language.LANGUAGES)}; others go, of mixed documents by line; none: all stay"
+    )
+    simplify: bool = option(False, "write traditional Chinese in simplified characters")
+
+
+def drop_reason(text: str, lang: str, options: Options) -> str | None:
     """Of a cleaned text."""
     if not text:
         return "empty"
     if mojibake.is_broken(text):
         return "mojibake"
-    if languages and lang not in languages:
+    if options.languages and lang not in options.languages:
         return "language"
-    return "too_short" if len(text) < min_chars else None
+    return "too_short" if len(text) < options.min_chars else None
 
 
-def clean_batch(
-    batch: pa.RecordBatch, folder: Path, min_chars: int = 20, languages: Sequence[str] = (), simplified: bool = False
-) -> pa.RecordBatch:
+def clean_batch(batch: pa.RecordBatch, folder: Path, options: Options) -> pa.RecordBatch:
     cleaned = [clean(text) for text in batch["text"].to_pylist()]
     texts = [one.text for one in cleaned]
     removed, changed = sum((one.lines for one in cleaned), Counter()), Counter()
     changed["mojibake"] = sum(one.repaired for one in cleaned)
     found = language.detect(texts)
-    if simplified:
+    if options.simplify:
         before = texts
         texts, found = _columns(map(simplify, texts, found))
         changed["simplified"] = sum(map(str.__ne__, before, texts))
-    if languages:
+    if options.languages:
         asked = [
-            without_others(*one, languages) if one[1].lang in languages else (*one, 0)
+            without_others(*one, options.languages) if one[1].lang in options.languages else (*one, 0)
             for one in zip(texts, found, strict=True)
         ]
         texts, found, lines = _columns(asked)
         removed["other_language"] = sum(lines)
     _count(removed, "lines")
     _count(changed, "changed")
-    reasons = [drop_reason(text, one.lang, min_chars, languages) for text, one in zip(texts, found, strict=True)]
+    reasons = [drop_reason(text, one.lang, options) for text, one in zip(texts, found, strict=True)]
     return documents.keep(described(batch, texts, found), reasons, folder)
 
 
@@ -204,50 +215,33 @@ def _count(numbers: Counter, namespace: str) -> None:
         documents.count(name, number, namespace)
 
 
-def described(batch: pa.RecordBatch, texts: Sequence[str], found: Sequence[language.Found]) -> pa.RecordBatch:
+def described(batch: pa.RecordBatch, texts: Sequence[str], found: Sequence[language.Detection]) -> pa.RecordBatch:
     """The batch with new texts, their languages, and what meta says of them."""
     rows = zip(batch["meta"].to_pylist(), batch["lang"].to_pylist(), found, strict=True)
-    meta = [meta_with(meta, given if given != one.lang else "", language.mixed(one)) for meta, given, one in rows]
+    meta = [
+        meta_with(meta, given if given != one.lang else "", language.mixed_shares(one)) for meta, given, one in rows
+    ]
     columns = {"text": texts, "lang": [one.lang for one in found], "meta": meta}
     for name, values in columns.items():
         batch = documents.replace(batch, name, values)
     return batch
 
 
-def parse(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
-    """(our flags, Beam's); UserError for what would fail only after hours of other stages."""
-    parser = job.parser(__doc__)
-    parser.add_argument("--min_chars", type=int, default=20, help="shorter documents go as too_short (default 20)")
-    parser.add_argument(
-        "--languages",
-        default="",
-        help=f"of {','.join(language.LANGUAGES)}; others go, of mixed documents by line (default: all stay)",
-    )
-    parser.add_argument("--simplify", action="store_true", help="write traditional Chinese in simplified characters")
-    args, beam_args = parser.parse_known_args(argv)
-    if args.min_chars < 0:
-        raise UserError(f"--min_chars={args.min_chars} is negative; 0 keeps short documents")
-    args.languages = asked_languages(args.languages)
-    return args, beam_args
-
-
-def asked_languages(given: str) -> tuple[str, ...]:
-    asked = tuple(filter(None, map(str.strip, given.split(","))))
-    unknown = set(asked) - set(language.LANGUAGES)
-    if unknown:
+def check(options: Options) -> None:
+    if options.min_chars < 0:
+        raise UserError(f"--min_chars={options.min_chars} is negative; 0 keeps short documents")
+    if unknown := set(options.languages) - set(language.LANGUAGES):
         raise UserError(
-            f"--languages={given} names {min(unknown)}; name some of {', '.join(language.LANGUAGES)}, or none for all"
+            f"--languages={','.join(options.languages)} names {min(unknown)}; "
+            f"name some of {', '.join(language.LANGUAGES)}, or none for all"
         )
-    return asked
 
 
-def run(argv: list[str] | None = None) -> dict:
-    args, beam_args = parse(argv)
-    change = functools.partial(
-        clean_batch, min_chars=args.min_chars, languages=args.languages, simplified=args.simplify
-    )
-    return job.run_map(args, beam_args, change)
-
+STAGE = Stage(
+    "clean", "Unicode, language and script", __doc__, Options, each_batch(clean_batch), check=check,
+    counts={"empty": "min_chars", "mojibake": "", "language": "languages", "too_short": "min_chars"},
+)  # fmt: skip
+run = STAGE.run
 
 if __name__ == "__main__":
     job.main(run)

@@ -15,13 +15,13 @@ Questions are JSONL or CSV: `question` (or `problem`), `answer`, `aliases`, `id`
 the column that holds it (C-Eval, CMMLU).
 """
 
-import argparse
 import csv
 import functools
 import glob
 import itertools
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,6 +29,8 @@ import numpy as np
 import pyarrow as pa
 
 from data_prep.jobs import documents, job, notes
+from data_prep.jobs.options import option
+from data_prep.jobs.stage import Stage, each_batch
 from data_prep.text.words import BASE, characters, folded, word_hashes
 from mucpt_jax.errors import UserError
 
@@ -156,8 +158,13 @@ def holds(words: np.ndarray, run: np.ndarray) -> bool:
     return any(np.array_equal(words[start : start + len(run)], run) for start in starts)
 
 
-def decontaminate_batch(batch: pa.RecordBatch, folder: Path, patterns: tuple[str, ...]) -> pa.RecordBatch:
-    table, reasons, told = load(patterns), [], []
+@dataclass(frozen=True)
+class Options:
+    questions: tuple[str, ...] = option((), "JSONL or CSV files of evaluation questions, or globs; may be repeated")
+
+
+def decontaminate_batch(batch: pa.RecordBatch, folder: Path, options: Options) -> pa.RecordBatch:
+    table, reasons, told = load(options.questions), [], []
     for name, words in zip(batch["id"].to_pylist(), words_of(batch["text"].to_pylist()), strict=True):
         found = find(words, table)
         reasons.append("contaminated" if found else None)
@@ -169,26 +176,16 @@ def decontaminate_batch(batch: pa.RecordBatch, folder: Path, patterns: tuple[str
     return documents.keep(batch, reasons, folder)
 
 
-def parse(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
-    """(our flags, Beam's); UserError for what would fail only after hours of other stages."""
-    parser = job.parser(__doc__)
-    parser.add_argument(
-        "--questions",
-        required=True,
-        action="append",
-        help="JSONL or CSV files or globs, set apart by commas; may be repeated",
-    )
-    args, beam_args = parser.parse_known_args(argv)
-    args.questions = tuple(pattern for given in args.questions for pattern in given.split(",") if pattern)
+def check(options: Options) -> None:
     load.cache_clear()  # the files may have changed since a run before in this process
-    load(args.questions)
-    return args, beam_args
+    load(options.questions)
 
 
-def run(argv: list[str] | None = None) -> dict:
-    args, beam_args = parse(argv)
-    return job.run_map(args, beam_args, functools.partial(decontaminate_batch, patterns=args.questions))
-
+STAGE = Stage(
+    "decontaminate", "evaluation questions", __doc__, Options, each_batch(decontaminate_batch), check=check,
+    counts={"contaminated": "questions"}, needs="questions", reads="questions",
+)  # fmt: skip
+run = STAGE.run
 
 if __name__ == "__main__":
     job.main(run)

@@ -18,11 +18,9 @@ The job reads its input twice: for signatures, then to drop rows.  Tables of has
 output until it is done (some 0.7 KB a document); what is grouped by Beam are keys of duplicates, never texts.
 """
 
-import argparse
+import itertools
 import shutil
-import uuid
 from collections.abc import Iterator
-from pathlib import Path
 
 import apache_beam as beam
 import numpy as np
@@ -32,40 +30,39 @@ from data_prep.duplicates import buckets, paragraphs, sidecars, signatures, work
 from data_prep.duplicates.components import Components
 from data_prep.duplicates.sidecars import REASONS, Options
 from data_prep.duplicates.signatures import digest  # noqa: F401  of exact duplicates, for who asks about one text
-from data_prep.duplicates.work_files import Work, spread_tasks
+from data_prep.duplicates.work_files import Plan, Work, spread_tasks
 from data_prep.jobs import documents, job
+from data_prep.jobs.documents import File
+from data_prep.jobs.stage import DOCUMENT_FILES, Run, Stage
 from mucpt_jax.errors import UserError
-
-OWN = (*job.DOCUMENT_FILES, "signatures/", "groups/")
-
 
 # First reading: signatures
 
 
-def sign(file: tuple[int, str], options: Options) -> tuple[int, int]:
-    """(number, path) -> (number, documents); leaves the file's work files."""
-    number, path = file
-    earlier = number >= options.work.first_earlier
-    batches = sidecars.earlier_batches(path) if earlier else signed_batches(number, path, options)
-    return number, work_files.write_signed(options.work, number, batches)
+def sign(file: File, plan: Plan) -> tuple[int, int]:
+    """-> (number, documents); leaves the file's work files."""
+    earlier = file.number >= plan.work.first_earlier
+    batches = sidecars.earlier_batches(file.path) if earlier else signed_batches(file, plan)
+    return file.number, work_files.write_signed(plan.work, file.number, batches)
 
 
-def signed_batches(number: int, path: str, options: Options) -> Iterator:
-    with paragraphs.Writer(options.work, number, options.paragraphs) as writer:
-        for batch, _ in documents.read_batches(path, options.columns, options.folder / f"sign-{number:05d}.progress"):
+def signed_batches(file: File, plan: Plan) -> Iterator:
+    note = plan.folder / f"sign-{file.number:05d}.progress"
+    with paragraphs.writer(plan.work, file.number, plan.options.paragraphs) as add_lines:
+        for batch, _ in documents.read_batches(file.path, plan.columns, note):
             if batch.num_rows:
                 texts = batch["text"].to_pylist()
-                writer.add(texts)
-                yield signed_batch(batch, texts, options)
+                add_lines(texts)
+                yield signed_batch(batch, texts, plan.options)
 
 
 def signed_batch(batch: pa.RecordBatch, texts: list[str], options: Options):
     """-> facts FACTS[n], ids in UTF-8, signatures u1[n, SIZE] (u1[0, SIZE] without near-duplicates)."""
-    digests, lengths, signature = signatures.describe(texts, near=options.work.similarity > 0)
+    digests, lengths, signature = signatures.describe(texts, near=options.similarity > 0)
     facts = np.zeros(len(texts), work_files.FACTS)
     facts["digest"], facts["length"] = digests.view("u8"), lengths
     facts["quality"] = quality(batch)
-    rank = {source: place for place, source in enumerate(options.sources)}
+    rank = {documents.safe_name(source): place for place, source in enumerate(options.sources)}
     facts["priority"] = [rank.get(source, len(rank)) for source in batch["source"].to_pylist()]
     return facts, [name.encode() for name in batch["id"].to_pylist()], signature
 
@@ -102,21 +99,21 @@ def changes_of(groups: dict) -> list[np.ndarray]:
     return [*groups["exact"], *groups.get("near", ())]
 
 
-def read_without(joined: tuple[int, dict], options: Options) -> Iterator[pa.RecordBatch]:
+def read_without(joined: tuple[int, dict], plan: Plan) -> Iterator[pa.RecordBatch]:
     """(number, {"path": [path], "exact", "near", "forwarded", "lines"}) -> the file's batches without what goes."""
     number, groups = joined
     (path,), changes = groups["path"], changes_of(groups)
-    fates = work_files.settled(options.work, number, changes)
+    fates = work_files.settled(plan.work, number, changes)
     lines, start = paragraphs.by_row(groups.get("lines", ())), 0
-    with sidecars.Sidecars(options, number, [*changes, *groups.get("forwarded", ())]) as writer:
-        for batch in documents.read_counted((number, path), options.folder, options.columns):
+    with sidecars.Sidecars(plan, number, [*changes, *groups.get("forwarded", ())]) as writer:
+        for batch in documents.read_counted(File(number, path), plan.folder, plan.columns):
             fate = fates[start : start + batch.num_rows]
             reasons = [REASONS.get(f) for f in fate.tolist()]
             if lines:
                 batch, reasons = without_lines(batch, reasons, start, lines)
             writer.add(batch["id"], reasons, start)
             start += batch.num_rows
-            yield documents.keep(with_copies(batch, fate), reasons, options.folder)
+            yield documents.keep(with_copies(batch, fate), reasons, plan.folder)
 
 
 def without_lines(batch: pa.RecordBatch, reasons: list, start: int, lines: dict[int, set[int]]):
@@ -136,133 +133,85 @@ def with_copies(batch: pa.RecordBatch, fate: np.ndarray) -> pa.RecordBatch:
 # The pipeline
 
 
-class ReadWithoutDuplicates(beam.PTransform):
-    """Pipeline -> batches of the documents of these files, one of each group.
-
-    What a task reads on disk was written before it starts: it has the counts of all files as a side input.
-    """
-
-    def __init__(self, files: list[str], earlier: list[str], options: Options):
-        super().__init__()
-        self.files, self.earlier, self.options = list(enumerate(files)), earlier, options
-
-    def expand(self, pipeline):
-        options, work = self.options, self.options.work
-        all_files = [*self.files, *enumerate(self.earlier, len(self.files))]
-        signed = (
-            pipeline
-            | "AllFiles" >> beam.Create(all_files)
-            | "SpreadFiles" >> beam.Reshuffle()
-            | "Sign" >> beam.Map(sign, options)
-        )
-        exact = spread_tasks(pipeline, "Exact", signed, 1) | "ExactGroups" >> beam.FlatMap(
-            buckets.exact_groups, beam.pvalue.AsList(signed), work
-        )
-        changes = {"exact": exact} | ({"near": self.near(pipeline, signed, exact)} if work.similarity else {})
-        own = {name: change | f"Own_{name}" >> beam.Filter(_is_own, work) for name, change in changes.items()}
-        if options.groups and work.similarity:
-            own["forwarded"] = self.forwarded(exact, changes["near"])
-        files = {"path": pipeline | "Files" >> beam.Create(self.files)}
-        if options.paragraphs:
-            own["lines"] = self.lines(pipeline, files | own)
-        joined = files | own | "ChangesOfFile" >> beam.CoGroupByKey()
-        return joined | "ReadWithout" >> beam.FlatMap(read_without, options)
-
-    def near(self, pipeline, signed, exact):
-        work = self.options.work
-        banded = (
-            {"counts": signed, "exact": exact}
-            | "ExactOfFile" >> beam.CoGroupByKey()
-            | "Bands" >> beam.Map(write_bands, work)
-        )
-        return (
-            spread_tasks(pipeline, "Near", banded, work_files.bands(work))
-            | "NearLinks" >> beam.FlatMap(buckets.near_links, beam.pvalue.AsList(banded), work)
-            | "Components" >> Components()
-            | "NearGroups" >> beam.FlatMap(buckets.near_groups, work)
-        )
-
-    def forwarded(self, exact, near):
-        """Exact duplicates of what goes as a near one: they belong to what stays in its place."""
-        return (
-            {"exact": exact | "ByKept" >> beam.FlatMap(buckets.by_kept), "near": near}
-            | "KeptOfFile" >> beam.CoGroupByKey()
-            | "Forward" >> beam.FlatMap(buckets.forward)
-            | "Own_forwarded" >> beam.Filter(_is_own, self.options.work)
-        )
-
-    def lines(self, pipeline, changes):
-        work = self.options.work
-        settled = changes | "SettledOfFile" >> beam.CoGroupByKey() | "Settled" >> beam.Map(write_settled, work)
-        return spread_tasks(pipeline, "Lines", settled, 1) | "Repeats" >> beam.FlatMap(
-            paragraphs.repeats, beam.pvalue.AsList(settled), work
-        )
+def build(pipeline: beam.Pipeline, files: list[File], run: Run):
+    """What a task reads on disk was written before it starts: it has the counts of all files as a side input."""
+    earlier = map(File, itertools.count(len(files)), sidecars.find_earlier(run.options.against))
+    plan = work_files.plan_of(run, len(files), run.options.similarity)
+    work = plan.work
+    signed = documents.spread(pipeline, [*files, *earlier]) | "Sign" >> beam.Map(sign, plan)
+    exact = spread_tasks(pipeline, "Exact", signed, 1) | "ExactGroups" >> beam.FlatMap(
+        buckets.exact_groups, beam.pvalue.AsList(signed), work
+    )
+    changes = {"exact": exact} | ({"near": near(pipeline, signed, exact, work)} if work.similarity else {})
+    if plan.options.groups and work.similarity:
+        changes["forwarded"] = forwarded(exact, changes["near"])
+    own = {name: change | f"Own_{name}" >> beam.Filter(is_own, work) for name, change in changes.items()}
+    own["path"] = pipeline | "Paths" >> beam.Create(list(map(tuple, files)))
+    if plan.options.paragraphs:
+        own["lines"] = repeated_paragraphs(pipeline, own, work)
+    joined = own | "ChangesOfFile" >> beam.CoGroupByKey()
+    batches = joined | "ReadWithout" >> beam.FlatMap(read_without, plan)
+    return batches | "Write" >> beam.ParDo(documents.WriteParts(run.folder))
 
 
-def _is_own(change: tuple, work: Work) -> bool:
+def near(pipeline: beam.Pipeline, signed, exact, work: Work):
+    banded = (
+        {"counts": signed, "exact": exact}
+        | "ExactOfFile" >> beam.CoGroupByKey()
+        | "Bands" >> beam.Map(write_bands, work)
+    )
+    return (
+        spread_tasks(pipeline, "Near", banded, work_files.bands(work))
+        | "NearLinks" >> beam.FlatMap(buckets.near_links, beam.pvalue.AsList(banded), work)
+        | "Components" >> Components()
+        | "NearGroups" >> beam.FlatMap(buckets.near_groups, work)
+    )
+
+
+def forwarded(exact, near):
+    """Exact duplicates of what goes as a near one: they belong to what stays in its place."""
+    kept = {"exact": exact | "ByKept" >> beam.FlatMap(buckets.by_kept), "near": near}
+    return kept | "KeptOfFile" >> beam.CoGroupByKey() | "Forward" >> beam.FlatMap(buckets.forward)
+
+
+def repeated_paragraphs(pipeline: beam.Pipeline, changes: dict, work: Work):
+    settled = changes | "SettledOfFile" >> beam.CoGroupByKey() | "Settled" >> beam.Map(write_settled, work)
+    return spread_tasks(pipeline, "Lines", settled, 1) | "Repeats" >> beam.FlatMap(
+        paragraphs.repeats, beam.pvalue.AsList(settled), work
+    )
+
+
+def is_own(change: tuple, work: Work) -> bool:
+    """Of this input, not of an earlier run."""
     return change[0] < work.first_earlier
 
 
-def parse(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
-    """(our flags, Beam's); UserError for what would fail only after hours of other stages."""
-    parser = job.parser(__doc__)
-    parser.add_argument(
-        "--similarity", type=float, default=0.8, help="least Jaccard of near-duplicates; 0: exact ones only (0.8)"
-    )
-    parser.add_argument("--sources", default="", help="sources, comma-separated: the first are kept before others")
-    parser.add_argument(
-        "--against", default="", help="outputs of earlier runs, comma-separated: drop what is near them"
-    )
-    parser.add_argument("--signatures", action="store_true", help="write signatures/, for a later --against")
-    parser.add_argument("--groups", action="store_true", help="write groups/: what each dropped document was like")
-    parser.add_argument(
-        "--paragraphs", type=int, nargs="?", const=64, default=0,
-        help="drop paragraphs of so many characters (64) that stood elsewhere",
-    )  # fmt: skip
-    args, beam_args = parser.parse_known_args(argv)
-    check_arguments(args)
-    return args, beam_args
-
-
-def options_of(args: argparse.Namespace, folder: Path, files: int) -> Options:
-    sources = tuple(documents.safe_name(name) for name in args.sources.split(",") if name)
-    # A name of its own: arrays of a run before in this process may still be open.
-    work = Work(folder / f"work-{uuid.uuid4().hex}", files, args.similarity)
-    return Options(folder, args.columns, work, sources, args.paragraphs, args.signatures, args.groups)
-
-
-def check_arguments(args: argparse.Namespace) -> None:
-    if args.similarity and not 0.5 <= args.similarity <= 1:
-        raise UserError(
-            f"--similarity={args.similarity} is neither 0 nor from 0.5 to 1; below, documents share but a topic"
-        )
-    if args.paragraphs < 0:
-        raise UserError(f"--paragraphs={args.paragraphs} is no number of characters; use 1 or more, 0 for none")
-    if not args.similarity and (args.signatures or args.against):
-        raise UserError("--similarity=0 makes no signatures, which --signatures and --against need; give 0.8")
-    output = Path(args.output).resolve()
-    if any(output == Path(file).resolve().parents[1] for file in sidecars.find_earlier(args.against)):
-        raise UserError(f"--output={args.output} would replace what --against names; name another folder")
-
-
-def run(argv: list[str] | None = None) -> dict:
-    args, beam_args = parse(argv)
-    earlier = sidecars.find_earlier(args.against)
-
-    def build(pipeline: beam.Pipeline, files: list[str], folder: Path):
-        options = options_of(args, folder, len(files))
-        options.work.folder.mkdir()
-        batches = pipeline | "Dedup" >> ReadWithoutDuplicates(files, earlier, options)
-        return batches | "Write" >> beam.ParDo(documents.WriteParts(folder))
-
-    return job.run_job(args, beam_args, build, finish, OWN, readings=2)
-
-
-def finish(folder: Path) -> int:
-    for work in folder.glob("work-*"):
+def finish(run: Run) -> None:
+    for work in run.folder.glob("work-*"):
         shutil.rmtree(work)
-    return job.kept_rows(folder)
 
+
+def check(options: Options) -> None:
+    if options.similarity and not 0.5 <= options.similarity <= 1:
+        raise UserError(
+            f"--similarity={options.similarity} is neither 0 nor from 0.5 to 1; below, documents share but a topic"
+        )
+    if options.paragraphs < 0:
+        raise UserError(f"--paragraphs={options.paragraphs} is no number of characters; use 1 or more, 0 for none")
+    if not options.similarity and (options.signatures or options.against):
+        raise UserError("--similarity=0 makes no signatures, which --signatures and --against need; give 0.8")
+    sidecars.find_earlier(options.against)
+
+
+COUNTS = {
+    "exact_duplicate": "", "near_duplicate": "similarity", "exact_duplicate_of_earlier": "against",
+    "near_duplicate_of_earlier": "against", "repeated_paragraphs": "paragraphs",
+}  # fmt: skip
+STAGE = Stage(
+    "dedup", "one of each group of duplicates", __doc__, Options, build, COUNTS, check, reads="against", finish=finish,
+    files=(*DOCUMENT_FILES, "signatures/", "groups/"), readings=2,
+)  # fmt: skip
+run = STAGE.run
 
 if __name__ == "__main__":
     job.main(run)

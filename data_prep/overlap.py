@@ -10,10 +10,10 @@ the other has too; a near-duplicate is a pair in which one of the two is contain
 0.5 by default: an edit breaks the 8 shingles over it, so of a text with one word in twenty changed 0.7 to 0.8 is left,
 and documents that share no more than a topic and its phrases stay below 0.35.
 
-Shingles are sampled: those whose hash --sample divides, and all of a document under 512 tokens; a pair is compared by
+Shingles are sampled: those whose hash --sample divides, and all of a document under 512 tokens.  A pair is compared by
 the sample that both have, and must share at least 4 shingles of it.  So with one in 16 a text of under about 100 tokens
-is often missed inside a long document (not beside another short one).  Shingles of more than 50 seed documents tell of
-none and are left out of all counts.  None reaches over the cut between two segments, which costs 7 of them.
+is often missed inside a long document (not beside another short one).  Shingles of more than 50 seed documents are left
+out of all counts.  A cut between two segments costs the 7 shingles that would reach over it.
 
 The seed's sample lies in memory (12 bytes a shingle); the corpus is read by shard and leaves 40 bytes a segment.
 """
@@ -31,13 +31,15 @@ from data_prep.packing import pack
 from mucpt_jax.errors import UserError
 from mucpt_jax.formats import rows
 from mucpt_jax.formats.files import write_json
+from mucpt_jax.formats.hashes import GOLDEN, mix
 from mucpt_jax.formats.manifest import read_manifest
 from mucpt_jax.formats.rows import read_shard
+from mucpt_jax.formats.tokenizer import check_same_tokenizer
 
 SHINGLE = 8  # tokens
 SHORT = 512  # tokens; documents below are sampled whole
-COMMON = 50  # seed documents; shingles of more say nothing
-LEAST = 4  # shared sampled shingles of a near-duplicate
+COMMON = 50  # seed documents; a shingle of more says nothing
+MIN_SHARED = 4  # sampled shingles that near-duplicates share
 EXAMPLES = 50
 BLOCK = 64  # rows hashed at once
 
@@ -55,7 +57,7 @@ class Folder(NamedTuple):
     targets: np.ndarray  # i8[documents]
     source: np.ndarray  # i8[documents]: place in sources
     sources: list[str]
-    id_key: np.ndarray  # u8[documents]: rows.keys of the id
+    id_key: np.ndarray  # u8[documents]: pack.keys of the id
 
 
 class Sketch(NamedTuple):
@@ -64,7 +66,7 @@ class Sketch(NamedTuple):
     hash: np.ndarray
     begin: np.ndarray
     document: np.ndarray
-    counts: np.ndarray  # i8[2, documents]: shingles in the divided sample, and in the document's own
+    counts: np.ndarray  # i8[2, documents]: shingles in the sample that --sample divides, and in the document's own
 
 
 def run(argv: list[str] | None = None) -> dict:
@@ -99,12 +101,8 @@ def shared(seed_folder: str, corpus_folder: str, threshold: float = 0.5, sample:
         raise UserError(f"--threshold={threshold} is no share; use more than 0 and at most 1")
     if sample < 1:
         raise UserError(f"--sample={sample} takes no shingle; use 1 (all) or more")
-    hashes = [read_manifest(folder)["tokenizer_hash"] for folder in (seed_folder, corpus_folder)]
-    if hashes[0] != hashes[1]:
-        raise UserError(
-            f"{seed_folder} and {corpus_folder} were written with different tokenizers; shard one of them again"
-        )
     seed, corpus = open_folder(seed_folder), open_folder(corpus_folder)
+    check_same_tokenizer(corpus_folder, seed_folder)
     sketch = sketch_of(seed, sample)
     containment, twin = best_twins(corpus, seed, sketch, threshold, sample)
     by_id = np.isin(corpus.id_key, seed.id_key)
@@ -123,16 +121,16 @@ def open_folder(path: str) -> Folder:
     segments = {"document": [], "id": [], "length": [], "source": []}
     for facts in shards:
         index = pack.read_index(path, facts)
-        # An id is one document's within a source; two sources may number theirs alike.
+        # Ids are unique within a source; two sources may number their documents alike.
         names = [f"{facts['source']}/{name}" for name in index["document"]]
         segments["document"].append(pack.keys(names))
         segments["id"].append(pack.keys(index["document"]))
         segments["length"].append(index["length"])
         segments["source"].append(np.full(len(names), sources.index(facts["source"])))
-    found = {name: np.concatenate(parts) for name, parts in segments.items()}
-    document = pack.numbered(found["document"])
+    segments = {name: np.concatenate(parts) for name, parts in segments.items()}
+    document = pack.numbered(segments["document"])
     _, first = np.unique(document, return_index=True)
-    tokens = np.bincount(document, found["length"]).astype(np.int64)
+    tokens = np.bincount(document, segments["length"]).astype(np.int64)
     return Folder(
         path=path,
         length=manifest["sequence_length"],
@@ -141,10 +139,10 @@ def open_folder(path: str) -> Folder:
         document=document,
         first=first,
         tokens=tokens,
-        targets=tokens - np.bincount(document),  # the first token of a segment is none
-        source=found["source"][first],
+        targets=tokens - np.bincount(document),  # the first token of a segment is no target
+        source=segments["source"][first],
         sources=sources,
-        id_key=found["id"][first],
+        id_key=segments["id"][first],
     )
 
 
@@ -168,20 +166,13 @@ def blocks(folder: Folder, number: int) -> Iterator[tuple[np.ndarray, np.ndarray
 # Shingles
 
 
-def mixed(x: np.ndarray) -> np.ndarray:
-    """u8 -> u8, one to one, every bit of the result hanging on every bit of x (the finaliser of SplitMix64)."""
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
-
-
 def shingles(tokens: np.ndarray) -> np.ndarray:
     """i4[rows, S] -> u8[rows, S - 7]: hash of each run of 8 tokens."""
-    found = mixed(tokens.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15))
+    hashes = mix(tokens.astype(np.uint64) + GOLDEN)
     for width in (1, 2, 4):  # of `width` tokens -> of twice as many; powers of an odd number, modulo 2**64
         power = np.uint64(pow(0x2545F4914F6CDD1D, width, 2**64))
-        found = found[:, :-width] * power + found[:, width:]
-    return mixed(found)
+        hashes = hashes[:, :-width] * power + hashes[:, width:]
+    return mix(hashes)
 
 
 def samples(folder: Folder, number: int, sample: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -226,7 +217,7 @@ def best_twins(
     segments, waiting = np.bincount(corpus.document), []
 
     def judge(pairs: np.ndarray) -> None:
-        document, other, share = near(pairs, corpus, seed, (counts, sketch.counts), threshold)
+        document, other, share = nearest(pairs, corpus, seed, (counts, sketch.counts), threshold)
         containment[document], twin[document] = share, other
 
     for number, _ in enumerate(pack.progress("corpus", corpus.shards)):
@@ -244,51 +235,51 @@ def best_twins(
 def matches_of_shard(corpus: Folder, number: int, sketch: Sketch, sample: int, counts: np.ndarray) -> np.ndarray:
     """i8[2, n]: corpus document and place in the sketch of every shingle that a seed document has too.
 
-    Adds the documents' shingles to counts i8[2, documents]: of the divided sample, and of their own.
+    Adds the documents' shingles to counts i8[2, documents], which are as in Sketch.
     """
-    found = []
+    matches = []
     for document, hashes in samples(corpus, number, sample):
         place = np.minimum(np.searchsorted(sketch.hash, hashes), len(sketch.hash) - 1)
         known = sketch.hash[place] == hashes
         common = known & (sketch.begin[place] == sketch.begin[place + 1])
         np.add.at(counts[0], document[~common & (hashes % np.uint64(sample) == 0)], 1)
         np.add.at(counts[1], document[~common], 1)
-        found.append(np.stack([document, place])[:, known & ~common])
-    return np.concatenate(found, 1)
+        matches.append(np.stack([document, place])[:, known & ~common])
+    return np.concatenate(matches, 1)
 
 
 def pairs_of(matches: np.ndarray, sketch: Sketch) -> np.ndarray:
-    """i8[4, pairs]: corpus document, seed document, different shingles that they share, places where these stand."""
+    """i8[4, pairs]: corpus document, seed document, different shingles that they share, how often the corpus document
+    has these."""
     width, seeds = len(sketch.hash), sketch.counts.shape[1]
     key, places = np.unique(matches[0] * width + matches[1], return_counts=True)
     document, place = np.divmod(key, width)
     twins = sketch.begin[place + 1] - sketch.begin[place]  # seed documents that have this shingle
     nth = np.arange(twins.sum()) - np.repeat(np.cumsum(twins) - twins, twins)
     other = sketch.document[np.repeat(sketch.begin[place], twins) + nth]
-    pair, found, different = np.unique(
-        np.repeat(document, twins) * seeds + other, return_inverse=True, return_counts=True
-    )
-    stand = np.bincount(found, np.repeat(places, twins), len(pair)).astype(np.int64)
-    return np.stack([*np.divmod(pair, seeds), different, stand])
+    both = np.repeat(document, twins) * seeds + other
+    pair, place_of_pair, different = np.unique(both, return_inverse=True, return_counts=True)
+    times = np.bincount(place_of_pair, np.repeat(places, twins), len(pair)).astype(np.int64)
+    return np.stack([*np.divmod(pair, seeds), different, times])
 
 
-def near(
+def nearest(
     pairs: np.ndarray, corpus: Folder, seed: Folder, counts: tuple[np.ndarray, np.ndarray], threshold: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Corpus documents that are near-duplicates, the nearest seed document of each, containment.
 
     counts: shingles of corpus and seed documents, as in Sketch.
     """
-    document, other, different, places = pairs
+    document, other, different, times = pairs
     # Two short documents have all their shingles sampled; with a long one, only the divided sample can meet.
     own = ((corpus.tokens[document] < SHORT) & (seed.tokens[other] < SHORT)).astype(np.int64)
-    in_seed = places / np.maximum(counts[0][own, document], 1)
+    in_seed = times / np.maximum(counts[0][own, document], 1)
     in_corpus = different / np.maximum(counts[1][own, other], 1)
     share = np.minimum(np.maximum(in_seed, in_corpus), 1.0)
-    chosen = np.flatnonzero((different >= LEAST) & (share >= threshold))
+    chosen = np.flatnonzero((different >= MIN_SHARED) & (share >= threshold))
     chosen = chosen[np.lexsort((other[chosen], -share[chosen], document[chosen]))]
-    found, first = np.unique(document[chosen], return_index=True)
-    return found, other[chosen][first], share[chosen][first]
+    best = chosen[np.unique(document[chosen], return_index=True)[1]]
+    return document[best], other[best], share[best]
 
 
 # The report
@@ -308,16 +299,16 @@ def names_of(folder: Folder, documents: np.ndarray) -> list[dict]:
 def report_of(corpus: Folder, seed: Folder, by_id: np.ndarray, containment: np.ndarray, twin: np.ndarray) -> dict:
     by_text = twin >= 0
     chosen = {"read": np.full(len(twin), True), "by_id": by_id, "by_text": by_text, "both": by_id & by_text}
-    chosen |= {"shared": by_id | by_text, "too_short_for_text": corpus.tokens < SHINGLE + LEAST - 1}
+    chosen |= {"shared": by_id | by_text, "too_short_for_text": corpus.tokens < SHINGLE + MIN_SHARED - 1}
     groups = {"all": np.True_, **{source: corpus.source == i for i, source in enumerate(corpus.sources)}}
     counts = {}
     for name, mine in groups.items():
-        found = {
+        group = {
             what: {"documents": int((mine & which).sum()), "targets": int(corpus.targets[mine & which].sum())}
             for what, which in chosen.items()
         }
-        share = found["shared"]["targets"] / max(found["read"]["targets"], 1)
-        counts[name] = found | {"share_of_targets": share}
+        share = group["shared"]["targets"] / max(group["read"]["targets"], 1)
+        counts[name] = group | {"share_of_targets": share}
     best = np.argsort(-containment, kind="stable")[: min(EXAMPLES, int(by_text.sum()))]
     other_text = np.flatnonzero(by_id & ~by_text)[:EXAMPLES]
     pairs = zip(names_of(corpus, best), names_of(seed, twin[best]), best.tolist(), strict=True)
@@ -338,10 +329,10 @@ def print_report(report: dict) -> None:
         numbers = "".join(f"{counts[name]['documents']:>10}" for name in columns)
         print(f"{source:<32}{numbers}{counts['share_of_targets']:>12.2%}")
     for pair in report["near_duplicates"][:10]:
-        places = (f"{found['document']!r} of {found['source']}" for found in (pair, pair["seed"]))
-        print(f"{pair['containment']:>6.2f}  {' in the seed as '.join(places)}")
+        twins = (f"{twin['document']!r} of {twin['source']}" for twin in (pair, pair["seed"]))
+        print(f"{pair['containment']:>6.2f}  {' in the seed as '.join(twins)}")
     if report["same_id_other_text"]:
-        names = ", ".join(repr(found["document"]) for found in report["same_id_other_text"][:10])
+        names = ", ".join(repr(document["document"]) for document in report["same_id_other_text"][:10])
         print(f"same id, other text: {names}")
 
 

@@ -2,169 +2,216 @@
 
     python -m data_prep.pipeline --input=raw/ --output=out/ [--config=configs/curation.py] [--config.KEY=VALUE ...]
 
-The config names the stages, in this order: clean, boilerplate, quality, dedup, decontaminate, mask, shard.  Each is the
-job of that name with the flags of its section of the config (config.clean.min_chars=10 is --min_chars=10 of clean) and
-writes out/STAGE (shard: out/rows, and with held_out=0.02 that share of the documents to out/held_out instead), each
-with its counts.json.  Without questions decontaminate is left out, without a tokenizer shard.
+STAGES has the stages in their order; each is the job of that name with the options of its section of the config
+(config.clean.min_chars=10 is --min_chars=10 of clean), and writes out/STAGE (shard: out/rows, and with held_out=0.02
+that share of the documents to out/held_out instead) with its counts.json.  Without questions decontaminate is left
+out, without a tokenizer shard.
 
 Stopped?  The same command goes on behind the last whole stage; with another config, other input files, or other files
 that a stage names (questions, tokenizer, outputs of earlier runs) it begins again where they differ.  out/report.html
-and report.json tell what became of the corpus.  Where out/counts.json stands, all of out/ is of one finished run.
+and report.json tell what became of the corpus.  Where out/counts.json stands, all of out/ is of one finished run, but
+for what others wrote there since, such as out/scored: that stays as it is.
 """
 
 import argparse
+import dataclasses
 import glob
 import hashlib
 import itertools
 import json
 import logging
 import os
+import runpy
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from data_prep import boilerplate, clean, decontaminate, dedup, mask, quality, report, shard
-from data_prep.jobs import job, runner
+from data_prep.jobs import job, options, runner
+from data_prep.jobs.stage import Counts, Stage, check_stage, most_dropped, run_stage
+from data_prep.jobs.stage import parser as parser_of
 from mucpt_jax.errors import UserError
 from mucpt_jax.formats.files import write_json
-from mucpt_jax.formats.manifest import read_manifest
 
-JOBS = {
-    "clean": clean, "boilerplate": boilerplate, "quality": quality, "dedup": dedup, "decontaminate": decontaminate,
-    "mask": mask, "shard": shard,
-}  # fmt: skip
-NEEDS = {"decontaminate": "questions", "shard": "tokenizer"}  # without it, the stage is left out
-READS = {"dedup": "--against=", "decontaminate": "--questions=", "shard": "--tokenizer="}  # files besides the input
+STAGES = tuple(module.STAGE for module in (clean, boilerplate, quality, dedup, decontaminate, mask, shard))
 RECIPE = str(Path(__file__).parents[1] / "configs/curation.py")
 FILES = ("report.html", "report.json", "config.json", "stages.json", "counts.json", "lock")
-# The hidden ones are of a stage that was killed.
-OWN = (*(f"{name}/" for name in JOBS), "rows/", "held_out/", *FILES, "*.writing", ".*.writing/", ".*.old/")
 log = logging.getLogger(__name__)
 
 
-class Stage(NamedTuple):
-    job: str
+class Step(NamedTuple):
+    """A stage as one recipe has it."""
+
+    stage: Stage
     folder: str
-    flags: list[str]
+    options: Any
+
+
+class Recipe(NamedTuple):
+    config: ConfigDict
+    steps: list[Step]
+    left_out: dict[str, str]  # {folder: why}
 
 
 def run(argv: list[str] | None = None) -> dict:
     args, config, beam_args = arguments(argv)
-    files, stages = job.find_files(args.input), list(stages_of(config))
-    check(args, stages, beam_args)
+    files, recipe = job.find_files(args.input), recipe_of(config)
+    runner.options_of(beam_args)  # from here to begin(): what would fail only after hours of other stages
     out = Path(args.output)
+    for step in recipe.steps:
+        check_stage(step.stage, step.options, str(out / step.folder))
     with job.writable(args.output):
         check_output(args.output, files)
         out.mkdir(parents=True, exist_ok=True)
     with job.locked(out, args.output):
-        begin(out, stages, config)
-        done = run_stages(args, stages, marks_of(stages, files, args.columns), beam_args)
-        counts = {stage.folder: read_counts(out, stage) for stage in stages if stage.folder != "held_out"}
+        begin(out, recipe)
+        done = run_steps(args, recipe.steps, beam_args, marks_of(recipe.steps, files, args.columns))
+        counts = {step.folder: read_counts(out, step) for step in recipe.steps if step.folder != "held_out"}
         seconds = {name: done[name]["seconds"] for name in counts}
-        made = total(counts) | {"input": args.input, "stages": counts, "seconds": seconds}
-        write_json(out / "counts.json", made)
+        more = {"input": args.input, "stages": counts, "seconds": seconds, "left_out": recipe.left_out}
+        write_json(out / "counts.json", total(counts) | more)
         report.write(out)
         (out / "lock").unlink()
     print_table(counts)
-    return made
+    for step in recipe.steps:
+        if warning := most_dropped(step.stage, read_counts(out, step)):
+            print(warning)
+    print(f"{out / 'report.html'}   <- open this in a browser")
+    return total(counts) | more
 
 
-def check(args: argparse.Namespace, stages: list[Stage], beam_args: list[str]) -> None:
-    """UserError for what would fail only after hours of other stages."""
-    runner.options_of(beam_args)
-    for stage in stages:
-        own = [f"--input={args.input}", f"--output={Path(args.output) / stage.folder}", *stage.flags]
-        _, unknown = JOBS[stage.job].parse(own)
-        if unknown:
-            raise UserError(
-                f"config.{stage.job} makes {unknown[0]}, which no flag of that job is; "
-                f"see python -m data_prep.{stage.job} --help"
-            )
+# The recipe
+
+
+def defaults() -> ConfigDict:
+    """All keys: `stages`, and a section for each with the options of its job."""
+    sections = {stage.name: options.section_of(stage.options) for stage in STAGES}
+    return ConfigDict({"stages": ",".join(stage.name for stage in STAGES), **sections})
+
+
+def recipe_of(config: ConfigDict) -> Recipe:
+    """UserError for an order of stages, a key or a value that is none."""
+    known = [stage.name for stage in STAGES]
+    options.check_keys(config, ["stages", *known], "config")
+    names = str(config.get("stages", "")).split(",")
+    if names != [name for name in known if name in names]:
+        raise UserError(f"config.stages={','.join(names)} is no part of {','.join(known)}, in this order; give one")
+    steps, left_out = [], {}
+    for stage in STAGES:
+        values = options.of_section(stage.options, config.get(stage.name, {}), f"config.{stage.name}")
+        if stage.name not in names:
+            left_out[stage.output] = "not in config.stages"
+        elif stage.needs and not getattr(values, stage.needs):
+            left_out[stage.output] = f"needs --config.{stage.name}.{stage.needs}"
+            log.warning("%s is left out; it %s", stage.name, left_out[stage.output])
+        else:
+            steps.append(Step(stage, stage.output, values))
+            if getattr(values, "held_out", 0):
+                steps.append(Step(stage, "held_out", dataclasses.replace(values, only_held_out=True)))
+    if not steps:
+        raise UserError(f"config.stages={config.stages} leaves no stage to run; give what it needs")
+    return Recipe(config, steps, left_out)
+
+
+def arguments(argv: list[str] | None) -> tuple[argparse.Namespace, ConfigDict, list[str]]:
+    """(--input, --output, --columns; the config; what is for Beam)"""
+    parser = parser_of(__doc__, keys())
+    parser.add_argument(
+        "--config", default=RECIPE, metavar="FILE[:ARGUMENT]",
+        help=f"the recipe ({RECIPE}); --config.SECTION.KEY=VALUE sets one of its keys",
+    )  # fmt: skip
+    args, rest = parser.parse_known_args(argv)
+    rest, values = ["", f"--config={args.config}", *rest], flags.FlagValues()
+    config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=rest)
+    try:
+        rest = values(rest, known_only=True)[1:]
+        return args, ConfigDict(values.config.to_dict()), rest
+    except UserError:
+        raise
+    except Exception as error:  # whatever the config file raised
+        told = error.args[0] if isinstance(error, KeyError) else str(error)  # of a KeyError, str would be quoted
+        line = (str(told).strip().splitlines() or [repr(error)])[-1]  # behind a stack
+        raise UserError(f"--config={args.config} cannot be used: {line[:300]}; --help has all keys") from error
+
+
+def keys() -> str:
+    """For --help: every key of the recipe, its value and what it means."""
+    config = runpy.run_path(RECIPE)["get_config"]()
+    lines = [f"keys, as they are without --config:\n  --config.stages={config.stages}"]
+    for stage in STAGES:
+        lines.append(f"\n  {stage.name}: {stage.does}")
+        for field in dataclasses.fields(stage.options):
+            setting = f"--config.{stage.name}.{field.name}={config[stage.name][field.name]}"
+            lines.append(f"  {setting:<48} {field.metadata['meaning']}")
+    return "\n".join([*lines, "", ""])
+
+
+# Its output
 
 
 def check_output(output: str, files: list[str]) -> None:
-    final = job.check_output(output, files, OWN)
+    """Refuses a folder of other things.  Once it is ours, what others have put there stays, as it is never touched."""
+    ours = (Path(output) / "stages.json").is_file()
+    # The hidden ones are of a stage that was killed.
+    names = (*(f"{name}/" for name in folders()), *FILES, "*.writing", ".*.writing/", ".*.old/")
+    final = job.check_output(output, files, ("*",) if ours else names)
     inside = [file for file in files if "://" not in file and final in Path(file).resolve().parents]
     if inside:
         raise UserError(f"--output={output} holds the input {inside[0]}, which it would replace; name another")
 
 
-def begin(out: Path, stages: list[Stage], config: ConfigDict) -> None:
+def folders() -> set[str]:
+    return {"held_out", *(stage.output for stage in STAGES)}
+
+
+def begin(out: Path, recipe: Recipe) -> None:
     with job.writable(str(out)):
         (out / "counts.json").unlink(missing_ok=True)
-        for name in {*JOBS, "rows", "held_out"} - {stage.folder for stage in stages}:  # of another recipe
+        for name in folders() - {step.folder for step in recipe.steps}:  # of another recipe
             shutil.rmtree(out / name, ignore_errors=True)
-        write_json(out / "config.json", config.to_dict())
+        write_json(out / "config.json", recipe.config.to_dict())
 
 
-def run_stages(
-    args: argparse.Namespace, stages: list[Stage], marks: dict[str, str], beam_args: list[str]
+def run_steps(
+    args: argparse.Namespace, steps: list[Step], beam_args: list[str], marks: dict[str, dict]
 ) -> dict[str, dict]:
     """Those that are not whole yet, each on the output of the one before; {folder: what stages.json has}."""
     out = Path(args.output)
-    done = whole_stages(out, stages, marks)
-    source, columns = args.input, [f"--columns={join(args.columns)}"] if args.columns else []
-    for stage in stages:
-        if stage.folder in done:
-            log.info("%s is whole already", out / stage.folder)
+    done = whole_steps(out, steps, marks)
+    source, columns = args.input, args.columns
+    for step in steps:
+        folder = out / step.folder
+        if step.folder in done:
+            log.info("%s is whole already", folder)
         else:
             started = time.monotonic()
-            between = [f"--input={source}", f"--output={out / stage.folder}"]
-            JOBS[stage.job].run([*between, *stage.flags, *columns, *beam_args])
-            seconds = round(time.monotonic() - started, 1)
-            done[stage.folder] = {"mark": marks[stage.folder], "seconds": seconds}
+            run_stage(step.stage, source, str(folder), columns, step.options, beam_args)
+            done[step.folder] = marks[step.folder] | {"seconds": round(time.monotonic() - started, 1)}
             write_json(out / "stages.json", done)
-        if stage.job != "shard":
-            source, columns = out / stage.folder, []
+        if step.stage.writes_documents:
+            source, columns = str(folder), {}
     return done
-
-
-def stages_of(config: ConfigDict) -> Iterator[Stage]:
-    names = str(config.get("stages", "")).split(",")
-    if names != [name for name in JOBS if name in names]:
-        raise UserError(f"config.stages={','.join(names)} is no part of {','.join(JOBS)}, in this order; give one")
-    names = [name for name in names if is_usable(name, config)]
-    if not names:
-        raise UserError(f"config.stages={config.stages} leaves no stage to run; give what it needs")
-    for name in names:
-        section = config.get(name, {})
-        yield Stage(name, "rows" if name == "shard" else name, flags_of(section))
-        if name == "shard" and section.get("held_out"):
-            yield Stage(name, "held_out", [*flags_of(section), "--only_held_out"])
-
-
-def is_usable(name: str, config: ConfigDict) -> bool:
-    needed = NEEDS.get(name)
-    if needed and not config.get(name, {}).get(needed):
-        log.warning("%s is left out; it needs --config.%s.%s", name, name, needed)
-        return False
-    return True
-
-
-def flags_of(section: Mapping) -> list[str]:
-    """{"near": True, "min": 0, "sources": ("a", "b"), "none": ""} -> --near --min=0 --sources=a,b"""
-    joined = {key: ",".join(map(str, v)) if isinstance(v, (list, tuple)) else v for key, v in section.items()}
-    given = {key: value for key, value in joined.items() if value is not False and value not in (None, "")}
-    return [f"--{key}" if value is True else f"--{key}={value}" for key, value in given.items()]
 
 
 # What is whole already
 
 
-def marks_of(stages: list[Stage], files: list[str], columns: dict[str, str]) -> dict[str, str]:
-    """{folder: what changes with the input, with any stage up to this one, and with the files that these name}"""
-    mark, made = hash_of(["", seen(files), columns]), {}
-    for stage in stages:
-        named = [flag.partition("=")[2] for flag in stage.flags if flag.startswith(READS.get(stage.job, "="))]
-        mark = hash_of([mark, stage.folder, stage.flags, seen(filter(None, ",".join(named).split(",")))])
-        made[stage.folder] = mark
-    return made
+def marks_of(steps: list[Step], files: list[str], columns: dict[str, str]) -> dict[str, dict]:
+    """{folder: the stage before, the options, and a hash of the input and of the files that the options name}"""
+    marks, before = {}, ""
+    for step in steps:
+        named = options.names(getattr(step.options, step.stage.reads)) if step.stage.reads else ()
+        read = [seen(named)] if before else [seen(named), seen(files), columns]
+        settings = json.loads(json.dumps(dataclasses.asdict(step.options)))  # lists for tuples, as in the file
+        marks[step.folder] = {"after": before, "options": settings, "files": hash_of(read)}
+        before = step.folder
+    return marks
 
 
 def hash_of(value: list) -> str:
@@ -179,36 +226,41 @@ def seen(paths: Iterable[str]) -> list:
     return [(f, os.path.getsize(f), os.path.getmtime(f)) if os.path.isfile(f) else f for f in files]
 
 
-def whole_stages(out: Path, stages: list[Stage], marks: dict[str, str]) -> dict[str, dict]:
+def whole_steps(out: Path, steps: list[Step], marks: dict[str, dict]) -> dict[str, dict]:
     """What a run before this one left whole; stages.json forgets the rest, which is of another corpus from now on."""
     try:
         noted = json.loads((out / "stages.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    found = {}
-    for stage in stages:
-        before = noted.get(stage.folder, {})
-        if before.get("mark") != marks[stage.folder] or not is_whole(out, stage):
+    whole = {}
+    for step in steps:
+        before = noted.get(step.folder, {})
+        if not same(before, marks[step.folder], step.stage) or not is_whole(out, step):
             break
-        found[stage.folder] = before
-    write_json(out / "stages.json", found)
-    return found
+        whole[step.folder] = before
+    write_json(out / "stages.json", whole)
+    return whole
 
 
-def is_whole(out: Path, stage: Stage) -> bool:
+def same(before: dict, mark: dict, stage: Stage) -> bool:
+    """An option that came after `before` was written had its default then."""
+    known = options.section_of(stage.options) | before.get("options", {})
+    return {**before, "options": known}.items() >= mark.items()
+
+
+def is_whole(out: Path, step: Step) -> bool:
     """Whether the folder holds what its counts tell: someone may have taken files away."""
-    folder = out / stage.folder
     try:
-        kept = read_counts(out, stage)["kept"]
-        if stage.job == "shard":
-            return bool(read_manifest(str(folder)))
-        return job.kept_rows(folder) == kept
+        return step.stage.kept(out / step.folder) == read_counts(out, step)["kept"]
     except (OSError, ValueError, KeyError):
         return False
 
 
-def read_counts(out: Path, stage: Stage) -> dict:
-    return json.loads((out / stage.folder / "counts.json").read_text(encoding="utf-8"))
+def read_counts(out: Path, step: Step) -> Counts:
+    return json.loads((out / step.folder / "counts.json").read_text(encoding="utf-8"))
+
+
+# What is told at the end
 
 
 def total(stages: dict[str, dict]) -> dict:
@@ -217,42 +269,18 @@ def total(stages: dict[str, dict]) -> dict:
     for before, after in itertools.pairwise(in_order):
         assert before["kept"] == after["read"], f"documents lost between stages: {stages}"
     sums = {name: dict(sum((Counter(counts.get(name, {})) for counts in in_order), Counter()))
-            for name in ("dropped", *job.MORE)}  # fmt: skip
-    more = {name: sums[name] for name in job.MORE if sums[name]}
+            for name in ("dropped", *runner.MORE)}  # fmt: skip
+    more = {name: sums[name] for name in runner.MORE if sums[name]}
     return {"read": in_order[0]["read"], "kept": in_order[-1]["kept"], "dropped": sums["dropped"]} | more
 
 
 def print_table(stages: dict[str, dict]) -> None:
     read = next(iter(stages.values()))["read"]
     print(f"{'stage':<14}{'reason':<28}{'documents':>12}{'of read':>10}")
-    for stage, counts in stages.items():
+    for name, counts in stages.items():
         for reason, dropped in counts["dropped"].items():
-            print(f"{stage:<14}{reason:<28}{dropped:>12}{dropped / read:>10.2%}")
-        print(f"{stage:<14}{'kept':<28}{counts['kept']:>12}{counts['kept'] / read:>10.2%}")
-
-
-def join(columns: dict[str, str]) -> str:
-    return ",".join(f"{ours}={theirs}" for ours, theirs in columns.items())
-
-
-def arguments(argv: list[str] | None) -> tuple[argparse.Namespace, ConfigDict, list[str]]:
-    """(--input, --output, --columns; the config; what is for Beam)"""
-    parser = job.parser(__doc__)
-    parser.add_argument(
-        "--config", default=RECIPE, metavar="FILE[:ARGUMENT]",
-        help=f"the recipe ({RECIPE}); --config.SECTION.KEY=VALUE sets one of its keys",
-    )  # fmt: skip
-    args, rest = parser.parse_known_args(argv)
-    rest, values = ["", f"--config={args.config}", *rest], flags.FlagValues()
-    config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=rest)
-    try:
-        rest = values(rest, known_only=True)[1:]
-        return args, ConfigDict(values.config.to_dict()), rest
-    except UserError:
-        raise
-    except Exception as error:  # whatever the config file raised
-        told = (str(error).strip().splitlines() or [repr(error)])[-1]  # behind a stack
-        raise UserError(f"--config={args.config} cannot be used: {told[:300]}; see {RECIPE}") from error
+            print(f"{name:<14}{reason:<28}{dropped:>12}{dropped / read:>10.2%}")
+        print(f"{name:<14}{'kept':<28}{counts['kept']:>12}{counts['kept'] / read:>10.2%}")
 
 
 if __name__ == "__main__":

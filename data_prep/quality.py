@@ -12,8 +12,7 @@ factor of 0.32 where its default is reached or broken, and one between on the wa
 scores of two runs compare; min_ended is no part of it, for verse has none.
 """
 
-import argparse
-import functools
+import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +22,8 @@ import numpy as np
 import pyarrow as pa
 
 from data_prep.jobs import documents, job
+from data_prep.jobs.options import option
+from data_prep.jobs.stage import Stage, each_batch
 from data_prep.text import measures
 from mucpt_jax.errors import UserError
 
@@ -143,35 +144,24 @@ def margin(value: np.ndarray, rule: Rule) -> np.ndarray:
     return np.clip(np.nan_to_num(way, nan=1.0), WORST, 1.0)
 
 
-def judge_batch(batch: pa.RecordBatch, folder: Path, limits: Mapping[str, float]) -> pa.RecordBatch:
-    reasons, quality = judge(batch["text"].to_pylist(), limits)
+# The job
+
+
+LIMITS = [(rule.name, float, option(float(rule.default), rule.comment)) for rule in RULES]
+LIMITS.append(("min_quality", float, option(0.0, "of the score from 0 to 1; above .25 verse begins to go")))
+Options = dataclasses.make_dataclass("Options", LIMITS, frozen=True, namespace={"__module__": __name__})
+
+
+def judge_batch(batch: pa.RecordBatch, folder: Path, options: Options) -> pa.RecordBatch:
+    reasons, quality = judge(batch["text"].to_pylist(), dataclasses.asdict(options))
     at = batch.schema.get_field_index("quality")
     batch = batch.remove_column(at) if at >= 0 else batch  # of a run before
     batch = batch.append_column("quality", pa.array(quality, pa.float64()))
     return documents.keep(batch, reasons, folder)
 
 
-# The job
-
-
-def parse(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
-    """(our flags, Beam's); UserError for what would fail only after hours of other stages."""
-    parser = job.parser(__doc__)
-    for rule in RULES:
-        parser.add_argument(
-            f"--{rule.name}", type=float, default=rule.default, help=f"{rule.comment} (default {rule.default:g})"
-        )
-    parser.add_argument("--min_quality", type=float, default=0.0, help="of the score (default 0)")
-    args, beam_args = parser.parse_known_args(argv)
-    check_limits(limits_of(args))
-    return args, beam_args
-
-
-def limits_of(args: argparse.Namespace) -> dict[str, float]:
-    return {name: getattr(args, name) for name in (*(rule.name for rule in RULES), "min_quality")}
-
-
-def check_limits(limits: Mapping[str, float]) -> None:
+def check(options: Options) -> None:
+    limits = dataclasses.asdict(options)
     shares = {rule.name for rule in RULES if rule.default <= 1} | {"min_quality"}
     for name, value in limits.items():
         if not math.isfinite(value) or value < 0:
@@ -184,10 +174,11 @@ def check_limits(limits: Mapping[str, float]) -> None:
             raise UserError(f"--{low}={least:g} and --{name}={value:g} leave nothing between them; change one")
 
 
-def run(argv: list[str] | None = None) -> dict:
-    args, beam_args = parse(argv)
-    return job.run_map(args, beam_args, functools.partial(judge_batch, limits=limits_of(args)))
-
+STAGE = Stage(
+    "quality", "rules and a score", __doc__, Options, each_batch(judge_batch), check=check,
+    counts={name: name for name, *_ in LIMITS},
+)  # fmt: skip
+run = STAGE.run
 
 if __name__ == "__main__":
     job.main(run)

@@ -10,8 +10,9 @@ page is one file of less than 2 MB that opens from disk.  report.json has these 
     read, kept, dropped   documents of the whole road; dropped by reason
     adds_up       read == kept + dropped, and each stage read what the one before it kept
     tokens        how tokens were counted: "rows" (exact in rows, before that estimated from the tokens per
-                  character of each source and language), "sample" (estimated by --tokenizer) or null
-    stages        [{stage, read, kept, dropped, masked, lines, changed, seconds}]: the counters of each
+                  character in the rows), "sample" (estimated by --tokenizer) or null
+    stages        [{stage, does, read, kept, dropped, masked, lines, changed, seconds}]: the counters of each
+    left_out      [{stage, does, why}]: the stages that did not run
     funnel        [{stage, documents, characters, bytes, tokens, exact, by_source, by_language}]: `input` first, then
                   what each stage kept; by_source and by_language are {name: {documents, characters, bytes, tokens}}
     composition   [{source, lang, documents, characters, bytes, tokens}] of the final corpus, largest first
@@ -23,28 +24,31 @@ page is one file of less than 2 MB that opens from disk.  report.json has these 
 import argparse
 import datetime
 import json
-import os
-import sys
 from collections.abc import Iterator
 from itertools import islice, pairwise
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from data_prep.jobs.runner import MORE
+from data_prep.jobs.stage import Stage
 from data_prep.reporting import page
-from mucpt_jax.errors import UserError
-from mucpt_jax.formats.files import read_json, write_json
-from mucpt_jax.formats.tokenizer import end_of_document
+from data_prep.reporting.ratios import opened, token_ratios, with_tokens
+from mucpt_jax.errors import UserError, exiting
+from mucpt_jax.formats.files import read_json, write_json, write_text
 
-STAGES = ("clean", "boilerplate", "quality", "dedup", "decontaminate", "mask", "rows")  # as their folders
 SIZES = ("documents", "characters", "bytes", "tokens")
 OTHER = "(other)"
 MAX_SOURCES, MAX_LANGS = 200, 20
 SAMPLES = 5  # of a reason, on the page
 BINS = 20  # of quality
-FILES_SAMPLED, DOCUMENTS_SAMPLED, CHARACTERS_SAMPLED = 40, 50, 20_000  # of a file; of a document
+
+
+def known() -> tuple[Stage, ...]:
+    from data_prep import pipeline  # which writes a report itself
+
+    return pipeline.STAGES
 
 
 def write(out: Path, tokenizer: str | None = None) -> None:
@@ -56,14 +60,12 @@ def write(out: Path, tokenizer: str | None = None) -> None:
     names = [stage["stage"] for stage in found["stages"]]
     examples = {stage: samples(out, stage) for stage in names}
     lines = list(islice(json_lines(out / "boilerplate/lines.jsonl"), 30)) if "boilerplate" in names else []
-    beside = out / "report.html.writing"
-    beside.write_text(page.page(found, examples, lines), encoding="utf-8")
-    os.replace(beside, out / "report.html")
+    write_text(out / "report.html", page.page(found, examples, lines))
 
 
 def facts(out: Path, tokenizer: str | None = None) -> dict:
     """All of report.json."""
-    run = by_folder(read_if_there(out / "counts.json"))
+    run = {"stages": {}, "seconds": {}, "left_out": {}} | read_if_there(out / "counts.json")
     stages = read_stages(out, run)
     compositions = {s["stage"]: read_if_there(out / s["stage"] / "composition.json") for s in stages}
     how, ratios = token_ratios(out, compositions, tokenizer)
@@ -75,6 +77,7 @@ def facts(out: Path, tokenizer: str | None = None) -> dict:
         **total(stages),
         "tokens": how,
         "stages": stages,
+        "left_out": left_out(stages, run),
         "funnel": funnel(stages, compositions, ratios),
         "composition": last_composition(compositions, ratios),
         "copies": copies(out / "dedup") if "dedup" in compositions else None,
@@ -93,29 +96,32 @@ def read_if_there(path: Path) -> dict:
     return found
 
 
-def by_folder(run: dict) -> dict:
-    """The shard job's folder is called rows."""
-    names = {"shard": "rows"}
-    renamed = {key: run.get(key, {}).items() for key in ("stages", "seconds")}
-    return run | {key: {names.get(name, name): v for name, v in items} for key, items in renamed.items()}
-
-
 def read_stages(out: Path, run: dict) -> list[dict]:
     """The counters of each stage in order; a run's own list of stages goes before what else lies in the folder."""
-    names = run["stages"] or {s for s in STAGES if (out / s / "counts.json").is_file()}
-    if not any(stage in names for stage in STAGES):
+    folders = [stage.output for stage in known()]
+    names = run["stages"] or {name for name in folders if (out / name / "counts.json").is_file()}
+    if not any(name in names for name in folders):
         raise UserError(
             f"{out} holds no stage's output; name the folder that data_prep.pipeline wrote, "
-            f"or one with {', '.join(STAGES)} in it"
+            f"or one with {', '.join(folders)} in it"
         )
-    return [read_stage(out, stage, run) for stage in STAGES if stage in names]
+    return [read_stage(out, stage, run) for stage in known() if stage.output in names]
 
 
-def read_stage(out: Path, stage: str, run: dict) -> dict:
-    counts = run["stages"].get(stage) or read_if_there(out / stage / "counts.json")
-    made = {"stage": stage, "read": counts.get("read", 0), "kept": counts.get("kept", 0)}
-    made |= {name: counts.get(name, {}) for name in ("dropped", "masked", "lines", "changed")}
-    return made | {"seconds": run["seconds"].get(stage) or counts.get("seconds")}
+def read_stage(out: Path, stage: Stage, run: dict) -> dict:
+    counts = run["stages"].get(stage.output) or read_if_there(out / stage.output / "counts.json")
+    facts = {"stage": stage.output, "does": stage.does, "read": counts.get("read", 0), "kept": counts.get("kept", 0)}
+    facts |= {name: counts.get(name, {}) for name in ("dropped", *MORE)}
+    return facts | {"seconds": run["seconds"].get(stage.output) or counts.get("seconds")}
+
+
+def left_out(stages: list[dict], run: dict) -> list[dict]:
+    there = {facts["stage"] for facts in stages}
+    return [
+        {"stage": stage.output, "does": stage.does, "why": run["left_out"].get(stage.output, "no output here")}
+        for stage in known()
+        if stage.output not in there
+    ]
 
 
 def finished(out: Path, stages: list[dict]) -> str | None:
@@ -157,61 +163,6 @@ def total(stages: list[dict]) -> dict:
     return {"read": read, "kept": kept, "dropped": dropped, "adds_up": chained and read == kept + sum(dropped.values())}
 
 
-# Tokens
-
-
-def token_ratios(out: Path, compositions: dict, tokenizer: str | None) -> tuple[str | None, dict]:
-    """How tokens were counted, and tokens per character of each of kinds_of(row)."""
-    rows = compositions.get("rows", {}).get("kept", [])
-    if rows and all("tokens" in row for row in rows):
-        return "rows", ratios_of(rows)
-    if tokenizer:
-        return "sample", ratios_of(sampled(out, list(compositions), tokenizer))
-    return None, {}
-
-
-def kinds_of(row: dict) -> tuple:
-    """What the row is like, the closest first; a source comes before a language, which only clean tells."""
-    return (row["source"], row["lang"]), (row["source"], None), (None, row["lang"]), (None, None)
-
-
-def ratios_of(rows: list[dict]) -> dict:
-    sums: dict[tuple, list[int]] = {}
-    for row in rows:
-        for kind in kinds_of(row):
-            mine = sums.setdefault(kind, [0, 0])
-            mine[0] += row["tokens"]
-            mine[1] += row["characters"]
-    return {kind: tokens / characters for kind, (tokens, characters) in sums.items() if characters}
-
-
-def sampled(out: Path, stages: list[str], tokenizer: str) -> list[dict]:
-    """Rows of a composition, with tokens, of the beginnings of a few documents of the last stage that has documents."""
-    from data_prep.packing import tokens  # brings transformers, which a report of counts does not need
-
-    parts = next(filter(None, (sorted((out / s).glob("part-*.parquet")) for s in stages[::-1])), [])
-    loaded, made = tokens.load_tokenizer(tokenizer), []
-    for path in parts[:: -(-len(parts) // FILES_SAMPLED) or 1]:
-        with opened(path) as parquet:
-            wanted = ["text", "source", "lang"]
-            for batch in islice(parquet.iter_batches(DOCUMENTS_SAMPLED, columns=wanted), 1):
-                texts = [text[:CHARACTERS_SAMPLED] for text in batch["text"].to_pylist()]
-                runs = tokens.tokenize(texts, loaded, end_of_document(loaded))
-                names = zip(batch["source"].to_pylist(), batch["lang"].to_pylist(), strict=True)
-                made += [
-                    {"source": source, "lang": lang, "characters": len(text), "tokens": len(run)}
-                    for (source, lang), text, run in zip(names, texts, runs, strict=True)
-                ]
-    return made
-
-
-def with_tokens(row: dict, ratios: dict) -> dict:
-    """The row with exact tokens if it has them, else estimated ones, else none."""
-    ratio = next((ratios[kind] for kind in kinds_of(row) if kind in ratios), None)
-    estimated = None if ratio is None else round(row["characters"] * ratio)
-    return {"tokens": estimated, **row}
-
-
 # Funnel and composition
 
 
@@ -219,14 +170,19 @@ def funnel(stages: list[dict], compositions: dict, ratios: dict) -> list[dict]:
     """Sizes of the input and of what each stage kept; documents are the counters', for some are no documents at all."""
     sides = [("input", stages[0]["read"], compositions[stages[0]["stage"]].get("read"))]
     sides += [(s["stage"], s["kept"], compositions[s["stage"]].get("kept")) for s in stages]
-    tables = [None if rows is None else [with_tokens(row, ratios) for row in rows] for _, _, rows in sides]
     exact = [bool(rows) and all("tokens" in row for row in rows) for _, _, rows in sides]
-    sources, langs = largest(tables, "source", MAX_SOURCES), largest(tables, "lang", MAX_LANGS)
+    does = {"input": "documents as read"} | {s["stage"]: s["does"] for s in stages}
+    by_source, by_lang = (tables_of(sides, ratios, of) for of in ("source", "lang"))
+    sources, langs = largest(by_source, "source", MAX_SOURCES), largest(by_lang, "lang", MAX_LANGS)
     return [
-        {"stage": name, **sizes(table or []), "documents": documents, "exact": is_exact}
-        | {"by_source": grouped(table, "source", sources), "by_language": grouped(table, "lang", langs)}
-        for (name, documents, _), table, is_exact in zip(sides, tables, exact, strict=True)
+        {"stage": name, "does": does[name], **sizes(by_source[i] or []), "documents": documents, "exact": exact[i]}
+        | {"by_source": grouped(by_source[i], "source", sources), "by_language": grouped(by_lang[i], "lang", langs)}
+        for i, (name, documents, _) in enumerate(sides)
     ]
+
+
+def tables_of(sides: list[tuple], ratios: dict, of: str) -> list[list[dict] | None]:
+    return [None if rows is None else [with_tokens(row, ratios, of) for row in rows] for _, _, rows in sides]
 
 
 def largest(tables: list[list[dict] | None], key: str, most: int) -> set[str]:
@@ -254,7 +210,7 @@ def grouped(table: list[dict] | None, key: str, names: set[str]) -> dict[str, di
 def last_composition(compositions: dict, ratios: dict) -> list[dict]:
     """Largest first, by tokens where they are known."""
     kept = [found["kept"] for found in compositions.values() if found.get("kept")]
-    rows = [with_tokens(row, ratios) for row in kept[-1]] if kept else []
+    rows = [with_tokens(row, ratios, "lang") for row in kept[-1]] if kept else []
     sources, langs = largest([rows], "source", MAX_SOURCES), largest([rows], "lang", MAX_LANGS)
     groups: dict[tuple[str, str], list[dict]] = {}
     for row in rows:
@@ -266,13 +222,6 @@ def last_composition(compositions: dict, ratios: dict) -> list[dict]:
 
 
 # Columns of documents, read alone and in batches
-
-
-def opened(path: Path) -> pq.ParquetFile:
-    try:
-        return pq.ParquetFile(path)
-    except (OSError, pa.ArrowException) as error:
-        raise UserError(f"{path} is damaged or unreadable; run its stage again") from error
 
 
 def column(where: Path, name: str) -> Iterator[np.ndarray]:
@@ -324,10 +273,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("out", metavar="OUT", help="folder of a run, or of stages that were run alone")
     parser.add_argument("--tokenizer", help="folder; estimates tokens where no rows tell them")
     args = parser.parse_args(argv)
-    try:
+    with exiting():
         write(Path(args.out), args.tokenizer)
-    except (UserError, OSError) as error:
-        sys.exit(f"error: {error}")
     print(Path(args.out) / "report.html")
 
 

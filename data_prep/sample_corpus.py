@@ -17,7 +17,6 @@ The same arguments write the same bytes.
 
 import argparse
 import json
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -25,7 +24,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, train
 
 from data_prep.samples.real_text import real
 from data_prep.samples.world import synthetic
-from mucpt_jax.errors import UserError
+from mucpt_jax.errors import UserError, exiting
 from mucpt_jax.formats.files import write_json
 
 ROLES = ("seed", "domain", "general", "heldout")
@@ -151,7 +150,5 @@ def run(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with exiting():
         run()
-    except UserError as error:
-        sys.exit(f"error: {error}")

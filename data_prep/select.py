@@ -35,7 +35,8 @@ from mucpt_jax.errors import UserError
 from mucpt_jax.formats import rows, score_sums
 from mucpt_jax.formats.files import write_json
 from mucpt_jax.formats.rows import NO_LOSS, read_shard, target_mask
-from mucpt_jax.formats.tokenizer import tokenizer_hash
+from mucpt_jax.formats.scored import check_scored_by_two
+from mucpt_jax.formats.tokenizer import check_same_tokenizer
 
 FILES = (*ROW_FILES, "select.json")
 NEAREST = 20  # units shown on each side of the threshold
@@ -46,8 +47,9 @@ CODES = 0x7C00  # float16 codes of 0 to below infinity; they rise with their val
 def run(argv: list[str] | None = None) -> dict:
     """Returns what it wrote to select.json."""
     args = arguments(argv)
-    manifest, base = loss_ratio.open_folders(args.scored, args.base)
-    tokenizer = open_tokenizer(args.tokenizer, manifest) if args.tokenizer else None
+    manifest, base = check_scored_by_two(args.scored, args.base)
+    check_same_tokenizer(args.scored, args.tokenizer)
+    tokenizer = tokens.load_tokenizer(args.tokenizer) if args.tokenizer else None
     inputs = [f"{folder}/manifest.json" for folder in (args.scored, args.base)]
     with job.output_folder(args.output, inputs, FILES) as folder:
         check_replaced(args.output)
@@ -105,13 +107,6 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     if args.rows_per_shard < 1:
         raise UserError(f"--rows_per_shard={args.rows_per_shard} holds no row; use 1 or more")
     return args
-
-
-def open_tokenizer(folder: str, manifest: dict):
-    tokenizer = tokens.load_tokenizer(folder)
-    if tokenizer_hash(folder) != manifest["tokenizer_hash"]:
-        raise UserError(f"--tokenizer={folder} did not write these rows; name the one that did, or leave it out")
-    return tokenizer
 
 
 def check_replaced(output: str) -> None:
@@ -178,7 +173,7 @@ def kept_runs(row: dict, index: dict, place: slice, mine: np.ndarray) -> Iterato
             run = np.empty(end - begin, pack.SCORED)
             run["tokens"], run["rm_nll"] = row["tokens"][begin:end], row["rm_nll"][begin:end]
             run["no_loss"] = row["segment_ids"][begin:end] >= NO_LOSS
-            yield run, index["document"][segment], int(index["offset"][segment])
+            yield pack.Segment(run, index["document"][segment], int(index["offset"][segment]))
 
 
 def count_scores(counted: np.ndarray, row: dict, start: dict, kept: np.ndarray) -> None:
@@ -268,8 +263,8 @@ def nearest(args: argparse.Namespace, manifest: dict, segments: dict, units: dic
         entry |= {"source": facts["source"], "document": index["document"][place]}
         entry |= {"offset": int(index["offset"][place])}
         if tokenizer:
-            read = read_shard(Path(args.scored) / facts["name"], manifest["sequence_length"])
-            row = next(itertools.islice(read, int(index["row"][place]), None))
+            path, number = Path(args.scored) / facts["name"], index["row"][place]
+            (row,) = read_shard(path, manifest["sequence_length"], [number])
             begin = int(index["length"][:place][index["row"][:place] == index["row"][place]].sum())
             end = begin + min(EXCERPT, int(index["length"][place]))
             text = tokenizer.decode(row["tokens"][begin:end].tolist(), skip_special_tokens=True)

@@ -11,9 +11,11 @@ need none of another.  So nothing is grouped, every input file makes at least on
 the fill suffers where a file holds only a few rows of a source.
 """
 
-import argparse
 import hashlib
+import logging
+import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import apache_beam as beam
@@ -21,16 +23,60 @@ import numpy as np
 import pyarrow as pa
 
 from data_prep.jobs import documents, job, notes
-from data_prep.packing.pack import cut
+from data_prep.jobs.documents import File
+from data_prep.jobs.options import option
+from data_prep.jobs.stage import Run, Stage
+from data_prep.packing.pack import Segment, cut
 from data_prep.packing.shards import ROW_FILES, check_sources, number_shards, write_full
 from data_prep.packing.tokens import load_tokenizer, placeholders, tokenize
 from data_prep.private.masking import check_placeholder
 from mucpt_jax.errors import UserError
 from mucpt_jax.formats.files import write_json
-from mucpt_jax.formats.manifest import SCHEMA
+from mucpt_jax.formats.manifest import SCHEMA, read_manifest
 from mucpt_jax.formats.tokenizer import end_of_document, tokenizer_hash
+from mucpt_jax.formats.version import written_by
 
-# Tokens
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Options:
+    tokenizer: str = option("", "Hugging Face tokenizer folder")
+    sequence_length: int = option(4096, "T: tokens that a model sees at once")
+    rows_per_shard: int = option(32768, "at most; a worker holds the tokens of one shard")
+    held_out: float = option(0.0, "share of the documents that is left out, to stop or evaluate a model by")
+    only_held_out: bool = option(False, "with held_out: take these documents and no others")
+    no_loss: str = option("", "placeholders of data_prep.mask that get loss weight 0, such as '<|{type}|>'")
+
+
+# Held out
+
+
+def place(name: str) -> int:
+    """Of a document's id: 0 <= place < 2**64; those below held_out * 2**64 are held out."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8])
+
+
+def on_both_sides(files: list[File], run: Run) -> float:
+    """The share that is held out, such that at least one document is and one is not.
+
+    A small corpus may have none: then the one of the least place is held out, or the one of the greatest is not.
+    Reads until both are found, as a rule 1 / share documents; UserError where there are not two.
+    """
+    share, least, most = run.options.held_out, 2**64, -1
+    for file in files if share else []:
+        for batch, _ in documents.read_batches(file.path, run.columns):
+            texts, names = batch["text"].to_pylist(), batch["id"].to_pylist()
+            places = [place(name) for name, text in zip(names, texts, strict=True) if text]
+            least, most = min([least, *places]), max([most, *places])
+            if least < share * 2**64 <= most:
+                return share
+    if not share:
+        return share
+    if least >= most:
+        raise UserError(f"--held_out={share} needs two documents or more; read more, or set it to 0")
+    log.warning("held_out=%g of so few documents would leave one side empty: one document stands there", share)
+    return math.nextafter(least / 2**64, 1) if least >= share * 2**64 else math.nextafter(most / 2**64, 0)
 
 
 # Files
@@ -40,8 +86,7 @@ def on_side(batch: pa.RecordBatch, held_out: float, only: bool) -> pa.RecordBatc
     """The documents that are not held out, or only those that are: a share of them all, by the hash of the id."""
     if not held_out:
         return batch
-    hashes = (hashlib.sha256(name.encode()).digest()[:8] for name in batch["id"].to_pylist())
-    chosen = [(int.from_bytes(h) < held_out * 2**64) == only for h in hashes]
+    chosen = [(place(name) < held_out * 2**64) == only for name in batch["id"].to_pylist()]
     documents.count("not_held_out" if only else "held_out", len(chosen) - sum(chosen))
     return batch.filter(pa.array(chosen, pa.bool_()))
 
@@ -60,53 +105,59 @@ def tokenized(
             documents.count("no_tokens")
 
 
-def shard_file(file: tuple[int, str], folder: Path, args: argparse.Namespace) -> None:
-    """(number, path) -> its shards under provisional names in `folder`, and what they hold in <number>.facts."""
-    tokenizer, size = load_tokenizer(args.tokenizer), (args.sequence_length, args.rows_per_shard)
-    no_loss, eod = placeholders(args.no_loss), end_of_document(tokenizer)
+def shard_file(file: File, run: Run, held_out: float) -> None:
+    """Its shards under provisional names in the folder, and what they hold in <number>.facts."""
+    folder, options, name = run.folder, run.options, f"{file.number:05d}"
+    tokenizer, size = load_tokenizer(options.tokenizer), (options.sequence_length, options.rows_per_shard)
+    no_loss, eod = placeholders(options.no_loss), end_of_document(tokenizer)
     waiting, facts, composition = {}, {}, notes.Composition()
 
     def flush(last: bool) -> None:
         for source, segments in waiting.items():
-            stem = folder / f"{file[0]:05d}-{source}"
+            stem = folder / f"{name}-{source}"
             waiting[source] = write_full(segments, facts[source]["shards"], stem, size, last)
 
-    for batch in documents.read_counted(file, folder, args.columns):
-        batch = on_side(batch, args.held_out, args.only_held_out)
-        for source, name, tokens in tokenized(batch, tokenizer, eod, no_loss, composition):
+    for batch in documents.read_counted(file, folder, run.columns):
+        batch = on_side(batch, held_out, options.only_held_out)
+        for source, document, tokens in tokenized(batch, tokenizer, eod, no_loss, composition):
             facts.setdefault(source, {"documents": 0, "shards": []})["documents"] += 1
             segments = waiting.setdefault(source, [])
-            segments += [(run, name, offset) for offset, run in cut(tokens, size[0])]
-        check_sources(file[1], facts)
+            segments += [Segment(part, document, offset) for offset, part in cut(tokens, size[0])]
+        check_sources(file.path, facts)
         flush(last=False)
     flush(last=True)
-    composition.write(folder, "kept", f"{file[0]:05d}")
-    write_json(folder / f"{file[0]:05d}.facts", facts)
+    composition.write(folder, "kept", name)
+    write_json(folder / f"{name}.facts", facts)
 
 
-def write_manifest(folder: Path, tokenizer_folder: str, sequence_length: int) -> int:
-    """Finishes a row folder; returns its number of documents."""
-    shards, kept = number_shards(folder)
-    tokenizer = load_tokenizer(tokenizer_folder)
+def write_manifest(run: Run) -> None:
+    """Finishes a row folder."""
+    shards, kept = number_shards(run.folder)
+    tokenizer, sequence_length = load_tokenizer(run.options.tokenizer), run.options.sequence_length
     sources = {source: {"documents": kept[source]} for source in sorted(kept)}
     for source, facts in sources.items():
         for name in ("segments", "tokens", "targets", "records"):
             facts[name] = sum(shard[name] for shard in shards if shard["source"] == source)
-    total = {name: sum(facts[name] for facts in sources.values()) for name in ("tokens", "records", "documents")}
+    total = {name: sum(facts[name] for facts in sources.values()) for name in ("tokens", "records")}
     manifest = {
         "schema": SCHEMA,
         "sequence_length": sequence_length,
-        "tokenizer_hash": tokenizer_hash(tokenizer_folder),
+        "tokenizer_hash": tokenizer_hash(run.options.tokenizer),
         "vocab_size": len(tokenizer),
         "eod": end_of_document(tokenizer),
         "fill": total["tokens"] / (total["records"] * (sequence_length + 1)),
         "sources": sources,
         "shards": shards,
         "scores": None,
+        "written_by": written_by(),
     }
-    write_json(folder / "manifest.json", manifest)
+    write_json(run.folder / "manifest.json", manifest)
     print_table(sources, sequence_length)
-    return total["documents"]
+
+
+def kept(folder: Path) -> int:
+    """Documents in a row folder."""
+    return sum(facts["documents"] for facts in read_manifest(str(folder))["sources"].values())
 
 
 def print_table(sources: dict[str, dict], sequence_length: int) -> None:
@@ -116,56 +167,31 @@ def print_table(sources: dict[str, dict], sequence_length: int) -> None:
         print(f"{source:<32}{facts['documents']:>12}{facts['records']:>10}{facts['tokens']:>14}{fill:>9.4f}")
 
 
-def parse(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
-    """(our flags, Beam's); UserError for what would fail only after hours of other stages."""
-    parser = job.parser(__doc__)
-    parser.add_argument("--tokenizer", required=True, help="Hugging Face tokenizer folder")
-    parser.add_argument("--sequence_length", type=int, required=True, help="T: tokens that a model sees at once")
-    parser.add_argument(
-        "--rows_per_shard", type=int, default=32768, help="at most; a worker holds the tokens of one shard (32768)"
-    )
-    parser.add_argument(
-        "--held_out",
-        type=float,
-        default=0.0,
-        help="share of the documents that is left out, to stop or evaluate a model by (0)",
-    )
-    parser.add_argument(
-        "--no_loss",
-        default="",
-        help="placeholders of data_prep.mask that get loss weight 0, such as '<|{type}|>' (none)",
-    )
-    parser.add_argument("--only_held_out", action="store_true", help="with --held_out: take these and no others")
-    args, beam_args = parser.parse_known_args(argv)
-    check_arguments(args)
-    return args, beam_args
+def build(pipeline: beam.Pipeline, files: list[File], run: Run):
+    held_out = on_both_sides(files, run)
+    return documents.spread(pipeline, files) | "ShardFile" >> beam.Map(shard_file, run, held_out)
 
 
-def check_arguments(args: argparse.Namespace) -> None:
-    if args.sequence_length < 2:
-        raise UserError(f"--sequence_length={args.sequence_length} leaves nothing to predict; use 2 or more")
-    if args.rows_per_shard < 1:
-        raise UserError(f"--rows_per_shard={args.rows_per_shard} holds no row; use 1 or more")
-    if not 0 <= args.held_out < 1:
-        raise UserError(f"--held_out={args.held_out} is no share of the documents; use 0 to below 1")
-    if args.only_held_out and not args.held_out:
+def check(options: Options) -> None:
+    if options.sequence_length < 2:
+        raise UserError(f"--sequence_length={options.sequence_length} leaves nothing to predict; use 2 or more")
+    if options.rows_per_shard < 1:
+        raise UserError(f"--rows_per_shard={options.rows_per_shard} holds no row; use 1 or more")
+    if not 0 <= options.held_out < 1:
+        raise UserError(f"--held_out={options.held_out} is no share of the documents; use 0 to below 1")
+    if options.only_held_out and not options.held_out:
         raise UserError("--only_held_out takes what --held_out leaves out; give --held_out=0.02 or the like")
-    if args.no_loss:
-        check_placeholder(args.no_loss, "--no_loss")
-    end_of_document(load_tokenizer(args.tokenizer))
+    if options.no_loss:
+        check_placeholder(options.no_loss, "--no_loss")
+    end_of_document(load_tokenizer(options.tokenizer))
 
 
-def run(argv: list[str] | None = None) -> dict:
-    args, beam_args = parse(argv)
-
-    def build(pipeline: beam.Pipeline, files: list[str], folder: Path):
-        numbered = pipeline | "Files" >> beam.Create(list(enumerate(files))) | "SpreadFiles" >> beam.Reshuffle()
-        return numbered | "ShardFile" >> beam.Map(shard_file, folder, args)
-
-    return job.run_job(
-        args, beam_args, build, lambda folder: write_manifest(folder, args.tokenizer, args.sequence_length), ROW_FILES
-    )
-
+STAGE = Stage(
+    "shard", "tokens in packed rows", __doc__, Options, build, check=check, finish=write_manifest, kept=kept,
+    counts={"no_tokens": "tokenizer", "held_out": "", "not_held_out": ""}, needs="tokenizer", reads="tokenizer",
+    files=ROW_FILES, folder="rows",
+)  # fmt: skip
+run = STAGE.run
 
 if __name__ == "__main__":
     job.main(run)

@@ -3,10 +3,10 @@
     python -m mucpt_jax.audit SCORED --tokenizer=FOLDER [--base=SCORED_BY_THE_START_MODEL] [--output=SCORED/audit.html]
 
 SCORED is a folder that the score job wrote.  The page holds scores, never weights: objective, floor, alpha,
-normalisation, caps and smoothing (over three tokens) are switched in it, and audit_weights.js does as objective.py
-does.  It shows documents of all sources (a quarter the worst of each by mean mucpt weight, a quarter the best, the
-rest at random), the phrases that lose most weight, r = -log p_RM (nats) by source, and what each source weighs.  With
---base, the same rows scored by the start model, it knows rho1 too.
+normalisation and caps are switched in it, and audit_weights.js does as objective.py does.  It shows documents of all
+sources (a quarter the worst of each by mean mucpt weight, a quarter the best, the rest at random), the phrases that
+lose most weight, r = -log p_RM (nats) by source, and what each source weighs.  With --base, the same rows scored by the
+start model, it knows rho1 too.
 
 About 20,000 evenly spaced rows (20 million tokens) at most are read for all this, some of every source.  The same rows
 make the same page.
@@ -15,8 +15,6 @@ make the same page.
 import argparse
 import functools
 import json
-import os
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -24,13 +22,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from mucpt_jax.errors import UserError
+from mucpt_jax.config import Loss
+from mucpt_jax.errors import UserError, exiting
 from mucpt_jax.formats import pages
+from mucpt_jax.formats.files import write_text
 from mucpt_jax.formats.manifest import read_manifest
 from mucpt_jax.formats.rows import segment_numbers
-from mucpt_jax.formats.tokenizer import tokenizer_hash
+from mucpt_jax.formats.scored import check_scored_by_two, scored_manifest
+from mucpt_jax.formats.tokenizer import check_same_tokenizer, load_tokenizer
 from mucpt_jax.page import survey
 from mucpt_jax.page.survey import Scored, short
+from mucpt_jax.step.objective import OBJECTIVES
 
 BYTES_PER_DOCUMENT = 24_000  # of the page; 200 documents stay below 5 MB
 TOKENS_SHOWN = 4_000  # of one document, at most
@@ -39,49 +41,16 @@ ENOUGH = 16  # targets; a shorter document is neither best nor worst
 
 def open_scored(folder: str, base: str | None, tokenizer_folder: str) -> Scored:
     """Checks that folders, scores and tokenizer fit together."""
-    manifest = scored_manifest(folder)
+    manifest = check_scored_by_two(folder, base)[0] if base else scored_manifest(folder)
     try:
         pq.read_metadata(Path(folder) / "index.parquet")
     except (OSError, pa.ArrowException) as error:
         raise UserError(
             f"{folder}/index.parquet is missing or damaged ({type(error).__name__}); copy that of the scored rows"
         ) from error
-    if manifest["tokenizer_hash"] != tokenizer_hash(tokenizer_folder):
-        raise UserError(
-            f"{folder} was written with another tokenizer than {tokenizer_folder} (hash "
-            f"{manifest['tokenizer_hash'][:12]}); name the one it was written with"
-        )
-    if base:
-        other = scored_manifest(base)
-        if rows_of(other) != rows_of(manifest):
-            raise UserError(f"--base={base} holds other rows than {folder}; score the same rows by the start model")
-        if other["scores"]["rm_hash"] == manifest["scores"]["rm_hash"]:
-            raise UserError(f"--base={base} was scored by the same model as {folder}; score it by the start model")
+    check_same_tokenizer(folder, tokenizer_folder)
     floors = [float(floor) for floor in manifest["scores"]["mean_raw_weight"]]
     return Scored(Path(folder), Path(base) if base else None, manifest, floors)
-
-
-def scored_manifest(folder: str) -> dict:
-    manifest = read_manifest(folder)
-    if "mean_raw_weight" not in (manifest["scores"] or {}):
-        raise UserError(
-            f"{folder} holds no scores (of this version); run launch.py --job=score on it and name its output"
-        )
-    return manifest
-
-
-def rows_of(manifest: dict) -> list:
-    shards = [[s[key] for key in ("name", "source", "records", "targets")] for s in manifest["shards"]]
-    return [manifest["sequence_length"], manifest["tokenizer_hash"], shards]
-
-
-def load_tokenizer(folder: str):
-    from transformers import AutoTokenizer  # takes seconds, and `--help` does not need it
-
-    try:
-        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    except Exception as error:  # the library raises what the damage leads to: OSError, KeyError, ...
-        raise UserError(f"--tokenizer={folder} cannot be loaded ({type(error).__name__}); copy it again") from error
 
 
 # Documents
@@ -113,11 +82,11 @@ def choose(documents: dict[tuple[str, str], list], wanted: int) -> dict[tuple[st
 
 def read_documents(scored: Scored, chosen: dict[tuple[str, str], str], tokenizer) -> list[dict]:
     """Facts of each document, and of its beginning (TOKENS_SHOWN): pieces of text, r and base by token."""
-    source_of = {shard["name"]: shard["source"] for shard in scored.manifest["shards"]}
+    shard_of = {shard["name"]: shard for shard in scored.manifest["shards"]}
     wanted = pc.field("document").isin(sorted({name for _, name in chosen}))
     places = {document: [] for document in chosen}
     for line in pq.read_table(scored.folder / "index.parquet", filters=wanted).to_pylist():
-        places.get((source_of[line["shard"]], line["document"]), []).append(line)
+        places.get((shard_of[line["shard"]]["source"], line["document"]), []).append(line)
     found = []
     decode = functools.cache(lambda ids: tokenizer.decode(list(ids), clean_up_tokenization_spaces=False))
     for (source, name), pick in chosen.items():
@@ -125,7 +94,7 @@ def read_documents(scored: Scored, chosen: dict[tuple[str, str], str], tokenizer
         parts, read = [], 0
         for line in lines:
             if read < TOKENS_SHOWN:
-                row = survey.read_rows(scored, line["shard"], [line["row"]])
+                row = survey.read_rows(scored, shard_of[line["shard"]], [line["row"]])
                 mine = segment_numbers(row.pop("segment_ids")[0]) == line["segment"]
                 parts.append({key: values[0][mine] for key, values in row.items()})
                 read += line["length"]
@@ -195,13 +164,15 @@ def audit(scored: Scored, tokenizer, documents: int, floor: float, objective: st
     found = survey.survey(scored, rows, floor)
     if not found["documents"]:
         raise UserError(f"{scored.folder} holds no target tokens; name a folder of longer documents")
-    means = {"none": list(manifest["scores"]["mean_raw_weight"].values())}
-    means |= {kind: values.tolist() for kind, values in found["smooth"].items()}
+    means = {"corpus_mean_one": list(manifest["scores"]["mean_raw_weight"].values())}
     if by_loss := manifest["scores"].get("mean_raw_weight_by_base_nll"):
         means["loss_match"] = list(by_loss.values())
     facts = {
         "folder": str(scored.folder), "objective": objective, "floor": floor, "enough": ENOUGH,
         "floors": scored.floors, "means": means,
+        "objectives": {
+            name: {"colour": o.colour, "needs_nll": o.needs_nll, "knobs": o.knobs} for name, o in OBJECTIVES.items()
+        },
         "scores": {k: manifest["scores"][k] for k in ("rm_hash", "compute_dtype", "encoding", "tokens")},
         "base_hash": read_manifest(scored.base)["scores"]["rm_hash"] if scored.base else None,
         "tokenizer_hash": manifest["tokenizer_hash"], "sequence_length": manifest["sequence_length"],
@@ -225,8 +196,8 @@ def run(argv: list[str] | None = None) -> Path:
     args = arguments().parse_args(argv)
     if args.documents < 1:
         raise UserError(f"--documents={args.documents} shows nothing; use 1 or more")
-    if args.objective == "rho1" and not args.base:
-        raise UserError("--objective=rho1 needs the start model's scores; add --base=FOLDER")
+    if OBJECTIVES[args.objective].needs_nll and not args.base:
+        raise UserError(f"--objective={args.objective} needs the start model's scores; add --base=FOLDER")
     output = Path(args.output or Path(args.scored) / "audit.html")
     if output.is_dir() or not output.parent.is_dir():
         raise UserError(f"--output={output} is no file in a folder that exists; name one")
@@ -236,9 +207,7 @@ def run(argv: list[str] | None = None) -> Path:
             f"--floor={args.floor} is off the scored grid {scored.floors[0]}..{scored.floors[-1]} nats; choose another"
         )
     made = audit(scored, load_tokenizer(args.tokenizer), args.documents, args.floor, args.objective)
-    beside = output.with_suffix(".writing")
-    beside.write_text(made, encoding="utf-8")
-    os.replace(beside, output)
+    write_text(output, made)
     return output
 
 
@@ -254,16 +223,14 @@ def arguments() -> argparse.ArgumentParser:
     made.add_argument("--base", help="the same rows scored by the start model; the page then knows rho1")
     made.add_argument("--documents", type=int, default=200, help="how many are shown (200)")
     made.add_argument("--floor", type=float, default=1.0, help="nats; the page opens with it, and it ranks (1.0)")
-    made.add_argument("--objective", choices=("ntp", "mucpt", "rho1"), default="mucpt", help="the page opens with it")
+    made.add_argument("--objective", choices=tuple(OBJECTIVES), default=Loss.kind, help="the page opens with it")
     made.add_argument("--output", help="the page's file (SCORED/audit.html)")
     return made
 
 
 def main() -> None:
-    try:
+    with exiting():
         print(run())
-    except (UserError, OSError) as error:
-        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

@@ -9,28 +9,20 @@ import argparse
 import sys
 from pathlib import Path
 
-import numpy as np
-
-from mucpt_jax.errors import UserError
+from mucpt_jax.errors import exiting
 from mucpt_jax.formats import score_sums
 from mucpt_jax.formats.files import write_json
-from mucpt_jax.formats.manifest import read_manifest
-from mucpt_jax.formats.rows import read_shard, target_mask
+from mucpt_jax.formats.rows import target_mask
 from mucpt_jax.formats.score_sums import FLOORS, stats_of
+from mucpt_jax.formats.scored import check_scored_by_two, read_both, scored_manifest
 
 
 def add_base(folder: str, base: str) -> None:
     """Sums of the start model's loss -> `mean_raw_weight_by_base_nll`, `base_hash` in the manifest's scores."""
-    manifest, other = read_manifest(folder), read_manifest(base)
-    rows = [[(shard["name"], shard["records"]) for shard in m["shards"]] for m in (manifest, other)]
-    if not (manifest["scores"] and other["scores"]) or rows[0] != rows[1]:
-        raise UserError(f"{folder} and {base} are not scores of the same rows; score one folder with both models")
+    manifest, other = check_scored_by_two(folder, base)
     total = 0.0
     for number, shard in enumerate(manifest["shards"], 1):
-        pair = [read_shard(Path(f) / shard["name"], manifest["sequence_length"]) for f in (folder, base)]
-        for row, start in zip(*pair, strict=True):
-            if not np.array_equal(row["tokens"], start["tokens"]):
-                raise UserError(f"{shard['name']} differs between {folder} and {base}; score one folder with both")
+        for row, start in read_both(folder, base, shard, manifest["sequence_length"]):
             mask_T = target_mask(row["segment_ids"])
             total += stats_of(row["rm_nll"][1:][mask_T], shard["name"], start["rm_nll"][1:][mask_T])["base"]
         print(f"shard {number}/{len(manifest['shards'])} {shard['name']}", file=sys.stderr)
@@ -45,15 +37,10 @@ def main() -> None:
     parser.add_argument("--base", help="the same rows scored by the start model, for weight_norm=loss_match")
     args = parser.parse_args()
     folder = args.scored
-    try:
+    with exiting():
         if args.base:
             add_base(folder, args.base)
-        scores = read_manifest(folder)["scores"]
-        if not scores or "ess" not in scores:
-            raise UserError(f"{folder} holds no scores (of this version); run launch.py --job=score first")
-        print(score_sums.as_text(scores))
-    except (UserError, OSError) as error:
-        sys.exit(f"error: {error}")
+        print(score_sums.as_text(scored_manifest(folder)["scores"]))
 
 
 if __name__ == "__main__":

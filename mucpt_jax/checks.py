@@ -7,8 +7,9 @@ import re
 
 from ml_collections import ConfigDict
 
-from mucpt_jax.config import AXES, CHOICES, Config, Mesh, Model, from_dict, keys, nearest, value_of
+from mucpt_jax.config import AXES, Config, Mesh, Model, Train, check_choice, choices, from_dict, keys, nearest, value_of
 from mucpt_jax.errors import UserError
+from mucpt_jax.step import objective
 
 
 def build(values: ConfigDict) -> Config:
@@ -20,12 +21,11 @@ def build(values: ConfigDict) -> Config:
 
 def check(config: Config) -> None:
     """Every inconsistency that can be seen without files and devices."""
-    for key, allowed in CHOICES.items():
-        value = value_of(config, key)
-        if value not in allowed:
-            raise UserError(f"{key}={value!r} is not one of {allowed}; {nearest(value, allowed)}")
+    for key in choices():
+        check_choice(key, value_of(config, key))
     check_ranges(config)
     check_regex(config)
+    check_keep(config.train)
     check_objective(config)
     check_model(config.model, config.mesh)
     check_batch(config)
@@ -36,14 +36,10 @@ def check_ranges(config: Config) -> None:
     cap = loss.max_weight is None or loss.max_weight >= loss.min_weight
     rules = {
         "loss.rm_floor must be > 0 nats: the weight is 1/floor where the RM is sure": 0 < loss.rm_floor < math.inf,
-        "loss.smooth_median_floor must be > 0 nats": loss.smooth_median_floor > 0,
-        "loss.smooth_mix must be in (0, 1): the median's share": 0 < loss.smooth_mix < 1,
-        "loss.smooth_window must be odd and >= 1": loss.smooth_window >= 1 and loss.smooth_window % 2 == 1,
         "loss.keep must be in (0, 1]: the share of domain tokens to train on": 0 < loss.keep <= 1,
         "loss.alpha must be > 0; for general text alone leave data.domain empty": loss.alpha > 0,
         "loss.vocab_parts must be > 0": loss.vocab_parts > 0,
         "loss.mean_raw_weight must be > 0": loss.mean_raw_weight is None or loss.mean_raw_weight > 0,
-        "loss.mean_raw_median must be > 0": loss.mean_raw_median is None or loss.mean_raw_median > 0,
         "loss.min_weight must be >= 0": loss.min_weight >= 0,
         "loss.max_weight must be > 0": loss.max_weight is None or loss.max_weight > 0,
         "loss.max_weight must not be below loss.min_weight": cap,
@@ -70,7 +66,7 @@ def check_ranges(config: Config) -> None:
     for section in ("model", "data", "optimizer", "train", "score", "evaluate", "export", "plan"):
         for name, value in vars(getattr(config, section)).items():
             key = f"{section}.{name}"
-            if key in ("train.evaluate_every", "train.gradient_norms_every"):
+            if key in ("train.evaluate_every", "train.patience", "train.gradient_norms_every"):
                 rules[f"{key} must be >= 0: 0 is never"] = value >= 0
             elif type(value) is int and key != "score.worker":
                 rules[f"{key} must be > 0"] = value > 0
@@ -89,26 +85,30 @@ def check_regex(config: Config) -> None:
         ) from error
 
 
+def check_keep(train: Train) -> None:
+    if train.keep == "best" and not train.evaluate_every:
+        raise UserError(
+            "train.keep=best needs losses to compare; add --config.train.evaluate_every=STEPS and "
+            "--config.evaluate.rows=FOLDER, or leave train.keep=newest"
+        )
+    if train.patience and train.keep != "best":  # it would end a run with a state that is not the best
+        raise UserError(
+            f"train.patience={train.patience} stops a run that keeps its best state; add --config.train.keep=best, "
+            "or leave train.patience=0"
+        )
+
+
 def check_objective(config: Config) -> None:
     """Knobs of the loss that would do nothing, or half of what they say, together with the others."""
     loss = config.loss
-    constant = loss.kind == "mucpt" and loss.weight_norm in ("corpus_mean_one", "loss_match")
-    smooth, given = loss.smooth != "none", loss.mean_raw_weight or loss.mean_raw_median
+    constant, given = objective.wants_corpus_mean(loss), bool(loss.mean_raw_weight)
     rules = {
-        f"loss.smooth={loss.smooth} is for loss.kind=mucpt, not {loss.kind}; leave it none": smooth
-        and loss.kind != "mucpt",
-        f"loss.weight_norm=loss_match is counted for r as it is stored, not with loss.smooth={loss.smooth}; use "
-        "corpus_mean_one or batch_mean_one": smooth and loss.weight_norm == "loss_match",
         "init_state=all takes up another run; name its workdir with --config.init_from": config.init_state == "all"
         and not config.init_from,
-        "loss.smooth_names joins tokens to units; add --config.loss.smooth=mean (or median, mix) and "
-        "--config.loss.smooth_unit=word": loss.smooth_names and not (smooth and loss.smooth_unit == "word"),
         f"loss.mean_raw_weight is not read by weight_norm={loss.weight_norm} of {loss.kind}; leave it empty": given
         and not constant,
-        "loss.smooth=mix needs both loss.mean_raw_weight and loss.mean_raw_median, or neither": loss.smooth == "mix"
-        and bool(loss.mean_raw_weight) != bool(loss.mean_raw_median),
-        "loss.reference scores for mucpt and rho1, ntp needs no scores; leave it empty": loss.reference
-        and loss.kind == "ntp",
+        f"loss.reference scores while training, {loss.kind} needs no scores; leave it empty": loss.reference
+        and not objective.OBJECTIVES[loss.kind].needs_scores,
         f"loss.reference scores while training, so no corpus mean is known for weight_norm={loss.weight_norm}; use "
         "batch_mean_one or none, or set loss.mean_raw_weight": loss.reference and constant and not given,
     }
@@ -195,6 +195,10 @@ def explain(error: Exception) -> str:
     told = " ".join(str(error).split())
     if match := re.search(r"flag --config\.([\w.]+)=", told):
         return f"{told}; {match[1]} is {value_of(Config(), match[1])!r} by default"
+    if match := re.search(r"\[Errno \d+\] ([\w ]+): '(.+)'", told):
+        return f"the config file {match[2]} cannot be read ({match[1]}); name another, such as configs/demo.py"
+    if "has no attribute 'get_config'" in told:
+        return "the config file has no get_config(); name another, such as configs/demo.py"
     if match := re.search(r'Key "(\w+)" does not exist', told):
         leaves = {key.rsplit(".", 1)[-1]: key for key in keys()}
         close = difflib.get_close_matches(match[1], leaves, 1, 0.5)

@@ -10,43 +10,41 @@ seed alone (and in --by_seed, what goes with a seed) are averaged too, and each 
 import argparse
 import os
 import statistics
-import sys
 from pathlib import Path
 
 from mucpt_jax import config
-from mucpt_jax.errors import UserError
+from mucpt_jax.errors import UserError, exiting
 from mucpt_jax.evaluation import paired, run_files, tables
 from mucpt_jax.formats.files import write_json
+from mucpt_jax.step.objective import OBJECTIVES
 
 
 def main(argv: list[str] | None = None) -> None:
     flags = parser().parse_args(argv)
-    try:
+    with exiting():
         result = compare(flags.run, flags.baseline, flags.split, list(filter(None, flags.by_seed.split(","))))
         if flags.plot:
             tables.plot(result, flags.plot)
         if flags.output:
             write_json(Path(flags.output), result)
-    except (UserError, OSError) as error:  # OSError: a full disk, a folder that may not be written
-        sys.exit(f"error: {error}")
     draw = tables.markdown if flags.markdown else tables.text
     parts = [f"{'### ' * flags.markdown}{title}\n\n{draw(rows)}\n" for title, rows in tables.of(result)]
-    told = [f"- warning: {one}" for one in result["warnings"]] + [f"- {note}" for note in result["notes"]]
-    print("\n".join(parts + told))
+    warned = [f"- warning: {warning}" for warning in result["warnings"]]
+    print("\n".join(parts + warned + [f"- {note}" for note in result["notes"]]))
 
 
 def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("run", nargs="+", help="workdir of a run")
-    made.add_argument("--baseline", help="one of the runs; default: the first")
-    made.add_argument("--split", metavar="FIELD", help="of the questions: the same for each of its values")
-    made.add_argument(
+    flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    flags.add_argument("run", nargs="+", help="workdir of a run")
+    flags.add_argument("--baseline", help="one of the runs; default: the first")
+    flags.add_argument("--split", metavar="FIELD", help="of the questions: the same for each of its values")
+    flags.add_argument(
         "--by_seed", default="init_from", metavar="KEY,...", help="settings that go with a seed; %(default)s"
     )
-    made.add_argument("--output", metavar="FILE", help="JSON of all of it; null is not measured")
-    made.add_argument("--markdown", action="store_true")
-    made.add_argument("--plot", metavar="FILE", help="SVG of the accuracies")
-    return made
+    flags.add_argument("--output", metavar="FILE", help="JSON of all of it; null is not measured")
+    flags.add_argument("--markdown", action="store_true")
+    flags.add_argument("--plot", metavar="FILE", help="SVG of the accuracies")
+    return flags
 
 
 def compare(folders: list[str], baseline: str | None, split: str | None, by_seed: list[str]) -> dict:
@@ -100,7 +98,7 @@ def check_names(folders: list[str], baseline: str, by_seed: list[str]) -> None:
 
 
 def partners(runs: dict, groups: list[list[str]], baseline: str) -> list[tuple[str, str | None]]:
-    """(run, baseline to pair it with): of the run's seed where the baseline has several; None: it lacks that."""
+    """(run, baseline to pair it with): the one of its seed where the baseline has several seeds; None: not that one."""
     group = next(group for group in groups if baseline in group)
     if len(group) == 1:
         return [(name, baseline) for name in runs if name != baseline]
@@ -109,7 +107,7 @@ def partners(runs: dict, groups: list[list[str]], baseline: str) -> list[tuple[s
 
 
 def describe(name: str, run: dict) -> dict:
-    """What is known of a run but for its answers; tokens: positions of all steps, padding included."""
+    """What is known of a run, without its answers; tokens: positions of all steps, padding included."""
     values, metrics = run["config"], run["metrics"] or {}
     step, sources = metrics.get("step"), metrics.get("sources", {})
     known = values and step is not None
@@ -131,29 +129,29 @@ def heldout_of(run: dict) -> dict:
 
 
 def last_step(sources: list[dict]) -> dict:
-    """Over a step's sources of each kind: mean weight and effective share of domain tokens, plain general loss."""
+    """Over all sources of a step: mean weight and effective share of domain tokens, plain loss of general tokens."""
     domain, general = ([s for s in sources if s["is_domain"] == kind] for kind in (True, False))
-    found = dict.fromkeys(("mean_weight", "ess", "general_nll"))
+    means = dict.fromkeys(("mean_weight", "ess", "general_nll"))
     if domain and all(s["ess"] is not None for s in domain):
         n, w = sum(s["tokens"] for s in domain), sum(s["mean_weight"] * s["tokens"] for s in domain)
         # A source of which rho1 chose nothing has no effective tokens, and no squares.
         squares = sum(s["mean_weight"] ** 2 * s["tokens"] / s["ess"] for s in domain if s["ess"])
-        found |= {"mean_weight": w / n, "ess": w * w / (n * squares) if squares else 0.0}
+        means |= {"mean_weight": w / n, "ess": w * w / (n * squares) if squares else 0.0}
     if general and all(s["nll"] is not None for s in general):
         total = sum(s["nll"] * s["tokens"] for s in general)
-        found["general_nll"] = total / sum(s["tokens"] for s in general)
-    return found
+        means["general_nll"] = total / sum(s["tokens"] for s in general)
+    return means
 
 
 def over_seeds(described: dict, group: list[str], part: str, questions: list, pairs: list, keys: list) -> dict:
-    """Mean and standard deviation over a group's seeds, of what was measured, and every seed's value."""
-    found = described[group[0]]["settings"]
-    named = [f"{tables.short(key)}={found[key]}" for key in keys if key in found]
+    """Mean, standard deviation and every seed's value of what was measured, over a group's seeds."""
+    settings = described[group[0]]["settings"]
+    named = [f"{tables.short(key)}={settings[key]}" for key in keys if key in settings]
     accuracies = {q["run"]: q["accuracy"] for q in questions if q["where"] == part}
     differences = {pair["run"]: pair["difference"] for pair in pairs if pair["where"] == part}
     heldout = dict.fromkeys(source for name in group for source in described[name]["heldout"])
     return {
-        "group": " ".join([found["loss.kind"], *named]),
+        "group": " ".join([settings["loss.kind"], *named]),
         "where": part,
         "runs": group,
         "seeds": [described[name]["seed"] for name in group],
@@ -174,40 +172,49 @@ def spread(values: list[float | None]) -> dict:
 
 def warnings(runs: dict, described: dict) -> list[str]:
     """A sentence for each way in which the runs are not comparable."""
-    found = []
+    return training_warnings(described) + evaluation_warnings(runs, described)
+
+
+def training_warnings(described: dict) -> list[str]:
+    sentences = []
     for seed in dict.fromkeys(run["seed"] for run in described.values() if run["settings"]):
         mine = [run for run in described.values() if run["settings"] and run["seed"] == seed]
         starts = {run["run"]: run["settings"]["init_from"] or "random" for run in mine}
-        found += unlike(f"start models differ (seed {seed})", starts)
+        sentences += unlike(f"start models differ (seed {seed})", starts)
     budgets = {run["run"]: f"{run['tokens']:,}" for run in described.values() if run["tokens"]}
-    found += unlike("token budgets differ", budgets)
+    sentences += unlike("token budgets differ", budgets)
     for run in described.values():
         if run["step"] and run["steps"] and run["step"] < run["steps"]:
-            found.append(f"{run['run']} stopped at step {run['step']:,} of {run['steps']:,}")
+            sentences.append(f"{run['run']} stopped at step {run['step']:,} of {run['steps']:,}")
+    return sentences
+
+
+def evaluation_warnings(runs: dict, described: dict) -> list[str]:
+    sentences = []
     for name, run in runs.items():
         asked_at, last = run["evaluate"].get("step"), described[name]["step"]
         if asked_at is not None and last is not None and asked_at != last:
-            found.append(f"{name} was evaluated at step {asked_at:,}, its last metrics are of step {last:,}")
+            sentences.append(f"{name} was evaluated at step {asked_at:,}, its last metrics are of step {last:,}")
     heldout = {name: heldout_of(run) for name, run in runs.items()}
     rows = {n: ", ".join(f"{s} {v['tokens']:,} tokens" for s, v in h.items()) for n, h in heldout.items() if h}
-    found += unlike("held-out rows differ, their losses do not compare", rows)
+    sentences += unlike("held-out rows differ, their losses do not compare", rows)
     asked = {name: str(run["asked"]) for name, run in runs.items() if run["asked"] and run["answers"]}
-    found += unlike("questions were put differently", asked)
-    sets = {name: run["answers"].keys() for name, run in runs.items() if run["answers"]}
-    if any(one != other for one in sets.values() for other in sets.values()):
+    sentences += unlike("questions were put differently", asked)
+    sets = {name: set(run["answers"]) for name, run in runs.items() if run["answers"]}
+    shared = set.intersection(*sets.values()) if sets else set()
+    if any(answers != shared for answers in sets.values()):
         counts = ", ".join(f"{name} {len(answers):,}" for name, answers in sets.items())
-        shared = len(set.intersection(*map(set, sets.values())))
-        found.append(f"question sets differ ({counts}; {shared:,} in all): a pair counts what both answered")
+        sentences.append(f"question sets differ ({counts}; {len(shared):,} in all): a pair counts what both answered")
     models = {name: run["evaluate"].get("params_hash") for name, run in runs.items()}
     for model in dict.fromkeys(filter(None, models.values())):
         same = [name for name in models if models[name] == model]
         if len(same) > 1:
-            found.append(f"{' and '.join(same)} were evaluated with the same parameters")
-    return found
+            sentences.append(f"{' and '.join(same)} were evaluated with the same parameters")
+    return sentences
 
 
 def across_seeds(pairs: list[dict], described: dict) -> list[str]:
-    """[], or one sentence that names the runs whose baseline has another seed: its noise stands in the difference."""
+    """[], or one sentence that names the runs whose baseline has another seed, which adds noise to the difference."""
     named = []
     for run, baseline in dict.fromkeys((pair["run"], pair["baseline"]) for pair in pairs if pair["baseline"]):
         seeds = described[run]["seed"], described[baseline]["seed"]
@@ -224,23 +231,23 @@ def unlike(what: str, values: dict[str, str]) -> list[str]:
 
 
 def notes(described: dict, tests: int, several: bool) -> list[str]:
-    found = ["weight and ESS (effective share) of domain tokens, general loss: of the last logged training step"]
+    sentences = ["weight and ESS (effective share) of domain tokens, general loss: of the last logged training step"]
     if tests:
-        found.append(
+        sentences.append(
             "95%: Wilson's interval of an accuracy, Newcombe's of a paired difference; won, lost: questions that only "
             "the run, only the baseline got right; p: exact McNemar test, two-sided; Holm p: adjusted for the "
             f"{tests} test{'s'[: tests > 1]} printed"
         )
     if several:
-        found.append(
+        sentences.append(
             "over seeds: mean ± standard deviation (the seeds), a difference within its seed but for pairs across seeds"
         )
-    if {run["objective"] for run in described.values()} & {"rho1", "mucpt"}:
-        found.append(
+    if any(OBJECTIVES[run["objective"]].needs_scores for run in described.values() if run["objective"] in OBJECTIVES):
+        sentences.append(
             "weighted objectives do not minimise the plain loss on domain text, they also sharpen towards the "
             "reference model: rank objectives by questions and general loss, not by domain loss"
         )
-    return found
+    return sentences
 
 
 if __name__ == "__main__":

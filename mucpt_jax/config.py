@@ -7,13 +7,18 @@ A file in configs/ starts from `default(model)` and changes a few keys; the comm
 import dataclasses
 import difflib
 import functools
+import inspect
+import logging
+import re
 import types
 import typing
 from dataclasses import dataclass, field
+from typing import Literal
 
 from ml_collections import ConfigDict, config_dict
 
 from mucpt_jax.errors import UserError
+from mucpt_jax.formats.version import as_text, written_by
 
 
 @dataclass(frozen=True)
@@ -22,36 +27,32 @@ class Model:
 
     name: str = "tiny"  # for messages
     vocab_size: int = 2048  # rows of the embedding; may exceed the tokenizer's, never fall short of it
-    hidden_size: int = 64  # D
-    intermediate_size: int = 192  # of the MLP
+    hidden_size: int = 64  # width of the model, D
+    intermediate_size: int = 192  # width of the MLP
     num_hidden_layers: int = 2  # decoder layers
     num_attention_heads: int = 4  # query heads
-    num_key_value_heads: int = 2  # shared by groups of query heads
-    head_dim: int = 16  # of one head; even
+    num_key_value_heads: int = 2  # key and value heads, each shared by a group of query heads
+    head_dim: int = 16  # width of one head; even
     rope_theta: float = 10_000.0  # base of the rotary angles
     rms_norm_eps: float = 1e-6  # added to the mean square
     tie_word_embeddings: bool = True  # the head is the embedding (0.5B to 3B)
-    max_position_embeddings: int = 4096  # tokens
+    max_position_embeddings: int = 4096  # longest row that it takes, tokens
+
+
+WeightNorm = Literal["none", "corpus_mean_one", "batch_mean_one", "loss_match"]
 
 
 @dataclass(frozen=True)
 class Loss:
     """The objective on domain text; general text always counts plainly.  Nats."""
 
-    kind: str = "mucpt"  # ntp | rho1 | mucpt
+    kind: str = "mucpt"  # an entry of step/objective.py
     alpha: float = 1.0  # mucpt: multiplies the domain weight after normalisation and caps
     rm_floor: float = 1.0  # mucpt: nats; the raw weight is 1 / max(-log p_RM, rm_floor)
-    weight_norm: str = "corpus_mean_one"  # mucpt: none | corpus_mean_one | batch_mean_one | loss_match
+    weight_norm: WeightNorm = "corpus_mean_one"  # mucpt: what the raw weight is divided by, see objective.py
     mean_raw_weight: float | None = None  # mucpt: what the norm divides by; the corpus's unless given
-    mean_raw_median: float | None = None  # mucpt, smooth=mix: the same of its median part
     min_weight: float = 0.0  # mucpt: lower cap, after normalisation (1 = a general token)
     max_weight: float | None = None  # mucpt: upper cap, after normalisation
-    smooth: str = "none"  # mucpt, not in the paper: r over neighbours, none | mean | median | mix of both
-    smooth_window: int = 3  # smooth: units, odd: the token's own and those beside it
-    smooth_unit: str = "token"  # smooth: token | word (a token where a script has no spaces)
-    smooth_names: str | None = None  # smooth_unit=word: file of names, one a line, each of which is one unit
-    smooth_mix: float = 0.4  # smooth=mix: share of the median's weight
-    smooth_median_floor: float = 0.5  # smooth=mix: nats; floor of the median, rm_floor is that of the mean
     reference: str | None = None  # small runs: folder of an RM that scores while training (not in a plan)
     rm_hash: str | None = None  # refuse scores of any other reference model
     keep: float = 0.6  # rho1: share of the step's domain tokens that is trained on
@@ -82,9 +83,9 @@ class Optimizer:
     b2: float = 0.95  # AdamW: decay of the mean square
     eps: float = 1e-8  # AdamW: added to the root
     weight_decay: float = 0.1  # matrices only: not on norms and biases
-    clip_norm: float = 1.0  # global gradient norm
+    clip_norm: float = 1.0  # largest global norm of a gradient; a larger one is scaled down
     trainable: str | None = None  # regex over parameter paths; the rest is frozen and has no moments
-    moments_dtype: str = "float32"  # how the two moments are kept: float32 | bfloat16; updates are float32
+    moments_dtype: Literal["float32", "bfloat16"] = "float32"  # how the two moments are kept; updates are float32
     offload: bool = False  # keep the moments in the host's memory, on the device only during the update
 
 
@@ -103,30 +104,31 @@ class Mesh:
 @dataclass(frozen=True)
 class Train:
     micro_batches: int = 1  # gradient accumulation: parts of a step's batch that are run one after another
-    compute_dtype: str = "bfloat16"  # bfloat16 | float32; parameters are float32
-    remat: str = "full"  # what the backward pass recomputes: full | attention | dots | none, see model.py
-    attention: str = "auto"  # xla | chunked | cudnn | splash; auto takes the device's own, see attention.py
-    log_every: int = 10  # steps
-    checkpoint_every: int = 500  # steps
-    keep_checkpoints: int = 2  # the newest ones
-    evaluate_every: int = 0  # steps, 0 never; loss on evaluate.rows, and only the best state is kept
-    patience: int = 3  # with evaluate_every: stop after so many evaluations without a better one
+    compute_dtype: Literal["bfloat16", "float32"] = "bfloat16"  # parameters are float32
+    remat: Literal["full", "attention", "dots", "none"] = "full"  # what the backward pass recomputes, see model.py
+    attention: Literal["auto", "xla", "chunked", "cudnn", "splash"] = "auto"  # auto: the device's, see attention.py
+    log_every: int = 10  # steps between two lines of the log
+    checkpoint_every: int = 500  # steps between two checkpoints, with keep=newest
+    keep_checkpoints: int = 2  # how many stay, the newest
+    keep: Literal["newest", "best"] = "newest"  # which states are saved: one each checkpoint_every, or the best
+    evaluate_every: int = 0  # steps, 0 never; measures the loss on evaluate.rows, by which keep=best judges
+    patience: int = 0  # with keep=best: stop after so many evaluations without a better one; 0 never stops
     gradient_norms_every: int = 0  # steps, 0 never; norms of the domain's and the general part, 2 passes
-    on_bad_step: str = "stop"  # a loss or gradient that is not finite, or a spike: stop | skip (no update)
+    on_bad_step: Literal["stop", "skip"] = "stop"  # a loss or gradient that is not finite, or a spike; skip: no update
     spike: float | None = None  # nats; a loss so far above the mean of the last steps is a bad step
     watchdog: float = 20.0  # abort with stack traces when no step ends in so many medians; 0 never
     watchdog_seconds: float = 600.0  # but never sooner; the first step may take six times as long
     profile_step: int | None = None  # first step of a profiler window, written to WORKDIR/profile
-    profile_steps: int = 3  # length of that window
+    profile_steps: int = 3  # length of that window, steps
 
 
 @dataclass(frozen=True)
 class Score:
     input: str | None = None  # folder of rows
     output: str | None = None  # folder of scored rows
-    encoding: str = "float16"  # float16 | uint8_log, one byte: weights within 2.1% for r of 0.001 to 32
+    encoding: Literal["float16", "uint8_log"] = "float16"  # uint8_log, one byte: weights within 2.1%, r .001 to 32
     worker: int = 0  # of `workers` processes that share the shards without talking, from 0
-    workers: int = 1  # how many
+    workers: int = 1  # how many processes share the shards
     batch_rows: int = 16  # rows of one forward pass
 
 
@@ -144,16 +146,16 @@ class Evaluate:
 @dataclass(frozen=True)
 class Export:
     path: str | None = None  # Hugging Face folder to write; default WORKDIR/hf
-    dtype: str = "bfloat16"  # bfloat16 | float32
-    max_shard_bytes: int = 5_000_000_000  # of one safetensors file
+    dtype: Literal["bfloat16", "float32"] = "bfloat16"  # of the parameters
+    max_shard_bytes: int = 5_000_000_000  # largest size of one safetensors file
 
 
 @dataclass(frozen=True)
 class Plan:
     """What to expect before renting: --job=plan compiles the train step for devices that are not here."""
 
-    accelerator: str = "H20"  # H20 | H100 | H200 | A100 | v5e | v5p | v6e: memory and peak
-    devices: int | None = None  # how many, where the mesh has a -1
+    accelerator: Literal["H20", "H100", "H200", "A100", "v5e", "v5p", "v6e"] = "H20"  # memory and peak
+    devices: int | None = None  # how many devices, where the mesh has a -1
     mfu: float = 0.4  # share of the peak (model FLOPs, causal) that the step time is predicted with
     search: bool = False  # compile meshes x remat x micro-batches too and print a table, best first
     topology: str | None = None  # compile for a TPU by libtpu, e.g. v5p:4x8x8 (pip install libtpu)
@@ -162,9 +164,9 @@ class Plan:
 @dataclass(frozen=True)
 class Config:
     seed: int = 0  # initialisation and shuffling
-    tokenizer: str | None = None  # Hugging Face tokenizer folder; default: the one of init_from
+    tokenizer: str | None = None  # Hugging Face tokenizer folder; default: of init_from, or of the run
     init_from: str | None = None  # Hugging Face folder, or another run's workdir
-    init_state: str = "params"  # of init_from: params | all, of a run: step and optimiser state too
+    init_state: Literal["params", "all"] = "params"  # of init_from; all, of a run: step and optimiser state too
     model: Model = field(default_factory=Model)
     loss: Loss = field(default_factory=Loss)
     data: Data = field(default_factory=Data)
@@ -192,21 +194,6 @@ QWEN = [  # vocab    D      F      layers heads kv head_dim  theta eps   tied   
 TINY = [Model(), Model("nano", hidden_size=32, intermediate_size=64, head_dim=8)]
 MODELS = {model.name: model for model in TINY + [Model(f"qwen2.5-{size}", *rest) for size, *rest in QWEN]}
 AXES = ("replica", "fsdp", "context", "tensor")  # of the mesh; their sizes stand in Mesh
-CHOICES = {
-    "init_state": ("params", "all"),
-    "loss.kind": ("ntp", "rho1", "mucpt"),
-    "loss.weight_norm": ("none", "corpus_mean_one", "batch_mean_one", "loss_match"),
-    "loss.smooth": ("none", "mean", "median", "mix"),
-    "loss.smooth_unit": ("token", "word"),
-    "score.encoding": ("float16", "uint8_log"),
-    "train.compute_dtype": ("bfloat16", "float32"),
-    "train.remat": ("full", "attention", "dots", "none"),
-    "train.attention": ("auto", "xla", "chunked", "cudnn", "splash"),
-    "train.on_bad_step": ("stop", "skip"),
-    "optimizer.moments_dtype": ("float32", "bfloat16"),
-    "plan.accelerator": ("H20", "H100", "H200", "A100", "v5e", "v5p", "v6e"),
-    "export.dtype": ("bfloat16", "float32"),
-}
 
 
 def default(model: str = "tiny") -> ConfigDict:
@@ -235,13 +222,77 @@ def from_dict(kind: type, values: dict):
     return kind(**(values | inner))
 
 
-def keys(kind: type = Config, prefix: str = "") -> list[str]:
-    """Dotted names of all knobs: "loss.alpha", ..."""
-    found = []
+# Version of what a run saves (config.json, checkpoints).  2: train.keep says what is saved; before, evaluate_every did.
+FORMAT = 2
+RETIRED = {  # knobs that are gone, with the default under which a saved run goes on without them
+    "loss.smooth": "none",
+    "loss.smooth_window": 3,
+    "loss.smooth_unit": "token",
+    "loss.smooth_names": None,
+    "loss.smooth_mix": 0.4,
+    "loss.smooth_median_floor": 0.5,
+    "loss.mean_raw_median": None,
+}
+
+
+def to_saved(config: Config) -> dict:
+    """What a run's config.json holds."""
+    return dataclasses.asdict(config) | {"format": FORMAT, "written_by": written_by()}
+
+
+def from_saved(values: dict) -> Config:
+    """config.json of any version -> Config.  A key that it lacks has its default, one that is not known goes."""
+    types = typing.get_type_hints(Config)
+    kept = {name: value for name, value in values.items() if name in types}
+    for name in kept.keys() - {name for name in types if not dataclasses.is_dataclass(types[name])}:
+        kept[name] = {k: v for k, v in kept[name].items() if k in typing.get_type_hints(types[name])}
+    if values.get("format", 1) < 2 and kept.get("train", {}).get("evaluate_every"):
+        kept["train"]["keep"] = "best"
+    return from_dict(Config, kept)
+
+
+def without_retired(values: dict, where: str, writer: dict | None) -> dict:
+    """{dotted key: value} that a run goes by, without keys that are gone.  Those are named; UserError where one had
+    another value than its default, or was never known here."""
+    gone = sorted(key for key in values if "." in key and key not in keys())
+    for key in gone:
+        if key not in RETIRED or values[key] != RETIRED[key]:
+            raise UserError(
+                f"{where} has {key}={values[key]!r}, which mucpt_jax {written_by()['version']} does not know; go on "
+                f"with the version that wrote it ({as_text(writer)}), or start in another --workdir with "
+                "--config.init_from"
+            )
+    if gone:
+        logging.info("%s has %s: not known any more, and without effect by their values", where, ", ".join(gone))
+    return {key: value for key, value in values.items() if key not in gone}
+
+
+def hints(kind: type = Config, prefix: str = "") -> dict[str, type]:
+    """Dotted name of every knob ("loss.alpha", ...) -> its type."""
+    hint_of = {}
     for name, hint in typing.get_type_hints(kind).items():
-        inner = keys(hint, f"{prefix}{name}.") if dataclasses.is_dataclass(hint) else []
-        found += inner or [prefix + name]
-    return found
+        inner = hints(hint, f"{prefix}{name}.") if dataclasses.is_dataclass(hint) else {prefix + name: hint}
+        hint_of |= inner
+    return hint_of
+
+
+def keys() -> list[str]:
+    """Dotted names of all knobs."""
+    return list(hints())
+
+
+def choices() -> dict[str, tuple[str, ...]]:
+    """Dotted name of a knob -> the words that it may be."""
+    from mucpt_jax.step.objective import OBJECTIVES  # which needs Loss
+
+    named = {key: typing.get_args(hint) for key, hint in hints().items() if typing.get_origin(hint) is Literal}
+    return {"loss.kind": tuple(OBJECTIVES)} | named
+
+
+def check_choice(key: str, value: str) -> None:
+    """Raises UserError where the knob may not be the value."""
+    if value not in (allowed := choices()[key]):
+        raise UserError(f"{key}={value!r} is not one of {allowed}; {nearest(value, allowed)}")
 
 
 def value_of(config: Config, key: str):
@@ -254,8 +305,20 @@ def describe(values: dict) -> str:
     lines = []
     for name, value in values.items():
         inner = value.items() if isinstance(value, dict) else [(name, value)]
-        told = " ".join(f"{k}={v!r}" for k, v in inner)
-        lines.append(f"  {name}: {told}" if isinstance(value, dict) else f"  {told}")
+        line = " ".join(f"{k}={v!r}" for k, v in inner)
+        lines.append(f"  {name}: {line}" if isinstance(value, dict) else f"  {line}")
+    return "\n".join(lines)
+
+
+def explained() -> str:
+    """All keys with default, choices and meaning: the comments above."""
+    lines, words_of = [], choices()
+    for key in keys():
+        section, _, name = key.rpartition(".")
+        kind = type(value_of(Config(), section)) if section else Config
+        meaning = re.search(rf"^    {name}: .* = .*?  # (.*)$", inspect.getsource(kind), re.M)[1]
+        words = f" ({' | '.join(words_of[key])})" if key in words_of else ""
+        lines.append(f"  --config.{key}={value_of(Config(), key)!r}{words}\n      {meaning}")
     return "\n".join(lines)
 
 

@@ -4,11 +4,10 @@ python -m mucpt_jax.convert IN OUT [--dtype=bfloat16] [--max_shard_bytes=5000000
 """
 
 import argparse
-import sys
 
 import jax
 
-from mucpt_jax.errors import UserError
+from mucpt_jax.errors import exiting
 from mucpt_jax.weights import hf_write
 from mucpt_jax.weights.transfer import folder_to_folder
 
@@ -24,10 +23,8 @@ def main() -> None:
     args = parser.parse_args()
     jax.config.update("jax_platforms", "cpu")  # shapes are all that is asked of it
     about = hf_write.About(args.target, args.dtype, args.max_shard_bytes, like=args.source, tokenizer=args.source)
-    try:
+    with exiting():
         folder_to_folder(args.source, about)
-    except (UserError, OSError) as error:
-        sys.exit(f"error: {error}")
     print(f"wrote {args.target}")
 
 

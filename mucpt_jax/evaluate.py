@@ -12,9 +12,8 @@ import jax
 from mucpt_jax.config import Config
 from mucpt_jax.errors import UserError
 from mucpt_jax.evaluation import alias, cards, generate
-from mucpt_jax.formats.files import write_json
-from mucpt_jax.formats.manifest import read_manifest
-from mucpt_jax.formats.tokenizer import end_of_document
+from mucpt_jax.formats import tokenizer as tokenizers
+from mucpt_jax.formats.files import write_json, write_text
 from mucpt_jax.run import checkpoint, data, heldout
 from mucpt_jax.weights import hf
 
@@ -29,7 +28,7 @@ def evaluate(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
     params = checkpoint.load_params(cfg, mesh, workdir)
     result = {"params_hash": checkpoint.params_hash(params), "step": checkpoint.newest_step(workdir)}
     if cfg.evaluate.rows:
-        data.check_trained_on(read_manifest(cfg.evaluate.rows), cfg.evaluate.rows, workdir)
+        data.check_trained_on(cfg.evaluate.rows, workdir)
         result["heldout"] = heldout.evaluator(cfg, mesh)(params)
         for name, s in result["heldout"].items():
             logging.info("held-out %s: %.4f nats a token over %d tokens", name, s["nll"], s["tokens"])
@@ -41,7 +40,7 @@ def evaluate(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
         workdir.mkdir(parents=True, exist_ok=True)
         if questions:
             lines = [json.dumps(p, ensure_ascii=False) + "\n" for p in predictions]
-            (workdir / "predictions.jsonl").write_text("".join(lines), encoding="utf-8")
+            write_text(workdir / "predictions.jsonl", "".join(lines))
         write_json(workdir / "evaluate.json", result)  # last: where it stands, all stands
         cards.write_card(workdir)
 
@@ -54,27 +53,28 @@ def read_questions(path: str) -> list[dict]:
         raise UserError(
             f"evaluate.questions={path} cannot be read ({error}); name a JSONL file of questions"
         ) from error
-    found = [read_question(line, f"{path} line {n}") for n, line in enumerate(lines, 1) if line.strip()]
-    if len({q["id"] for q in found}) < len(found) or not found:
-        raise UserError(f"{path} holds {'the same id twice' if found else 'no question'}; each needs an id of its own")
-    return found
+    questions = [read_question(line, f"{path} line {n}") for n, line in enumerate(lines, 1) if line.strip()]
+    if len({q["id"] for q in questions}) < len(questions) or not questions:
+        problem = "the same id twice" if questions else "no question"
+        raise UserError(f"{path} holds {problem}; each needs an id of its own")
+    return questions
 
 
 def read_question(line: str, where: str) -> dict:
     try:
-        found = json.loads(line)
-        found = found | {"id": str(found["id"]), "aliases": found.get("aliases") or []}
-        texts = [found["question"], found["answer"], *found["aliases"]]
+        question = json.loads(line)
+        question |= {"id": str(question["id"]), "aliases": question.get("aliases") or []}
+        texts = [question["question"], question["answer"], *question["aliases"]]
     except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{where} is no {{id, question, answer}} object; mend or drop it") from error
-    if not all(isinstance(t, str) and t for t in texts) or isinstance(found["aliases"], str):
+    if not all(isinstance(t, str) and t for t in texts) or isinstance(question["aliases"], str):
         raise UserError(f"{where}: question, answer and each alias must be text; mend or drop it")
-    return found
+    return question
 
 
 def answer(params: dict, questions: list[dict], tokenizer, cfg: Config, mesh) -> list[dict]:
     """The questions with `prediction` (cut at evaluate.stop) and `correct`."""
-    settings, eod = cfg.evaluate, end_of_document(tokenizer)
+    settings, eod = cfg.evaluate, tokenizers.end_of_document(tokenizer)
     answered = []
     for start in range(0, len(questions), settings.batch_questions):
         part = questions[start : start + settings.batch_questions]
@@ -86,7 +86,7 @@ def answer(params: dict, questions: list[dict], tokenizer, cfg: Config, mesh) ->
             prediction = cut(text, settings.stop)
             correct = alias.is_correct(prediction, question["answer"], question["aliases"])
             answered.append(question | {"prediction": prediction, "correct": correct})
-        logging.info("answered %d/%d questions", len(answered), len(questions))
+        logging.info("answering: %d of %d questions are done, grades come at the end", len(answered), len(questions))
     return answered
 
 
@@ -104,11 +104,7 @@ def grade(predictions: list[dict]) -> dict:
 
 
 def load_tokenizer(cfg: Config):
-    from transformers import AutoTokenizer  # a second of imports that training does not need
-
-    tokenizer = AutoTokenizer.from_pretrained(
-        hf.tokenizer_folder(cfg.tokenizer, cfg.init_from), trust_remote_code=False, local_files_only=True
-    )
+    tokenizer = tokenizers.load_tokenizer(hf.tokenizer_folder(cfg.tokenizer, cfg.init_from))
     if len(tokenizer) > cfg.model.vocab_size:
         raise UserError(
             f"the tokenizer {tokenizer.name_or_path} has {len(tokenizer)} ids, {cfg.model.name} has vocab_size="

@@ -1,5 +1,6 @@
 """The export job: the newest checkpoint of a run -> a Hugging Face folder, which transformers, vLLM and SGLang load."""
 
+import dataclasses
 import json
 import logging
 import os
@@ -7,11 +8,14 @@ from pathlib import Path
 
 import jax
 
+from mucpt_jax import config
 from mucpt_jax.config import Config
 from mucpt_jax.errors import UserError
 from mucpt_jax.evaluation.cards import cell
+from mucpt_jax.formats import version
 from mucpt_jax.formats.files import read_json, text_hash
 from mucpt_jax.run import checkpoint
+from mucpt_jax.step.objective import OBJECTIVES
 from mucpt_jax.weights import hf, hf_write, transfer
 
 
@@ -24,7 +28,7 @@ def export(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
         folder=cfg.export.path or str(workdir / "hf"),
         dtype=cfg.export.dtype,
         max_shard_bytes=cfg.export.max_shard_bytes,
-        like=origin(cfg, tokenizer),
+        like=origin(cfg, [cfg.init_from, *checkpoint.lineage(cfg, workdir), tokenizer]),
         tokenizer=tokenizer,
         card=card(cfg, workdir, checkpoint.params_hash(params)),
     )
@@ -32,14 +36,14 @@ def export(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
     logging.info("wrote %s (%s, %s)", about.folder, cfg.model.name, about.dtype)
 
 
-def origin(cfg: Config, tokenizer: str) -> str | None:
-    """The Hugging Face folder of the same model that the run comes from: its token ids and its generation config."""
-    for folder in (cfg.init_from, tokenizer):
-        if folder and (Path(folder) / "config.json").is_file():
+def origin(cfg: Config, folders: list[str | None]) -> str | None:
+    """The first Hugging Face folder of the same model: an export keeps its token ids and its generation config."""
+    for folder in filter(None, folders):
+        if (Path(folder) / "config.json").is_file() and checkpoint.saved_config(folder) is None:
             try:
                 hf.check_same_model(hf.read_config(folder), cfg.model, folder)
                 return folder
-            except UserError:  # another run's config.json, or the tokenizer of another size: nothing to keep
+            except UserError:  # the tokenizer of another size: nothing to keep
                 continue
     return None
 
@@ -52,15 +56,16 @@ def card(cfg: Config, workdir: Path, params_hash: str) -> str:
     step = checkpoint.newest_step(workdir)
     if step is None:
         return front(cfg.init_from) + f"# {cfg.model.name}\n\nThe weights of {name_of(cfg.init_from)}, unchanged.\n"
-    run = read_json(workdir / "config.json")
+    saved = read_json(workdir / "config.json")
+    run = dataclasses.asdict(config.from_saved(saved))
     loss, data, optimizer = run["loss"], run["data"], run["optimizer"]
     tokens = step * data["batch_rows"] * data["sequence_length"]
     start = name_of(run["init_from"]) if run["init_from"] else "random parameters"
-    told = {key: name_of(value) if value and key in FOLDERS else value for key, value in loss.items()}
+    settings = loss | {"reference": name_of(loss["reference"])} if loss.get("reference") else loss
     facts = {
         "parameters": params_hash,
-        "started from": start + (", with its optimiser state" if run.get("init_state") == "all" else ""),
-        "trained": cell(optimizer.get("trainable") or "all parameters"),
+        "started from": start + (", with its optimiser state" if run["init_state"] == "all" else ""),
+        "trained": cell(optimizer["trainable"] or "all parameters"),
         "steps": f"{step:,} of {optimizer['steps']:,}, {tokens:,} tokens",
         "batch": f"{data['batch_rows']} rows of {data['sequence_length']} tokens",
         "learning rate": f"{optimizer['peak_lr']:g} to {optimizer['final_lr']:g}, cosine",
@@ -68,23 +73,14 @@ def card(cfg: Config, workdir: Path, params_hash: str) -> str:
         "general text": f"{data['general_fraction']:.2%} of the target tokens",
     }
     rows = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
+    known = OBJECTIVES.get(loss["kind"])
+    about = known.sentence.format(**loss) if known else f"{loss['kind']}, which this version does not know."
     return (
         f"{front(run['init_from'])}# {cfg.model.name}, {step:,} steps of {loss['kind']}\n\n"
-        f"Continued pretraining with mucpt_jax.\n\n| | |\n|---|---|\n{rows}\n\n"
-        f"## Objective\n\n{OBJECTIVES[loss['kind']].format(**loss)}\n\n```json\n{json.dumps(told, indent=1)}\n```\n\n"
+        f"Continued pretraining with {version.as_text(saved.get('written_by'))}.\n\n| | |\n|---|---|\n{rows}\n\n"
+        f"## Objective\n\n{about}\n\n```json\n{json.dumps(settings, indent=1)}\n```\n\n"
         f"## Data\n\n{data_table(data)}\n{results(workdir, params_hash)}"
     )
-
-
-FOLDERS = ("reference", "smooth_names")  # of the loss's settings
-OBJECTIVES = {
-    "ntp": "The plain loss, on domain and general text.",
-    "rho1": "RHO-1: of the domain tokens the {keep:.0%} with the largest excess loss over a reference model.",
-    "mucpt": (
-        "MuCPT (arXiv 2511.14245): the loss of a domain token counts alpha / max(-log p of a reference model, floor), "
-        "alpha={alpha:g}, floor={rm_floor:g} nats, weights divided by {weight_norm}; general text counts plainly."
-    ),
-}
 
 
 def name_of(folder: str) -> str:
@@ -106,9 +102,9 @@ def data_table(data: dict) -> str:
         if not data[role] or not manifest.is_file():
             lines += [f"| {role} | {name_of(data[role])}, not here any more | | | |"] if data[role] else []
             continue
-        found = read_json(manifest)
-        for name, source in found["sources"].items():
-            sums = [shard["sha256"] for shard in found["shards"] if shard["source"] == name]
+        written = read_json(manifest)
+        for name, source in written["sources"].items():
+            sums = [shard["sha256"] for shard in written["shards"] if shard["source"] == name]
             size = f"{source['documents']:,} | {source['targets']:,}"
             lines.append(f"| {role} | {cell(name)} | {size} | {text_hash(''.join(sums))[:16]} |")
     return "\n".join(lines) + "\n"
@@ -117,12 +113,12 @@ def data_table(data: dict) -> str:
 def results(workdir: Path, params_hash: str) -> str:
     """What --job=evaluate found for these very parameters."""
     path = workdir / "evaluate.json"
-    found = read_json(path) if path.is_file() else {}
-    if found.get("params_hash") != params_hash:
+    measured = read_json(path) if path.is_file() else {}
+    if measured.get("params_hash") != params_hash:
         return ""
     lines = [
-        f"| loss on {cell(name)}, nats a token | {of['nll']:.4f} |" for name, of in found.get("heldout", {}).items()
+        f"| loss on {cell(name)}, nats a token | {of['nll']:.4f} |" for name, of in measured.get("heldout", {}).items()
     ]
-    if asked := found.get("questions"):
+    if asked := measured.get("questions"):
         lines.append("| questions | {k} of {n} right: {accuracy:.4f} (95% {low:.4f} to {high:.4f}) |".format(**asked))
     return "\n## Results\n\n| | |\n|---|---|\n" + "\n".join(lines) + "\n" if lines else ""

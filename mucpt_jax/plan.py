@@ -57,22 +57,26 @@ def plan(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
     print(f"{workdir / 'plan.json'}")
 
 
-def devices(cfg: Config) -> list | None:
-    """Devices of plan.topology, or None: those of this process."""
-    if cfg.plan.topology is None:
-        return None
+def simulated_mesh(cfg: Config) -> jax.sharding.Mesh:
+    """Over the devices of plan.topology, or those that runtime.simulate_devices made."""
+    jax.config.update("jax_enable_compilation_cache", False)  # a cached program would hide the compiler's warnings
+    return sharding.make_mesh(cfg, devices(cfg) if cfg.plan.topology else None)
+
+
+def devices(cfg: Config) -> list:
+    """Devices of plan.topology."""
     if cfg.plan.topology.partition(":")[0] != cfg.plan.accelerator:
         raise UserError(
             f"plan.topology={cfg.plan.topology} is not of plan.accelerator={cfg.plan.accelerator}; set both alike"
         )
     try:
-        found = topologies.get_topology_desc(platform="tpu", topology_name=cfg.plan.topology)
+        topology = topologies.get_topology_desc(platform="tpu", topology_name=cfg.plan.topology)
     except Exception as error:  # libtpu missing, or a name that it does not know: several classes
         raise UserError(
             f"plan.topology={cfg.plan.topology} cannot be compiled for ({str(error).splitlines()[0]}); "
             "pip install libtpu and name a slice such as v5e:2x4 or v5p:4x8x8, or leave it empty to compile for CPUs"
         ) from error
-    return list(found.devices)
+    return list(topology.devices)
 
 
 def with_mesh(cfg: Config, sizes: dict[str, int]) -> Config:
@@ -122,6 +126,8 @@ def measure(cfg: Config, mesh: jax.sharding.Mesh) -> dict:
 def compile_step(cfg: Config, mesh: jax.sharding.Mesh) -> tuple[jax.stages.Compiled, str, float]:
     """-> the compiled step, what the compiler wrote to stderr, seconds."""
     start, tx = time.monotonic(), optimizer.make(cfg)
+    # No scores are read here; what weights are divided by costs the same, whatever it is.
+    cfg = dataclasses.replace(cfg, loss=dataclasses.replace(cfg.loss, mean_raw_weight=cfg.loss.mean_raw_weight or 1.0))
     with jax.set_mesh(mesh), stderr_of_compiler() as log:
         step = train.jitted_step(cfg, tx, mesh, SOURCES)
         abstract = train.abstract_state(cfg, tx, mesh), data.abstract_batch(cfg, mesh)

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from array_record.python.array_record_module import ArrayRecordReader
 from jax.experimental import multihost_utils
 
 from mucpt_jax.config import Config
@@ -23,6 +22,7 @@ from mucpt_jax.formats import rows, score_sums
 from mucpt_jax.formats.files import copy_file, read_json, text_hash, write_json
 from mucpt_jax.formats.manifest import read_manifest, shared_documents
 from mucpt_jax.formats.rows import LOG_CODES, read_shard, target_mask, to_log_code
+from mucpt_jax.formats.version import written_by
 from mucpt_jax.run import checkpoint, data
 from mucpt_jax.step import losses, sharding
 
@@ -30,7 +30,7 @@ from mucpt_jax.step import losses, sharding
 def score(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
     """Rows in score.input -> scored rows in score.output, with the model of workdir (or init_from)."""
     manifest, output = open_input(cfg), Path(cfg.score.output)
-    data.check_trained_on(manifest, cfg.score.input, workdir)
+    data.check_trained_on(cfg.score.input, workdir)
     params = checkpoint.load_params(cfg, mesh, workdir)
     (output / "parts").mkdir(parents=True, exist_ok=True)
     about = {
@@ -203,13 +203,8 @@ def is_done(output: Path, shard: dict) -> bool:
     path = output / shard["name"]
     if not path.is_file() or not note_of(output, shard).is_file():
         return False
-    try:
-        reader = ArrayRecordReader(str(path))
-        found = reader.num_records()
-        reader.close()
-    except RuntimeError:
-        return False
-    return found == shard["records"] and path.stat().st_size == read_json(note_of(output, shard))["facts"]["bytes"]
+    size = read_json(note_of(output, shard))["facts"]["bytes"]
+    return rows.count_records(path) == shard["records"] and path.stat().st_size == size
 
 
 def finish(cfg: Config, manifest: dict, about: dict, output: Path) -> None:
@@ -229,7 +224,8 @@ def finish(cfg: Config, manifest: dict, about: dict, output: Path) -> None:
         **score_sums.of_shards([shard["source"] for shard in shards], sums),
     }
     copy_file(Path(cfg.score.input) / "index.parquet", output / "index.parquet")
-    write_json(output / "manifest.json", manifest | {"shards": shards, "scores": scores})
+    new = {"shards": shards, "scores": scores, "written_by": written_by()}
+    write_json(output / "manifest.json", manifest | new)
     for left in output.glob("*.writing"):  # of workers that were killed
         left.unlink(missing_ok=True)
     logging.info("%s\n%s", output, score_sums.as_text(scores))

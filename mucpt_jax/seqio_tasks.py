@@ -11,7 +11,6 @@ PassThroughFeatureConverter also keeps rm_nll and is_domain, which a weighted lo
 needs seqio or TensorFlow, and importing this module loads neither: pip install -r requirements-seqio.txt.
 """
 
-import dataclasses
 import re
 
 import numpy as np
@@ -21,20 +20,20 @@ from mucpt_jax.errors import UserError
 from mucpt_jax.formats import rows
 from mucpt_jax.formats.manifest import read_manifest
 from mucpt_jax.formats.rows import target_mask
+from mucpt_jax.formats.tokenizer import check_same_tokenizer
 from mucpt_jax.run import data
 
 
 def register(name: str, cfg: Config):
     """Registers Tasks "name.source" and the Mixture "name", which it returns.
 
-    Split train: the rows of data.domain and data.general; Task by Task each row comes once, in the order on disk or
-    (shuffle=True) in another order in every epoch.  Split validation: the rows of evaluate.rows, if given; a source
-    that stands there alone has a Task, but no part in the Mixture.  A shard of ShardInfo reads its own rows only.
+    Split train: the rows of data.domain and data.general.  In a Task each row comes once an epoch, in the order on disk
+    or (shuffle=True) in another order in every epoch.  Split validation: the rows of evaluate.rows, if given; a source
+    of these rows alone has a Task, but no part in the Mixture.  A shard of ShardInfo reads its own rows only.
     An example has the arrays of `features` and the scalar is_domain (bool), never cached on disk by seqio.
     Raises UserError where rows do not fit the config, as training does, or seqio is missing.
     """
     seqio, _ = libraries()
-    cfg = dataclasses.replace(cfg, loss=dataclasses.replace(cfg.loss, smooth="none"))  # no word_starts here
     sources = data.open_sources(cfg)
     held_out = {source.name: source for source in held_out_sources(cfg)}
     alone = [source for source in held_out.values() if source.name not in {s.name for s in sources}]
@@ -62,15 +61,13 @@ def libraries() -> tuple:
 
 
 def held_out_sources(cfg: Config) -> list[data.Source]:
-    """Not as domain text: held-out rows need no scores."""
+    """Sources of evaluate.rows; not as domain text, since held-out rows need no scores."""
     folder = cfg.evaluate.rows
     if not folder:
         return []
     manifest = read_manifest(folder)
     data.check_manifest(manifest, folder, cfg)
-    for trained in filter(None, (cfg.data.domain, cfg.data.general)):
-        if read_manifest(trained)["tokenizer_hash"] != manifest["tokenizer_hash"]:
-            raise UserError(f"{folder} was written with another tokenizer than {trained}; shard one of them again")
+    check_same_tokenizer(folder, cfg.data.domain, cfg.data.general)
     return [source for source in data.split_sources(manifest, folder, False, set()) if source.rows]
 
 
@@ -101,8 +98,8 @@ def row_numbers(counts: dict[str, int]):
     """A seqio DataSource of {"split", "row"}: rows are only read after sharding and shuffling, by their numbers.
 
     A FunctionDataSource cannot take a ShardInfo: every host would read all rows and, without a seed, hosts would pick
-    from different orders.  What seqio keeps in memory of a small source (below 10,000 rows a shard) are numbers too;
-    their order is then that of the first epoch, and only the Task's shuffle buffer changes it.
+    from different orders.  Of a small source (below 10,000 rows a shard) seqio keeps the numbers in memory, in the
+    order of the first epoch; then only the Task's shuffle buffer changes the order.
     """
     seqio, tf = libraries()
 
@@ -145,9 +142,9 @@ def read_rows(dataset, rows: dict[str, data.Rows], dtypes: dict, length: int, is
         return list(features(rows[split.decode()][int(row)]).values())
 
     def example(place):
-        found = tf.numpy_function(arrays, [place["split"], place["row"]], list(dtypes.values()), stateful=False)
-        found = {key: tf.ensure_shape(value, [length]) for key, value in zip(dtypes, found, strict=True)}
-        return found | {"is_domain": is_domain}
+        values = tf.numpy_function(arrays, [place["split"], place["row"]], list(dtypes.values()), stateful=False)
+        shaped = {key: tf.ensure_shape(value, [length]) for key, value in zip(dtypes, values, strict=True)}
+        return shaped | {"is_domain": is_domain}
 
     return dataset.map(example, num_parallel_calls=tf.data.AUTOTUNE)
 

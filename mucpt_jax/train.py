@@ -16,6 +16,7 @@ import optax
 import orbax.checkpoint as ocp
 from jax import Array
 
+from mucpt_jax import config
 from mucpt_jax.config import Config, Loss
 from mucpt_jax.errors import UserError
 from mucpt_jax.evaluation import cards
@@ -24,7 +25,7 @@ from mucpt_jax.formats.rows import segment_numbers
 from mucpt_jax.run import checkpoint, data, early_stop, goodput, interrupts, metrics, reference
 from mucpt_jax.step import losses, model, objective, optimizer, sharding
 
-PATIENCE = 16  # bad steps in a row that are left out before a run gives up
+MAX_BAD_STEPS = 16  # in a row, that are left out before a run gives up
 
 
 class Run(NamedTuple):
@@ -44,10 +45,10 @@ class Run(NamedTuple):
 def train(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
     """Trains to optimizer.steps, from the newest checkpoint in workdir or from init_from or at random.
 
-    A SIGTERM saves at the next step that all hosts agree on, and leaves with status 143.  With train.evaluate_every
+    A SIGTERM saves at the next step that all hosts agree on, and leaves with status 143.  With train.keep=best
     nothing is saved but states that are better on held-out rows than all before: the newest checkpoint is the best.
     """
-    early_stop.check(cfg)
+    early_stop.check(cfg, workdir)
     sources = data.open_sources(cfg)
     cfg = dataclasses.replace(cfg, loss=data.resolved_loss(cfg))
     tx = optimizer.make(cfg)
@@ -60,18 +61,19 @@ def train(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
         return
     if early_stop.ended(cfg, workdir, start, identity):
         logging.info(
-            "%s is trained already: no step after %d was better on held-out rows; raise train.patience to go on",
-            workdir, start,
+            "%s is trained already: no step after %d was better on held-out rows; raise optimizer.steps or "
+            "train.patience to go on", workdir, start,
         )  # fmt: skip
         return
     describe_run(cfg, sources, state, start)
     if jax.process_index() == 0:
-        write_json(workdir / "config.json", dataclasses.asdict(cfg))
+        write_json(workdir / "config.json", config.to_saved(cfg))
 
     step_fn = jitted_step(cfg, tx, mesh, len(sources))
     norms_fn = jax.jit(functools.partial(gradient_norms, cfg=cfg), out_shardings=sharding.replicated(mesh))
     add_scores = reference.scorer(cfg, mesh) if cfg.loss.reference else lambda batch: batch
-    judge = early_stop.judge(cfg, mesh, workdir, start, state[0]) if cfg.train.evaluate_every else None
+    evaluate = early_stop.evaluator(cfg, mesh, workdir, start, state[0]) if cfg.train.evaluate_every else None
+    keeps_best = cfg.train.keep == "best"
     batches = data.batches(rows, cfg, sharding.local_rows(mesh, cfg.data.batch_rows), start)
     clock, ledger = metrics.Clock(cfg, start), goodput.Ledger(workdir, start)
     with (
@@ -86,25 +88,26 @@ def train(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
             with ledger.timed("data_wait", step):
                 batch = add_scores(sharding.to_global(next(batches), mesh, cfg.data.batch_rows))
             profiler(step, pending)
-            every = cfg.train.gradient_norms_every
-            norms = {"gradient_norms": norms_fn(state[0], batch)} if every and step % every == 0 else {}
+            extra = {}
+            if is_due(step, cfg.train.gradient_norms_every):
+                extra["gradient_norms"] = norms_fn(state[0], batch)
             state, values = step_fn(state, batch)
             if pending:
                 report(run, *pending)
-            pending = (step, values | norms)
-            leaving, last, enough = sigterm.asked(step), step == cfg.optimizer.steps, False
-            keep = step % cfg.train.checkpoint_every == 0 or last or leaving
-            if judge:
-                keep = False
-                if step % cfg.train.evaluate_every == 0 or last:
-                    with ledger.timed("evaluate", step), watchdog.paused():
-                        keep, enough = judge(step, state[0])
-            if keep:
+            leaving, last, evaluation = sigterm.asked(step), step == cfg.optimizer.steps, None
+            if evaluate and (is_due(step, cfg.train.evaluate_every) or last):
+                with ledger.timed("evaluate", step), watchdog.paused():
+                    evaluation = evaluate(step, state[0])
+                extra["heldout"] = evaluation.sources
+            pending = (step, values | extra)
+            due = is_due(step, cfg.train.checkpoint_every) or last or leaving
+            if (evaluation and evaluation.better) if keeps_best else due:
                 # A state is saved only after its step was seen to be good.
                 report(run, *pending)
                 pending = None
                 with ledger.timed("checkpoint", step), watchdog.paused():
                     checkpoint.save(ckpt, step, state, cfg, identity)
+            enough = evaluation is not None and evaluation.last
             if leaving or enough:
                 break
         if pending:
@@ -114,13 +117,17 @@ def train(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
     ledger.close()
     clock.summary(sources)
     if leaving and not (last or enough):
-        kept = "the best step so far is" if judge else "saved step"
+        kept = "the best step so far is" if keeps_best else "saved step"
         logging.info("SIGTERM: %s %d; the same command goes on from there", kept, ckpt.latest_step() or 0)
         raise SystemExit(interrupts.STOPPED)
-    if judge:
+    if keeps_best:
         early_stop.end(cfg, workdir, identity)
         if jax.process_index() == 0:
             cards.write_card(workdir)
+
+
+def is_due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0
 
 
 def start_state(cfg, tx, mesh, ckpt, identity) -> tuple[int, tuple]:
@@ -192,8 +199,8 @@ def loss_and_grads(params: dict, batch: dict, cfg: Config, tokens: Array, only_B
         return x.swapaxes(0, 1).reshape(-1, *x.shape[2:])
 
     parts = jax.tree.map(split, batch)
-    nll_BT = jnp.zeros(losses.target_mask(batch).shape)  # only rho1's weights depend on it
-    if cfg.loss.kind == "rho1":  # its threshold is over the whole step: one forward pass more
+    nll_BT = jnp.zeros(losses.target_mask(batch).shape)
+    if objective.OBJECTIVES[cfg.loss.kind].needs_nll:  # of the whole step: one forward pass more
         nll_BT = merge(jax.lax.map(lambda part: losses.batch_nll(params, part, cfg), parts))
     weights = split(objective.token_weights(nll_BT, batch, cfg.loss))
 
@@ -249,8 +256,8 @@ def report(run: Run, step: int, values: dict) -> None:
         with run.watchdog.paused():  # it reads rows and indices
             bad_step(run, step, values)
     run.clock.add(step, values, run.sources)
-    norms = values.get("gradient_norms")
-    if step % cfg.train.log_every and step not in (run.clock.first, cfg.optimizer.steps) and not norms:
+    extra = {name: values[name] for name in ("gradient_norms", "heldout") if name in values}
+    if not (is_due(step, cfg.train.log_every) or step in (run.clock.first, cfg.optimizer.steps) or extra):
         return
     line = {
         "step": step,
@@ -261,9 +268,9 @@ def report(run: Run, step: int, values: dict) -> None:
         "max_weight": float(values["max_weight"]),
         **run.clock.rates(step),
     }
-    if norms:
-        line["gradient_norms"] = {name: float(norm) for name, norm in norms.items()}
-    run.write(line)
+    if norms := extra.get("gradient_norms"):
+        extra["gradient_norms"] = {name: float(norm) for name, norm in norms.items()}
+    run.write(line | extra)
     logging.info(metrics.progress(line, cfg.optimizer.steps))
 
 
@@ -286,12 +293,12 @@ def bad_step(run: Run, step: int, values: dict) -> None:
         f"step {step}: loss is {told['loss']} (grad_norm {told['grad_norm']}); rows {first}..."
         f"{first + cfg.data.batch_rows - 1} of the run, {where}; {run.workdir}/bad_steps.jsonl has their documents"
     )
-    if cfg.train.on_bad_step == "stop" or values["bad"] >= PATIENCE:
+    if cfg.train.on_bad_step == "stop" or values["bad"] >= MAX_BAD_STEPS:
         checkpoint.finish(run.ckpt, step)
         saved = run.ckpt.latest_step()
         raise UserError(
             f"{sentence}; the last checkpoint is {saved}: lower the learning rate, look at these documents, or "
-            f"go on without such steps by --config.train.on_bad_step=skip (which stops after {PATIENCE} in a row)"
+            f"go on without such steps by --config.train.on_bad_step=skip (which stops after {MAX_BAD_STEPS} in a row)"
         )
     logging.warning("%s; the step was left out", sentence)
 

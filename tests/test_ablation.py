@@ -8,7 +8,7 @@ from random import Random
 
 import numpy as np
 import pytest
-from conftest import VOCAB, T, small_config, write_rows
+from conftest import T, small_config, write_rows
 
 from ablation import jobs, run, scores, table, world
 from mucpt_jax.errors import UserError
@@ -18,6 +18,7 @@ from mucpt_jax.formats.tokenizer import end_of_document
 from mucpt_jax.run import data
 from mucpt_jax.step import objective
 
+NAME = f"{world.FIRST[0]} {world.LAST[0]}"
 SIZE = world.Size(rounds=4, famous_rounds=2, general=200, mixed=50, heldout=20)
 
 
@@ -213,16 +214,56 @@ def test_mean_weights_by_kind_are_those_of_the_loss(tmp_path):
     assert found == pytest.approx({"t": 1.0, "b": 1 / 60_000})
 
 
-def test_mean_weights_are_over_the_units_that_training_smooths_over(tmp_path, monkeypatch):
-    rows = domain_rows(tmp_path / "rows", 1.0)
-    kinds_of_segments(rows, tmp_path / "raw", "tb")
-    scores.write_oracle(rows, tmp_path / "raw", tmp_path / "oracle")
-    inside = np.ones(VOCAB, bool)
-    monkeypatch.setattr(data, "word_units", lambda cfg: (inside, inside))  # a segment is one word: one weight
-    loss = {"kind": "mucpt", "weight_norm": "batch_mean_one", "smooth": "mean", "smooth_unit": "word"}
-    cfg = small_config(loss=loss, data={"domain": str(tmp_path / "oracle")})
-    found = scores.mean_weights(tmp_path / "oracle", tmp_path / "raw", cfg)
-    assert found == pytest.approx({"t": 1.0, "b": 1.0}, rel=0.1)
+def over_neighbours(segments: list[list[float]], kind: str, starts: list | None = None) -> list[float]:
+    """Of the targets of one row; a segment's first token has no score."""
+    r = np.array([x for part in segments for x in (np.nan, *part)])
+    ids = np.concatenate([[n] * (len(part) + 1) for n, part in enumerate(segments, 1)]).astype(np.uint16)
+    smooth = scores.over_neighbours(r, ids, np.array(starts) if starts else np.ones(len(r)), kind)
+    return smooth[np.isfinite(r)].tolist()
+
+
+def test_a_window_averages_neighbours_and_never_crosses_a_segment():
+    row = [[1.0, 4.0, 7.0, 0.0], [9.0, 3.0]]
+    assert over_neighbours(row, "mean") == pytest.approx([2.5, 4.0, 11 / 3, 3.5, 6.0, 6.0])
+    assert over_neighbours(row, "median") == [2.5, 4.0, 4.0, 3.5, 6.0, 6.0]
+
+
+def test_words_and_names_are_pooled_before_their_neighbours_are_looked_at():
+    # Units: [1], [4, 8], [0] | [9], [3, 1], of means 1, 6, 0 | 9, 2
+    starts = [1, 1, 1, 0, 1, 1, 1, 1, 0]
+    found = over_neighbours([[1.0, 4.0, 8.0, 0.0], [9.0, 3.0, 1.0]], "mean", starts)
+    assert found == pytest.approx([3.5, 7 / 3, 7 / 3, 3.0, 5.5, 5.5, 5.5])
+
+
+def test_smoothed_scores_give_the_weight_through_mucpts_own_loss(tmp_path):
+    scored = domain_rows(tmp_path / "scored", 4.0)
+    (shard,) = scores.shards_of(scored)
+    rows = scores.rows_of(scored, shard)
+    for row in rows:
+        row["rm_nll"] = np.where(np.arange(T + 1) % 2, row["rm_nll"], row["rm_nll"] / 4).astype("f2")  # 4 and 1
+    write_shard(scored / shard, rows)
+    for kind in ("mean", "median"):
+        scores.write_smoothed(scored, tmp_path / kind, kind)
+    scores.write_mix(tmp_path / "mean", tmp_path / "median", tmp_path / "mix")
+    weight_BT, mask_BT = weights_of(tmp_path / "mean", rm_floor=0.5, weight_norm="none")
+    inner_BT = mask_BT & np.roll(mask_BT, 1, 1) & np.roll(mask_BT, -1, 1)
+    assert {round(float(w), 3) for w in weight_BT[inner_BT]} == {0.333, 0.5}  # of 3 and 2: 4 1 4, 1 4 1
+    median_BT, _ = weights_of(tmp_path / "median", rm_floor=0.5, weight_norm="none")
+    assert set(median_BT[inner_BT].tolist()) == {0.25, 1.0}
+    mix_BT, _ = weights_of(tmp_path / "mix", rm_floor=0.01)
+    means = [part_BT[mask_BT].mean() for part_BT in (weight_BT, median_BT)]
+    wanted_BT = 0.6 * weight_BT / means[0] + 0.4 * median_BT / means[1]  # no r is below a floor
+    np.testing.assert_allclose(mix_BT[mask_BT], wanted_BT[mask_BT], rtol=2e-3)
+
+
+def test_a_name_is_one_unit(tmp_path):
+    world.write_tokenizer(tmp_path)
+    (tmp_path / "names.txt").write_text(f"{NAME}\n")
+    known = world.vocabulary()
+    words = [known[1], *NAME.split(), known[2]]
+    tokens = np.array([known.index(word) for word in words])
+    starts = scores.name_starts(tmp_path, tmp_path / "names.txt")(tokens)
+    assert starts.tolist() == [True, True, False, True]
 
 
 @pytest.mark.parametrize(
@@ -326,10 +367,10 @@ def test_a_very_short_run_ends_in_tables_and_a_second_start_repeats_nothing(tmp_
 
     for job in ("base", "reference", "continued"):
         monkeypatch.setattr(jobs, job, lambda *_: pytest.fail("done already"))
-    page = tmp_path / "objective.md"
-    for name, path in (("RESULT", "ablation.json"), ("PLOT", "ablation.svg"), ("PAGE", "objective.md")):
+    page = tmp_path / "ablation.md"
+    for name, path in (("RESULT", "ablation.json"), ("PLOT", "ablation.svg"), ("PAGE", "ablation.md")):
         monkeypatch.setattr(table, name, tmp_path / path)
-    with pytest.raises(UserError, match=r"objective\.md has no lines <!-- ablation"):
+    with pytest.raises(UserError, match=r"ablation\.md has no lines <!-- ablation"):
         run.run(tmp_path / "run", range(1), ["partial"], rows, publish=True, **settings)
     page.write_text(f"before\n{table.MARKS[0]}\nOUTDATED\n{table.MARKS[1]}\nafter\n")
     again = run.run(tmp_path / "run", range(1), ["partial"], rows, publish=True, **settings)

@@ -183,7 +183,7 @@ def test_coded_scores_stay_coded(folder):
         ({"scored": "rows"}, "no scores"),
         ({"names": "none.txt"}, "cannot be read"),
         ({"names": "empty.txt"}, "no names"),
-        ({"tokenizer": "other"}, "did not write"),
+        ({"tokenizer": "other"}, "written with another tokenizer"),
         ({"output": "scored"}, "holds rows already"),
         ({"output": "scoring"}, "score job"),
         ({"scored": "no_index"}, "index.parquet is missing"),
@@ -237,11 +237,16 @@ def test_a_worker_that_is_killed_is_one_sentence():
 def test_workers_end_with_a_run_that_is_killed():
     code = (
         "import os, signal, concurrent.futures as f\n"
-        "from mucpt_jax import agreement\n"
-        "pool = f.ProcessPoolExecutor(1, agreement.multiprocessing.get_context('spawn'), agreement.end_with_parent)\n"
+        "from data_prep import agree\n"
+        "pool = f.ProcessPoolExecutor(1, agree.multiprocessing.get_context('spawn'), agree.end_with_parent)\n"
         "print(pool.submit(os.getpid).result(), flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     # The worker holds stdout too: this returns when both have ended.
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True, timeout=60)
     assert run.returncode == -signal.SIGKILL and int(run.stdout) > 0
+
+
+def test_the_old_name_says_where_it_went():
+    run = subprocess.run([sys.executable, "-m", "mucpt_jax.agreement"], cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 1 and run.stderr.startswith("error: ") and "python -m data_prep.agree" in run.stderr

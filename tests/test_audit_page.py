@@ -64,10 +64,8 @@ def read_weights(tmp_path: Path, documents: list[dict], facts: dict, setting: di
         ("mucpt", {"rm_floor": 0.1, "weight_norm": "none"}),
         ("mucpt", {"alpha": 2.0, "rm_floor": 1.0, "mean_raw_weight": 0.5}),
         ("mucpt", {"alpha": 0.5, "min_weight": 0.4, "max_weight": 1.5, "mean_raw_weight": 0.5}),
-        ("mucpt", {"max_weight": 0.0}),
+        ("mucpt", {"max_weight": 0.0, "mean_raw_weight": 0.5}),
         ("mucpt", {"weight_norm": "loss_match", "mean_raw_weight": 0.5}),
-        ("mucpt", {"smooth": "mean", "rm_floor": 0.5, "mean_raw_weight": 0.5}),
-        ("mucpt", {"smooth": "median", "rm_floor": 0.5, "weight_norm": "none"}),
         ("rho1", {"keep": 0.4}),
         ("rho1", {"keep": 0.5}),
     ],
@@ -89,13 +87,13 @@ def test_the_page_weighs_as_training_does(tmp_path, kind, loss):
 
     documents = [{"r": a, "base": b} for a, b in zip(listed(r, None), listed(base, 0), strict=True)]
     mean, norm = loss.get("mean_raw_weight", 1.0), loss.get("weight_norm", "corpus_mean_one")
-    means = {name: [mean, mean] for name in ("none", "mean", "median", "loss_match")}
+    means = {name: [mean, mean] for name in ("corpus_mean_one", "loss_match")}
     if norm == "loss_match":
-        means["none"] = [9.0, 9.0]  # of the corpus, which this norm does not divide by
+        means["corpus_mean_one"] = [9.0, 9.0]  # of the corpus, which this norm does not divide by
     facts = {"floors": [0.001, 10.0], "means": means}
     setting = {
         "objective": kind, "floor": loss.get("rm_floor", 1.0), "alpha": loss.get("alpha", 1.0),
-        "norm": norm.removesuffix("_mean_one"), "smooth": loss.get("smooth", "none"),
+        "norm": norm,
         "min_weight": loss.get("min_weight", 0.0), "max_weight": loss.get("max_weight", 1e30),
         "keep": loss.get("keep", 0.6),
     }  # fmt: skip

@@ -26,7 +26,7 @@ def test_the_document_is_what_the_script_makes_from_the_results():
 
 def test_a_result_becomes_a_table_and_a_missing_one_says_so(tmp_path):
     facts.write_json(tmp_path / "unheard_of.json", RESULT)
-    facts.write_json(tmp_path / "demo.json", {"rows": [], "seconds": 3})
+    facts.write_json(tmp_path / "of_another_shape.json", {"rows": [], "seconds": 3})
     text = docs.render(docs.read_results(tmp_path))
     lines = text[text.index("## Unheard of") :].splitlines()
     assert lines[2] == "Two sides."
@@ -38,7 +38,25 @@ def test_a_result_becomes_a_table_and_a_missing_one_says_so(tmp_path):
     ]
     assert "(a machine, 2 cores; python 3.11; 2026-01-02; `benchmarks/results/unheard_of.json`)" in text
     assert text.count("Not measured.") == len(docs.EXPECTED)
-    assert "demo" not in text
+    assert "another shape" not in text
+
+
+def test_the_demo_has_the_table_that_it_prints():
+    text = docs.render({"demo_real": docs.read_results(facts.RESULTS)["demo_real"]})
+    assert "## The demo on real text\n\n`make demo DATA=FOLDER RUN=runs/real`\n" in text
+    assert "    rho1       7.593       7.570       7.010     6.825     0/429      0.00-0.01  0.552    1.030\n" in text
+    assert "(AMD EPYC, 2 cores; python 3.11.7, jax 0.10.2; 2026-11-22; 54.6 minutes;" in text
+
+
+def test_a_tree_has_the_first_sentence_of_each_file(tmp_path):
+    (tmp_path / "room").mkdir()
+    (tmp_path / "room/__init__.py").write_text('"""The room.  More."""')
+    (tmp_path / "room/b.py").write_text('"""What b does: this\nand that.  And more."""\n')
+    (tmp_path / "room/a.js").write_text('"use strict";\n// What a does.  And more.\n\n// Else.\n')
+    (tmp_path / "c.py").write_text("")
+    assert [" ".join(line.split()) for line in docs.folder(tmp_path, ("room",))][1:] == [
+        "c.py", "room/ The room", "a.js What a does", "b.py What b does: this and that",
+    ]  # fmt: skip
 
 
 def test_sides_take_turns_another_first_each_round_and_the_warm_up_is_left_out():

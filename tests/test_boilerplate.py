@@ -14,7 +14,8 @@ import pytest
 from data_prep import boilerplate
 from data_prep.duplicates import repeats
 from data_prep.duplicates.repeats import Options
-from data_prep.duplicates.work_files import Work
+from data_prep.duplicates.work_files import Plan, Task, Work
+from data_prep.jobs.documents import File
 from data_prep.text import line_keys
 from data_prep.text.line_keys import DATED, STAYS, TEMPLATE, TEXT
 from mucpt_jax.errors import UserError
@@ -243,10 +244,10 @@ def test_the_output_does_not_depend_on_workers_slices_or_the_order_of_files(site
     run(site, tmp_path / "two", "--direct_num_workers=3", "--direct_running_mode=multi_threading")
     assert files(tmp_path / "one") == files(tmp_path / "two")
     for name, value in (
-        ("repeats.RUN", 50),
-        ("repeats.PIECE", 7),
-        ("tables.SLICE", 30),
-        ("documents.BATCH_BYTES", 999),
+        ("duplicates.repeats.RUN", 50),
+        ("duplicates.repeats.PIECE", 7),
+        ("duplicates.work_files.SLICE", 30),
+        ("jobs.documents.BATCH_BYTES", 999),
     ):
         monkeypatch.setattr(f"data_prep.{name}", value)
     (site / "a.jsonl").rename(site / "z.jsonl")
@@ -277,12 +278,12 @@ def test_what_beam_passes_on_does_not_grow_with_the_corpus(tmp_path):
         path = write(tmp_path / f"{documents}.jsonl", [page(rng, COOKIES) for _ in range(documents)], source="s")
         work = Work(tmp_path / f"work{documents}", 1, 0.0)
         work.folder.mkdir()
-        options = Options(tmp_path, {}, work, 20, 0.02, 30)
-        scanned = [repeats.scan((0, str(path)), options)]
-        assert not list(repeats.copies((0, 0, 1), scanned, work))
+        plan = Plan(tmp_path, {}, Options(), work)
+        scanned = [repeats.scan(File(0, str(path)), plan)]
+        assert not list(repeats.copies(Task(0, 0, 1), scanned, work))
         counted = [repeats.count((0, {"documents": [scanned[0][1]], "copies": []}), work)]
-        found = [repeats.candidates((0, part, 3), counted, options) for part in range(3)]
-        counts = repeats.recount(counted[0], found, counted, options)
+        found = [repeats.candidates(Task(0, part, 3), counted, plan) for part in range(3)]
+        counts = repeats.recount(counted[0], found, counted, plan)
         assert sum(map(len, found)) == 1 and counts.tolist() == [documents, documents]
         sizes.append(len(pickle.dumps([scanned, counted, found, counts])))
     assert abs(sizes[1] - sizes[0]) < 50
@@ -301,4 +302,4 @@ def test_an_empty_text_and_bad_lines_keep_the_counts_right(tmp_path):
 @pytest.mark.parametrize("flag", ["--min_documents=1", "--min_share=1.5", "--min_letters=0"])
 def test_thresholds_out_of_range_are_told_by_name(flag, tmp_path):
     with pytest.raises(UserError, match=flag):
-        boilerplate.parse(["--input=x", f"--output={tmp_path}", flag])
+        boilerplate.STAGE.parse(["--input=x", f"--output={tmp_path}", flag])

@@ -52,3 +52,10 @@ def test_the_table_marks_the_recommended_floor_and_names_the_model():
     assert lines[0] == "4 targets scored by abc, mean r 1.625 nats"
     assert sum("smallest with ess" in line for line in lines) == 1
     assert lines[-1] == f"recommended: --config.loss.rm_floor={scores['recommended_floor']}"
+
+
+def test_floors_that_are_all_alike_recommend_none():
+    scores = {"rm_hash": "abc", **score_sums.summary(score_sums.stats_of(np.full(9, 12.0), "here"))}
+    text = score_sums.as_text(scores)
+    assert "smallest with ess" not in text and "rm_floor" not in text
+    assert text.splitlines()[-1].startswith("recommended: no floor rather than another")

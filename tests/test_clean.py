@@ -206,7 +206,7 @@ def batch(*texts: str, lang: str = "", meta: str = "{}") -> pa.RecordBatch:
 
 
 def cleaned_rows(folder: Path, *texts: str, lang: str = "", meta: str = "{}", **options) -> list[dict]:
-    return clean.clean_batch(batch(*texts, lang=lang, meta=meta), folder, **options).to_pylist()
+    return clean.clean_batch(batch(*texts, lang=lang, meta=meta), folder, clean.Options(**options)).to_pylist()
 
 
 @pytest.mark.parametrize(
@@ -273,7 +273,7 @@ def test_a_foreign_title_in_a_document_of_one_language_stays(tmp_path):
 
 def test_traditional_becomes_simplified_where_asked(tmp_path):
     text = "這首歌曲發行於2003年，收錄在專輯《葉惠美》裡。\nThe song is by 周杰倫 and it was the hit of that year."
-    (row,) = cleaned_rows(tmp_path, text, simplified=True)
+    (row,) = cleaned_rows(tmp_path, text, simplify=True)
     assert row["lang"] == "zh-Hans"
     assert row["text"] == "这首歌曲发行于2003年，收录在专辑《叶惠美》里。\n" + text.split("\n")[1]
     assert cleaned_rows(tmp_path, text)[0]["lang"] == "zh-Hant"

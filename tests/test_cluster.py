@@ -12,9 +12,9 @@ import pytest
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.portability.local_job_service import LocalJobServicer
 from apache_beam.runners.worker.worker_pool_main import BeamFnExternalWorkerPoolServicer
-from test_faults import content, cut, flags, lines_of, packed, texts  # noqa: F401
+from test_faults import STAGES, content, cut, flags, lines_of, packed, texts  # noqa: F401
 
-from data_prep import clean, pipeline
+from data_prep import clean, dedup
 from data_prep.jobs import runner
 from mucpt_jax.errors import UserError
 
@@ -49,8 +49,8 @@ def cluster(tmp_path_factory):
 @pytest.mark.parametrize("name", ["clean", "dedup", "shard"])
 def test_workers_elsewhere_write_the_same_bytes_and_count_the_same(tmp_path, flags, corpus, cluster, name):  # noqa: F811
     argv = [f"--input={corpus}", *flags[name]]
-    here = pipeline.JOBS[name].run([*argv, f"--output={tmp_path / 'here'}"])
-    there = pipeline.JOBS[name].run([*argv, f"--output={tmp_path / 'there'}", *cluster])
+    here = STAGES[name].run([*argv, f"--output={tmp_path / 'here'}"])
+    there = STAGES[name].run([*argv, f"--output={tmp_path / 'there'}", *cluster])
     assert there == here and here["dropped"]["not_json"] == 3
     assert content(tmp_path / "there") == content(tmp_path / "here")
 
@@ -67,7 +67,7 @@ def test_what_a_worker_elsewhere_finds_wrong_is_one_sentence(tmp_path, corpus, c
 def test_the_command_gives_the_same_on_two_processes_of_one_machine(tmp_path, flags, corpus):  # noqa: F811
     """What belongs to __main__ in the launching process is not there in another one."""
     argv = [f"--input={corpus}", *flags["dedup"]]
-    here = pipeline.JOBS["dedup"].run([*argv, f"--output={tmp_path / 'here'}"])
+    here = dedup.run([*argv, f"--output={tmp_path / 'here'}"])
     command = [sys.executable, "-m", "data_prep.dedup", *argv, f"--output={tmp_path / 'two'}", *TWO_PROCESSES]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -23,10 +23,10 @@ def labels(arrays: list[np.ndarray], rounds: int = components.ROUNDS, contract=s
     arrays = [contract(array) for array in arrays]
     for _ in range(rounds):
         for prepare, star in ((components.both_ways, large_star), (components.downwards, small_star)):
-            arrays = [made for group in shuffled(arrays, prepare) for made in components.merged(star(group))]
+            arrays = [made for group in shuffled(arrays, prepare) for made in components.in_larger_arrays(star(group))]
     found = {}
     for group in shuffled(arrays, components.with_roots):
-        for array in components.least_label(group):
+        for array in components.smallest_labels(group):
             for vertex, root in array.tolist():
                 assert vertex not in found, f"{vertex} stands in two groups"
                 found[vertex] = root
@@ -90,9 +90,9 @@ def test_a_vertex_with_a_hundred_thousand_links_is_rewritten_in_pieces_no_longer
 
 
 def test_a_bundle_seldom_hands_on_a_link_twice_and_loses_none(monkeypatch):
-    monkeypatch.setattr(components, "SEEN", 64)  # so few that links push each other out
+    monkeypatch.setattr(components, "REMEMBERED", 64)  # so few that links push each other out
     star = links(*((n, 0) for n in range(1, 40)), *((n, 7) for n in range(8, 40)))
-    once = components.Once()
+    once = components.DropSeen()
     once.start_bundle()
     first = np.concatenate([made for array in (star[:9], star[9:]) for made in once.process(array)])
     assert (first == star).all()
@@ -108,7 +108,7 @@ def test_links_found_in_every_band_travel_once_and_in_few_arrays():
     pairs = np.random.default_rng(4).integers(0, 1 << 40, (5000, 2)).astype(np.uint64)
     arrays = [pairs[n:] for n in range(32)]
     for prepare, star in ((components.both_ways, large_star), (components.downwards, small_star)) * 2:
-        arrays = [made for group in shuffled(arrays, prepare) for made in components.merged(star(group))]
+        arrays = [made for group in shuffled(arrays, prepare) for made in components.in_larger_arrays(star(group))]
     assert len(arrays) <= components.PARTS and sum(map(len, arrays)) == 5000
 
 

@@ -37,6 +37,12 @@ def test_every_shipped_config_is_consistent(name, argument):
     assert cfg.loss.kind in (argument or "mucpt ntp").replace("base", "ntp").replace("reference", "ntp")
 
 
+def test_help_names_what_a_knob_may_be():
+    lines = config.explained().splitlines()
+    assert "  --config.loss.kind='mucpt' (ntp | rho1 | mucpt)" in lines
+    assert "  --config.train.on_bad_step='stop' (stop | skip)" in lines and "  --config.loss.alpha=1.0" in lines
+
+
 def test_the_paper_run_is_two_epochs_of_40_billion_tokens():
     cfg = checks.build(values("qwen32b_mucpt"))
     tokens = cfg.optimizer.steps * cfg.data.batch_rows * cfg.data.sequence_length
@@ -57,8 +63,13 @@ def test_command_line_errors_name_the_nearest_key_or_value():
     assert launch("--config=configs/demo.py", "--config.loss.alfa=2").endswith("did you mean loss.alpha?")
     assert "could not convert string to float" in launch("--config=configs/demo.py", "--config.loss.alpha=much")
     assert launch("--config=configs/qwen7b.py:rho").endswith("did you mean rho1?")
-    assert "configs/absent.py" in launch("--config=configs/absent.py")
+    assert launch("--config=configs/absent.py") == (
+        "error: the config file configs/absent.py cannot be read (No such file or directory); "
+        "name another, such as configs/demo.py"
+    )
+    assert launch("--config=mucpt_jax/errors.py").startswith("error: the config file has no get_config();")
     assert "--config is missing" in launch()
+    assert launch("train", "--config=configs/demo.py") == "error: 'train' is no flag; did you mean --job=train?"
     assert launch("--config=configs/demo.py", "job=score") == "error: 'job=score' is no flag; did you mean --job=score?"
 
 
@@ -69,6 +80,26 @@ def test_a_config_file_with_a_misspelt_key_is_refused_in_one_sentence(tmp_path):
         "def get_config():\n    c = config.default()\n    c.loss.alfa = 2.0\n    return c\n"
     )
     assert launch(f"--config={file}") == "error: the config sets alfa, there is no such key; did you mean loss.alpha?"
+
+
+def test_help_lists_jobs_flags_and_all_keys():
+    done = subprocess.run([sys.executable, "launch.py", "--help"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0
+    for line in ("train ", "plan ", "--workdir ", "--config.train.keep='newest'", "--config.seed=0"):
+        assert f"\n  {line}" in done.stdout
+    assert all(f"  --config.{key}=" in done.stdout for key in config.keys())  # noqa: SIM118 (a function)
+
+
+@pytest.mark.parametrize(("name", "argument"), SHIPPED)
+def test_every_variant_of_a_config_has_a_workdir_of_its_own(name, argument):
+    """As launch.py is called: the flag is parsed, the file found, the name of the folder taken from both."""
+    code = (
+        "import sys, launch; launch.parse(sys.argv); from ml_collections import config_flags; "
+        "print(launch.default_workdir(config_flags.get_config_filename(launch.flags.FLAGS['config'])))"
+    )
+    flag = f"--config=configs/{name}.py" + (f":{argument}" if argument else "")
+    done = subprocess.run([sys.executable, "-c", code, flag], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == f"runs/{name}" + (f"-{argument}" if argument else "")
 
 
 @pytest.mark.parametrize(
@@ -91,6 +122,9 @@ def test_a_config_file_with_a_misspelt_key_is_refused_in_one_sentence(tmp_path):
         ("tiny", {"optimizer.b2": 1.5}, r"optimizer.b2=1.5 must be in"),
         ("tiny", {"loss.mean_raw_weight": -2.0}, "mean_raw_weight=-2.0 must be > 0"),
         ("tiny", {"train.log_every": 0}, "train.log_every=0 must be > 0"),
+        ("tiny", {"train.keep": "best"}, r"add --config\.train\.evaluate_every=STEPS"),
+        ("tiny", {"train.patience": 3, "train.evaluate_every": 5}, "patience=3 stops a run that keeps its best state"),
+        ("tiny", {"train.patience": -1}, "train.patience=-1 must be >= 0: 0 is never"),
         ("tiny", {"evaluate.prompt": "Q:"}, "evaluate.prompt='Q:' must hold {question}"),
     ],
 )  # fmt: skip

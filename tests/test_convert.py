@@ -292,7 +292,7 @@ def test_a_full_disk_leaves_nothing_under_the_name_and_the_old_export_whole(tmp_
         patch.setattr(shutil, "disk_usage", lambda _: room)
         with pytest.raises(UserError, match=r"has 0\.0 GB free, the export needs"):
             transfer.to_hf(params, cfg, about)
-    assert list(tmp_path.glob("out*")) == []
+    assert list(tmp_path.glob("*out*")) == []
     transfer.to_hf(params, cfg, about)
     before = (tmp_path / "out" / hf_write.SUMS).read_text()
 
@@ -300,9 +300,9 @@ def test_a_full_disk_leaves_nothing_under_the_name_and_the_old_export_whole(tmp_
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(UserError, match="the disk is full"):
+    with pytest.raises(UserError, match=r"cannot be written to the end .*No space left on device.*; make room"):
         transfer.to_hf(params, cfg, about)
-    assert [path.name for path in tmp_path.glob("out*")] == ["out"]
+    assert [path.name for path in tmp_path.glob("*out*")] == ["out"]
     assert (tmp_path / "out" / hf_write.SUMS).read_text() == before
 
 
@@ -311,4 +311,4 @@ def test_weights_that_are_not_finite_are_never_written(tmp_path, folder):
     params["norm"]["scale"] = params["norm"]["scale"].at[3].set(np.inf)
     with pytest.raises(UserError, match=r"model\.norm\.weight holds NaN or infinity"):
         transfer.to_hf(params, cfg, About(str(tmp_path / "out")))
-    assert list(tmp_path.glob("out*")) == []
+    assert list(tmp_path.glob("*out*")) == []

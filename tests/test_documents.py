@@ -5,7 +5,6 @@ import json
 import re
 import subprocess
 import sys
-from argparse import Namespace
 from pathlib import Path
 
 import apache_beam as beam
@@ -16,7 +15,8 @@ import zstandard
 from apache_beam.testing.util import assert_that, equal_to
 
 from data_prep import clean, mask
-from data_prep.jobs import documents, job, notes, progress
+from data_prep.jobs import documents, notes, progress
+from data_prep.jobs.stage import each_batch
 from mucpt_jax.errors import UserError
 
 
@@ -355,13 +355,9 @@ def test_a_failed_run_keeps_the_earlier_output(tmp_path):
 def test_a_document_lost_without_a_reason_stops_the_job(tmp_path):
     write_lines(tmp_path / "a.jsonl", b'{"text": "x"}', b'{"text": "y"}')
 
-    def build(pipeline, files, folder):
-        batches = pipeline | documents.Read(files, folder, {}) | beam.Map(lambda batch: batch.slice(1))
-        return batches | beam.ParDo(documents.WriteParts(folder))
-
-    args = Namespace(input=str(tmp_path / "a.jsonl"), output=str(tmp_path / "out"), columns={})
+    lossy = mask.STAGE._replace(build=each_batch(lambda batch, folder, options: batch.slice(1)))
     with pytest.raises(AssertionError, match="lost or doubled"):
-        job.run_job(args, [], build)
+        lossy.run([f"--input={tmp_path / 'a.jsonl'}", f"--output={tmp_path / 'out'}"])
 
 
 @pytest.mark.parametrize("flag", ["--min_chrs", "--min_char"])  # the second is not taken for a short form

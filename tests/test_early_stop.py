@@ -19,7 +19,7 @@ def cfg(tmp_path):
         loss={"kind": "ntp"},
         data={"domain": str(tmp_path / "seed"), "general_fraction": 0.0},
         optimizer={"steps": 20},
-        train={"evaluate_every": 2, "patience": 2, "checkpoint_every": 1},
+        train={"keep": "best", "evaluate_every": 2, "patience": 2, "checkpoint_every": 1},
         evaluate={"rows": str(tmp_path / "heldout"), "batch_rows": 8},
     )
 
@@ -82,7 +82,7 @@ def test_a_kill_between_the_best_loss_and_its_checkpoint_leaves_the_two_agreeing
 
 
 def test_a_run_begun_without_evaluations_goes_on_with_them(cfg, tmp_path, monkeypatch):
-    plain = dataclasses.replace(cfg, train=dataclasses.replace(cfg.train, evaluate_every=0))
+    plain = dataclasses.replace(cfg, train=dataclasses.replace(cfg.train, keep="newest", evaluate_every=0, patience=0))
     plain = dataclasses.replace(plain, optimizer=dataclasses.replace(cfg.optimizer, steps=4))
     train.train(plain, one_device_mesh(), tmp_path / "rm")
     scripted(monkeypatch, [3.0, 2.0, 2.5, 2.6])
@@ -108,10 +108,10 @@ def test_a_run_cut_off_goes_on_from_its_best_state_with_the_same_end(cfg, tmp_pa
     class KilledError(Exception):
         pass
 
-    judge = early_stop.judge
+    evaluator = early_stop.evaluator
 
     def killing(*arguments):
-        at = judge(*arguments)
+        at = evaluator(*arguments)
 
         def killed(step, params):
             if step == 8:
@@ -121,7 +121,7 @@ def test_a_run_cut_off_goes_on_from_its_best_state_with_the_same_end(cfg, tmp_pa
         return killed
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(early_stop, "judge", killing)
+        patch.setattr(early_stop, "evaluator", killing)
         with pytest.raises(KilledError):
             train.train(whole, mesh, tmp_path / "cut")
     train.train(whole, mesh, tmp_path / "cut")
@@ -169,3 +169,28 @@ def test_an_empty_seed_set_is_refused(cfg, tmp_path):
     empty = dataclasses.replace(cfg, data=dataclasses.replace(cfg.data, domain=str(tmp_path / "empty")))
     with pytest.raises(UserError, match=r"data\.domain names no rows but data\.general_fraction=0\.0 wants 100%"):
         train.train(empty, one_device_mesh(), tmp_path / "rm")
+
+
+def test_a_run_that_saves_its_newest_states_measures_held_out_loss_beside(cfg, tmp_path, monkeypatch):
+    plain = dataclasses.replace(
+        cfg,
+        train=dataclasses.replace(cfg.train, keep="newest", patience=0, checkpoint_every=4, log_every=100),
+        optimizer=dataclasses.replace(cfg.optimizer, steps=7),
+    )
+    scripted(monkeypatch, [5.0, 6.0, 4.0, 7.0, 8.0])  # at steps 0, 2, 4, 6, 7
+    train.train(plain, one_device_mesh(), tmp_path / "run")
+    lines = {line["step"]: line.get("heldout") for line in lines_of(tmp_path / "run" / "metrics.jsonl")}
+    wiki = {step: {"wiki": {"nll": nll, "tokens": 10}} for step, nll in ((2, 6.0), (4, 4.0), (6, 7.0), (7, 8.0))}
+    assert lines == {1: None} | wiki
+    assert [x["step"] for x in lines_of(tmp_path / "run" / "heldout.jsonl")] == [0, 2, 4, 6, 7]
+    assert checkpoint.manager(tmp_path / "run").all_steps() == [4, 7]
+    assert not (tmp_path / "run" / "best.json").exists() and not (tmp_path / "run" / "card.md").exists()
+
+
+def test_measuring_changes_no_loss(cfg, tmp_path):
+    short = dataclasses.replace(cfg, optimizer=dataclasses.replace(cfg.optimizer, steps=4))
+    for name, every in (("bare", 0), ("measured", 1)):
+        knobs = dataclasses.replace(cfg.train, keep="newest", patience=0, evaluate_every=every)
+        train.train(dataclasses.replace(short, train=knobs), one_device_mesh(), tmp_path / name)
+    bare, measured = ([x["loss"] for x in lines_of(tmp_path / n / "metrics.jsonl")] for n in ("bare", "measured"))
+    assert bare == measured and len(bare) == 4

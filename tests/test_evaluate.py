@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -130,3 +131,14 @@ def test_wilson_interval_of_the_papers_main_result():
     assert (round(low, 3), round(high, 3)) == (0.737, 0.810)
     assert alias.wilson(0, 0) == (0.0, 1.0)
     assert alias.wilson(0, 10)[0] == 0.0 and alias.wilson(10, 10)[1] == 1.0
+
+
+@pytest.mark.parametrize("name", ["demo", "demo_real"])
+def test_published_intervals_keep_the_digits_that_are_printed(name):
+    text = (Path(__file__).parents[1] / f"benchmarks/results/{name}.json").read_text(encoding="utf-8")
+    intervals = []
+    json.loads(text, object_hook=lambda o: intervals.append(o) if o.keys() >= {"k", "n", "low", "high"} else o)
+    assert intervals
+    for one in intervals:
+        for bound, published in zip(alias.wilson(one["k"], one["n"]), (one["low"], one["high"]), strict=True):
+            assert f"{bound:.3f}" == f"{published:.3f}"

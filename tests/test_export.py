@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from conftest import VOCAB, one_device_mesh, small_config, write_rows
 
-from mucpt_jax import export, train
+from mucpt_jax import config, export, train
 from mucpt_jax.errors import UserError
 from mucpt_jax.formats.files import read_json, text_hash, write_json
 from mucpt_jax.formats.manifest import read_manifest
@@ -119,24 +119,24 @@ def test_an_export_goes_where_a_link_a_dot_or_an_empty_folder_stands(tmp_path, m
     assert sorted(path.name for path in tmp_path.iterdir()) == ["disk", "empty", "link"]
     assert [path.name for path in (tmp_path / "disk").iterdir()] == ["real"]
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"x\.writing cannot be made \(Not a directory\); name another folder"):
+    with pytest.raises(UserError, match=r"file/x cannot be made or written \(.*Not a directory.*\); name a folder"):
         written(tmp_path / "file" / "x")
 
 
 def test_what_a_killed_export_left_is_cleared_and_a_whole_one_stays_until_the_next_is_there(tmp_path):
     written(tmp_path / "out")
-    (tmp_path / "out").rename(tmp_path / "out.replaced")  # killed between the two renames
-    (tmp_path / "out.writing").mkdir()
-    (tmp_path / "out.writing" / "model-00009-of-00010.safetensors").write_text("half")
+    (tmp_path / "out").rename(tmp_path / ".out.old")  # killed between the two renames
+    (tmp_path / ".out.writing/run-1").mkdir(parents=True)
+    (tmp_path / ".out.writing/run-1/model-00009-of-00010.safetensors").write_text("half")
 
     def fails(_):
-        assert (tmp_path / "out.replaced" / hf_write.SUMS).is_file()
+        assert (tmp_path / ".out.old" / hf_write.SUMS).is_file()
         raise KeyboardInterrupt
 
     about = hf_write.About(str(tmp_path / "out"))
     with pytest.raises(KeyboardInterrupt):
         hf_write.write({"model.norm.weight": (4,)}, fails, small_config().model, about)
-    assert [path.name for path in tmp_path.iterdir()] == ["out.replaced"]
+    assert [path.name for path in tmp_path.iterdir()] == [".out.old"]
     written(tmp_path / "out")
     assert not list((tmp_path / "out").glob("model-*"))
     written(tmp_path / "out")
@@ -145,7 +145,7 @@ def test_what_a_killed_export_left_is_cleared_and_a_whole_one_stays_until_the_ne
 
 def test_of_two_exports_to_one_folder_the_second_is_refused(tmp_path):
     def read(_):
-        with pytest.raises(UserError, match=r"another export is writing .*out\.writing; wait for it"):
+        with pytest.raises(UserError, match=r"out is being written by another run; wait for its end"):
             written(tmp_path / "out")
         return np.ones(4)
 
@@ -183,6 +183,30 @@ def test_the_fields_of_the_model_it_comes_from_are_kept(trained, tmp_path):
     assert (found["bos_token_id"], found["eos_token_id"], found["vocab_size"]) == (3, 4, VOCAB)
     assert (tmp_path / "run" / "hf" / "generation_config.json").read_text() == '{"temperature": 0.5}'
     assert 'base_model: "start"' in (tmp_path / "run" / "hf" / "README.md").read_text()
+
+
+def test_a_job_knows_model_and_tokenizer_of_its_run_and_of_the_runs_before_it(trained, tmp_path):
+    """Hugging Face folder -> run -> run, and then a job whose config names none of them."""
+    cfg, workdir = trained
+    start = tmp_path / "start"
+    export.export(dataclasses.replace(cfg, export=config.Export(str(start))), one_device_mesh(), workdir)
+    (start / "generation_config.json").write_text("{}")
+    once = dataclasses.replace(cfg, optimizer=dataclasses.replace(cfg.optimizer, steps=1), tokenizer=None)
+    train.train(dataclasses.replace(once, init_from=str(start)), one_device_mesh(), tmp_path / "one")
+    second = dataclasses.replace(once, init_from=str(tmp_path / "one"))
+    train.train(second, one_device_mesh(), tmp_path / "two")
+    bare = config.Config()
+    assert checkpoint.lineage(bare, tmp_path / "two") == [str(tmp_path / "two"), str(tmp_path / "one"), str(start)]
+    known = checkpoint.of_run(bare, tmp_path / "two", named=set())
+    assert (known.model, known.tokenizer, known.init_from) == (cfg.model, str(start), None)
+    export.export(known, one_device_mesh(), tmp_path / "two")
+    assert (tmp_path / "two" / "hf" / "generation_config.json").is_file()
+    assert read_json(tmp_path / "two" / "hf" / "config.json")["eos_token_id"] == 5
+    base = dataclasses.replace(bare, init_from=str(tmp_path / "one"))  # a workdir without a checkpoint
+    assert checkpoint.of_run(base, tmp_path / "none", named=set()).model == cfg.model
+    named = dataclasses.replace(bare, tokenizer="mine")
+    assert checkpoint.of_run(named, tmp_path / "two", {"tokenizer", "model.vocab_size"}) == named
+    assert checkpoint.of_run(named, tmp_path / "none", set()) == named  # no run: nothing is known
 
 
 # Where parameters come from

@@ -22,6 +22,7 @@ from data_prep import pipeline
 from data_prep.jobs import documents, progress
 from mucpt_jax.errors import UserError
 
+STAGES = {stage.name: stage for stage in pipeline.STAGES}
 SENTENCE = (
     "The band played song number {i} in a small hall, and the people who had come for it stayed until its end; "
     "take {j} of it was sung by the choir of the town in the year {k}, as the old papers tell."
@@ -39,16 +40,16 @@ def flags(tmp_path_factory) -> dict[str, list[str]]:
     tokenizer = byte_tokenizer(folder / "tokenizer", "<|endoftext|>")
     shard = [f"--tokenizer={tokenizer}", "--sequence_length=64"]
     more = {"dedup": ["--signatures", "--groups"], "decontaminate": [f"--questions={questions}"], "shard": shard}
-    return {name: more.get(name, []) for name in pipeline.JOBS}
+    return {name: more.get(name, []) for name in STAGES}
 
 
-@pytest.fixture(params=pipeline.JOBS)
+@pytest.fixture(params=STAGES)
 def command(request, flags):
     """command(source, output) runs one of the jobs in this process."""
 
     def run(source: Path, output: Path, *beam: str) -> dict:
         more = flags[request.param]
-        return pipeline.JOBS[request.param].run([f"--input={source}", f"--output={output}", *more, *beam])
+        return STAGES[request.param].run([f"--input={source}", f"--output={output}", *more, *beam])
 
     return run
 
@@ -262,7 +263,7 @@ def test_the_pipeline_on_a_full_disk_ends_in_one_sentence(tmp_path, flags):
     for size, written in ((16, []), (2500, ["config.json"])):
         code = (
             f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))\n"
-            "from data_prep import job, pipeline; job.main(pipeline.run)"
+            "from data_prep import pipeline; from data_prep.jobs import job; job.main(pipeline.run)"
         )
         done = subprocess.run([sys.executable, "-c", code, *argv], capture_output=True, text=True)
         assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr

@@ -34,7 +34,7 @@ def test_sigterm_saves_after_the_step_that_runs_and_the_same_command_goes_on(tmp
 def test_a_step_that_never_ends_aborts_with_stack_traces():
     script = """
 import time
-from mucpt_jax.interrupts import Watchdog
+from mucpt_jax.run.interrupts import Watchdog
 def stuck_in_a_collective():
     time.sleep(60)
 with Watchdog(factor=5, seconds=0.5) as watchdog:

@@ -93,7 +93,7 @@ def test_names_of_villages_do_not_make_english_another_language():
 def test_each_paragraph_of_a_mixed_page_has_its_language():
     (found,) = detect([f"{HANS * 2}\n\n{ENGLISH}\nNotes\n{OTHERS['ja']}"])
     assert found.lines == ["zh-Hans", "zh-Hans", "en", "en", "other"]  # a short line goes with the one before
-    assert found.lang == "zh-Hans" and list(language.mixed(found)) == ["zh-Hans", "other"]
+    assert found.lang == "zh-Hans" and list(language.mixed_shares(found)) == ["zh-Hans", "other"]
     assert sum(found.shares.values()) == pytest.approx(1)
 
 
@@ -105,7 +105,7 @@ def test_short_lines_of_verse_in_two_languages_go_with_those_of_their_script():
 
 def test_a_page_of_one_language_is_not_mixed():
     (found,) = detect([f"{ENGLISH}\n" * 9 + "周杰伦"])
-    assert language.mixed(found) is None and set(found.lines) == {"en"}
+    assert language.mixed_shares(found) is None and set(found.lines) == {"en"}
 
 
 def test_code_in_a_chinese_page_stays_chinese():

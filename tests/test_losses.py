@@ -82,11 +82,6 @@ def test_a_token_without_loss_is_read_but_weighs_nothing():
     nll_of = jax.jit(lambda segment_ids: losses.batch_nll(params, batch | {"segment_ids": segment_ids}, cfg))
     nll = nll_of(batch["segment_ids"])
     np.testing.assert_array_equal(nll, nll_of(marked["segment_ids"]))
-    for loss in (
-        Loss(kind="ntp"),
-        Loss(kind="rho1"),
-        Loss(kind="mucpt"),
-        Loss(kind="mucpt", smooth="mean", smooth_window=3),
-    ):
-        weight = objective.token_weights(nll, marked, loss)
+    for kind in objective.OBJECTIVES:
+        weight = objective.token_weights(nll, marked, Loss(kind=kind, mean_raw_weight=0.5))
         assert not weight[:, 4:8].any() and weight[0].any() and weight[1].any()

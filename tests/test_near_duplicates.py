@@ -210,7 +210,7 @@ def test_a_bucket_of_many_alike_gives_a_link_a_member_and_not_a_pair_for_two(tmp
     facts = np.zeros(3000, work_files.FACTS)
     work_files.write_signed(work, 0, [(facts, [b"x"] * 3000, np.repeat(signature, 3000, axis=0))])
     buckets.write_bands(work, 0, np.ones(3000, np.int64))
-    links = np.concatenate(list(buckets.near_links((0, 0, 1), [(0, 3000)], work)))
+    links = np.concatenate(list(buckets.near_links(work_files.Task(0, 0, 1), [(0, 3000)], work)))
     assert len(links) == 2999 and (links[:, 1] == 0).all()
 
 
@@ -221,7 +221,7 @@ def test_members_unlike_the_first_of_their_bucket_are_compared_with_their_neighb
     signature[:, :8] = 7  # one band that all five share
     work_files.write_signed(work, 0, [(np.zeros(5, work_files.FACTS), [b"x"] * 5, signature)])
     buckets.write_bands(work, 0, np.ones(5, np.int64))
-    links = np.concatenate(list(buckets.near_links((0, 0, 1), [(0, 5)], work)))
+    links = np.concatenate(list(buckets.near_links(work_files.Task(0, 0, 1), [(0, 5)], work)))
     assert sorted(map(tuple, links.tolist())) == [(2, 1), (4, 1), (4, 2)]
 
 
@@ -232,8 +232,9 @@ def test_slices_of_the_tables_hold_every_document_once(tmp_path):
         hashes = rng.integers(0, 1 << 64, 500, np.uint64, endpoint=False)
         hashes[:3] = 0, (1 << 64) - 1, 1 << 63
         work_files.write_table(work, number, "digests", [hashes], np.arange(500, dtype=np.uint32))
-    found = [work_files.read_slice(work, range(3), "digests", 1, (0, part, 7))[1] for part in range(7)]
-    assert len(np.concatenate(found)) == len(np.unique(np.concatenate(found))) == 1500
+    tasks = [work_files.Task(0, part, 7) for part in range(7)]
+    keys = np.concatenate([work_files.read_slice(work, range(3), "digests", 1, task)[1] for task in tasks])
+    assert len(keys) == len(np.unique(keys)) == 1500
 
 
 def test_paragraphs_that_repeat_go_but_short_lines_stay(tmp_path):

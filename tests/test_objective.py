@@ -17,6 +17,8 @@ from mucpt_jax.formats.rows import target_mask
 from mucpt_jax.run import data
 from mucpt_jax.step import losses, model, objective, sharding
 
+MUCPT = {"kind": "mucpt", "mean_raw_weight": 0.5}
+
 
 def batch_of(rows: int = 8, seed: int = 0, domain_rows: int | None = None) -> dict:
     rng = np.random.default_rng(seed)
@@ -81,8 +83,9 @@ def test_a_score_of_zero_gives_a_finite_weight():
 
 
 def test_general_text_always_has_weight_one_even_unscored():
-    for kind in ("ntp", "rho1", "mucpt"):
-        np.testing.assert_array_equal(weights([np.nan, 5.0], Loss(kind=kind), is_domain=False), [1.0, 1.0])
+    for kind in objective.OBJECTIVES:
+        loss = Loss(kind=kind, mean_raw_weight=0.5)
+        np.testing.assert_array_equal(weights([np.nan, 5.0], loss, is_domain=False), [1.0, 1.0])
 
 
 def test_rho1_keeps_exactly_the_rounded_share_with_the_largest_excess():
@@ -114,7 +117,7 @@ def test_first_tokens_of_segments_and_padding_have_no_weight():
     np.testing.assert_array_equal(found, [[1, 1, 0, 1, 0, 0]])
 
 
-# --- normalisation and smoothing, worked by hand
+# --- normalisation, worked by hand
 
 
 def two_segments(r, is_domain=True):
@@ -147,63 +150,8 @@ def test_micro_batches_share_one_batch_mean():
     assert_close(loss_and_grads(accumulated, batch_of()), loss_and_grads(cfg, batch_of()), 1e-6)
 
 
-def smooth(r, kind, window=3, word_starts=None):
-    batch = two_segments(r)
-    if word_starts is not None:
-        batch["word_starts"] = np.array([word_starts], bool)
-    mask = losses.target_mask(batch)
-    r_BT = objective.scores(batch, mask)
-    return np.asarray(objective.smoothed(r_BT, batch, mask, kind, window))[0][np.asarray(mask)[0]]
-
-
-def test_a_window_averages_neighbours_and_never_crosses_a_segment():
-    found = smooth([[1.0, 4.0, 7.0, 0.0], [9.0, 3.0]], "mean")
-    np.testing.assert_allclose(found, [2.5, 4.0, 11 / 3, 3.5, 6.0, 6.0], rtol=1e-5)
-    found = smooth([[1.0, 4.0, 7.0, 0.0], [9.0, 3.0]], "median")
-    np.testing.assert_allclose(found, [2.5, 4.0, 4.0, 3.5, 6.0, 6.0], rtol=1e-5)
-    found = smooth([[1.0, 4.0, 7.0, 0.0, 5.0], [9.0]], "median", window=5)
-    np.testing.assert_allclose(found, [4.0, 2.5, 4.0, 4.5, 5.0, 9.0], rtol=1e-5)
-
-
-def test_words_are_pooled_before_their_neighbours_are_looked_at():
-    # Words: [1], [4, 8], [0] | [9], [3, 1]; the first token of a segment has no score.
-    starts = [1, 1, 1, 0, 1, 1, 1, 1, 0]
-    found = smooth([[1.0, 4.0, 8.0, 0.0], [9.0, 3.0, 1.0]], "mean", word_starts=starts)
-    # word means 1, 6, 0 | 9, 2: neighbours 3.5, 7/3, 3 | 5.5, 5.5
-    np.testing.assert_allclose(found, [3.5, 7 / 3, 7 / 3, 3.0, 5.5, 5.5, 5.5], rtol=1e-5)
-    # A row's first word may have its first token where no score is.
-    alone = smooth([[8.0, 0.0, 4.0, 2.0]], "mean", window=1, word_starts=[1, 0, 1, 1, 1])
-    np.testing.assert_allclose(alone, [8.0, 0.0, 4.0, 2.0])
-
-
-def test_a_mixture_adds_both_weights_each_over_its_own_mean():
-    cfg = Loss(
-        kind="mucpt", smooth="mix", smooth_mix=0.25, rm_floor=1.0, smooth_median_floor=2.0,
-        mean_raw_weight=0.5, mean_raw_median=0.25,
-    )  # fmt: skip
-    batch = two_segments([[0.0, 3.0, 9.0], [2.0]])
-    # means 1.5, 4, 6 | 2; medians 1.5, 3, 6 | 2
-    wanted = [
-        0.75 * a / 0.5 + 0.25 * b / 0.25 for a, b in [(1 / 1.5, 1 / 2), (1 / 4, 1 / 3), (1 / 6, 1 / 6), (1 / 2, 1 / 2)]
-    ]
-    np.testing.assert_allclose(of_targets(objective.token_weights(jnp.ones((1, 5)), batch, cfg)), wanted, rtol=1e-5)
-
-
-def test_an_unknown_fact_in_a_known_sentence_weighs_more_than_noise_once_smoothed():
-    fact, noise = [0.1, 0.1, 8.0, 0.1, 0.1], [8.0, 8.0, 8.0]
-    batch, plain = two_segments([fact, noise]), Loss(kind="mucpt", weight_norm="none")
-    smoothed = dataclasses.replace(plain, smooth="median")
-    by_token = of_targets(objective.token_weights(jnp.ones((1, 9)), batch, plain))
-    by_window = of_targets(objective.token_weights(jnp.ones((1, 9)), batch, smoothed))
-    assert by_token[2] == by_token[6] == 0.125
-    assert by_window[2] == 1.0 and by_window[6] == 0.125
-
-
-def test_the_share_at_the_floor_is_of_smoothed_scores_and_caps_are_exact():
+def test_a_weight_that_was_cut_equals_its_cap_exactly():
     batch = two_segments([[0.1, 8.0, 0.1], [8.0]])
-    cfg = Loss(kind="mucpt", weight_norm="none", smooth="mean")
-    w = objective.token_weights(jnp.ones((1, 5)), batch, cfg)
-    assert int(objective.limits(w, batch, cfg)["floored"].sum()) == 0  # 4.05, 2.73, 4.05 and 8
     cfg = Loss(kind="mucpt", weight_norm="none", alpha=0.1, max_weight=0.9, rm_floor=0.5)
     w = objective.token_weights(jnp.ones((1, 5)), batch, cfg)
     found = jax.jit(lambda w: objective.limits(w, batch, cfg))(w)
@@ -244,10 +192,9 @@ def config_for(folder, **loss):
     return small_config(loss=loss, data={"domain": str(folder), "general_fraction": 0.0})
 
 
-@pytest.mark.parametrize("smooth", ["none", "mean", "median", "mix"])
-def test_the_corpus_mean_of_the_weights_is_one(tmp_path, smooth):
+def test_the_corpus_mean_of_the_weights_is_one(tmp_path):
     folder, rows, _, _ = scored_folder(tmp_path)
-    loss = data.resolved_loss(config_for(folder, smooth=smooth))
+    loss = data.resolved_loss(config_for(folder))
     assert all_weights(rows, loss).mean() == pytest.approx(1.0, rel=1e-4)
 
 
@@ -274,7 +221,7 @@ def test_scores_of_another_reference_model_than_named_are_refused(tmp_path):
 
 
 def test_domain_and_general_gradients_add_up_to_the_steps():
-    cfg, batch = small_config(loss={"kind": "mucpt"}), batch_of()
+    cfg, batch = small_config(loss=MUCPT), batch_of()
     params, tokens = params_of(cfg), losses.target_mask(batch).sum()
     parts = [
         train.loss_and_grads(params, batch, cfg, tokens, rows)[1] for rows in (batch["is_domain"], ~batch["is_domain"])
@@ -331,7 +278,7 @@ def test_gradient_of_a_softmax_layer_is_the_closed_form():
 
 
 def test_one_step_lowers_the_loss_and_the_loss_is_not_negative():
-    cfg = small_config(loss={"kind": "mucpt"})
+    cfg = small_config(loss=MUCPT)
     batch = batch_of()
     params = params_of(cfg)
     (before, _), grads = loss_and_grads(cfg, batch, params)
@@ -339,11 +286,9 @@ def test_one_step_lowers_the_loss_and_the_loss_is_not_negative():
     assert 0 < after < before
 
 
-@pytest.mark.parametrize("loss", [{"weight_norm": "batch_mean_one"}, {"smooth": "mix"}])
-def test_global_means_and_neighbours_are_the_same_on_a_mesh_that_splits_rows_and_tokens(loss):
-    batch = batch_of() | {"word_starts": np.arange(T + 1)[None] % 3 != 1}
-    batch["word_starts"] = np.repeat(batch["word_starts"], 8, 0)
-    cfg = small_config(loss={"kind": "mucpt"} | loss, mesh={"fsdp": 4, "context": 2})
+def test_the_mean_of_a_batch_is_the_same_on_a_mesh_that_splits_rows_and_tokens():
+    batch = batch_of()
+    cfg = small_config(loss={"kind": "mucpt", "weight_norm": "batch_mean_one"}, mesh={"fsdp": 4, "context": 2})
     plain = objective.token_weights(jnp.ones((8, T)), batch, cfg.loss)
     mesh = sharding.make_mesh(cfg)
     with jax.set_mesh(mesh):
@@ -369,7 +314,7 @@ HEADS = {"num_attention_heads": 8, "num_key_value_heads": 8, "head_dim": 4}  # e
 
 @pytest.mark.parametrize("kind", MESHES)
 def test_eight_devices_and_micro_batches_equal_the_plain_step(kind):
-    cfg, batch = small_config(loss={"kind": kind, "vocab_parts": 5}), batch_of()
+    cfg, batch = small_config(loss=MUCPT | {"kind": kind, "vocab_parts": 5}), batch_of()
     cfg = dataclasses.replace(cfg, model=dataclasses.replace(cfg.model, **HEADS))
     assert VOCAB % 2  # tensor never divides the vocabulary: the head is filled up
     plain = loss_and_grads(cfg, batch)
@@ -387,8 +332,8 @@ def test_eight_devices_and_micro_batches_equal_the_plain_step(kind):
 
 def test_bfloat16_compute_stays_near_float32():
     batch = batch_of()
-    exact = loss_and_grads(small_config(loss={"kind": "mucpt"}), batch)[0][0]
-    half = small_config(loss={"kind": "mucpt"}, train={"compute_dtype": "bfloat16"})
+    exact = loss_and_grads(small_config(loss=MUCPT), batch)[0][0]
+    half = small_config(loss=MUCPT, train={"compute_dtype": "bfloat16"})
     (loss, _), grads = loss_and_grads(half, batch)
     np.testing.assert_allclose(loss, exact, rtol=5e-3)
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(grads))

@@ -1,3 +1,5 @@
+import dataclasses
+import hashlib
 import json
 import subprocess
 import sys
@@ -8,6 +10,9 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from data_prep import dedup, pipeline
+from data_prep.jobs import documents
+from data_prep.jobs.options import option
+from data_prep.jobs.stage import Stage, each_batch
 from mucpt_jax.errors import UserError
 from mucpt_jax.formats.manifest import read_manifest
 
@@ -138,12 +143,16 @@ def test_near_duplicates_stay_unless_asked_for(tmp_path, tokenizer):
     assert counts["dropped"] == {"near_duplicate": 1}
 
 
+def replace(patch, name: str, **fields) -> None:
+    """Another entry for a stage."""
+    stages = [stage._replace(**fields) if stage.name == name else stage for stage in pipeline.STAGES]
+    patch.setattr(pipeline, "STAGES", tuple(stages))
+
+
 def stages_run(monkeypatch) -> list[str]:
     """Names of the stages that run from now on, as they do."""
-    told = []
-    for name, module in pipeline.JOBS.items():
-        run = module.run
-        monkeypatch.setattr(module, "run", lambda argv, name=name, run=run: (told.append(name), run(argv))[1])
+    told, run = [], pipeline.run_stage
+    monkeypatch.setattr(pipeline, "run_stage", lambda stage, *rest: (told.append(stage.name), run(stage, *rest))[1])
     return told
 
 
@@ -151,7 +160,7 @@ def test_a_stopped_pipeline_goes_on_behind_the_last_whole_stage(tmp_path, tokeni
     write_raw(tmp_path / "raw.jsonl")
     asked = flags(tmp_path / "raw.jsonl", tmp_path / "out", tokenizer)
     with monkeypatch.context() as patch:
-        patch.setattr(dedup, "run", lambda argv: sys.exit("killed"))
+        replace(patch, "dedup", build=lambda *_: sys.exit("killed"))
         with pytest.raises(SystemExit):
             pipeline.run(asked)
     told = stages_run(monkeypatch)
@@ -241,13 +250,12 @@ def test_input_that_changes_while_it_is_read_begins_again(tmp_path, tokenizer, m
     write_raw(tmp_path / "raw.jsonl")
     asked = flags(tmp_path / "raw.jsonl", tmp_path / "out", tokenizer)
 
-    def read_then_append(argv, run=pipeline.clean.run):
-        run(argv)
+    def append(_):
         with open(tmp_path / "raw.jsonl", "a") as f:
             f.write(json.dumps({"text": "Another song by nobody."}) + "\n")
 
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline.clean, "run", read_then_append)
+        replace(patch, "clean", finish=append)
         pipeline.run(asked)
     told = stages_run(monkeypatch)
     pipeline.run(asked)
@@ -265,14 +273,13 @@ def test_the_input_is_never_within_the_output(tmp_path, tokenizer):
 
 def test_two_runs_at_once_into_one_output_are_refused(tmp_path, tokenizer, monkeypatch):
     write_raw(tmp_path / "raw.jsonl")
-    asked, run = flags(tmp_path / "raw.jsonl", tmp_path / "out", tokenizer), dedup.run
+    asked = flags(tmp_path / "raw.jsonl", tmp_path / "out", tokenizer)
 
-    def second_beside(argv):
+    def second_beside(_):
         with pytest.raises(UserError, match="being written by another run"):
             pipeline.run([*asked, "--config.clean.min_chars=10"])
-        return run(argv)
 
-    monkeypatch.setattr(dedup, "run", second_beside)
+    replace(monkeypatch, "clean", finish=second_beside)
     assert pipeline.run(asked)["stages"]["clean"]["kept"] == 3
     assert json.loads((tmp_path / "out/config.json").read_text())["clean"]["min_chars"] == 20
 
@@ -287,8 +294,10 @@ def get_config(argument=""):
         config.stages = "shard"
     if argument == "no_stages":
         del config.stages
+    if argument == "misspelt":
+        config.claen = dict(min_chars=3)
     if argument == "wrong":
-        config.clean.min_chars = "many"
+        config.mask = dict(placeholder=3)
     return config
 """
 
@@ -304,8 +313,9 @@ def test_a_recipe_of_ones_own_may_leave_sections_out(tmp_path):
 @pytest.mark.parametrize(
     ("argument", "told"),
     [
-        ("unknown", r"config\.clean makes --foo=1"), ("no_stage", "no stage to run"), ("no_stages", "is no part of"),
-        ("wrong", "min_chars"),
+        ("unknown", r"config\.clean\.foo is none of its keys"), ("no_stage", "no stage to run"),
+        ("no_stages", "is no part of"), ("wrong", r"config\.mask\.placeholder=3 is no str"),
+        ("misspelt", "did you mean clean"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_in_a_recipe_of_ones_own_is_told(tmp_path, argument, told):
@@ -325,13 +335,13 @@ def test_what_is_wrong_in_a_recipe_of_ones_own_is_told(tmp_path, argument, told)
 def test_what_mask_writes_is_what_gets_no_loss():
     def stages(*argv):
         _, config, _ = pipeline.arguments(["--input=raw", "--output=out", "--config.shard.tokenizer=t", *argv])
-        return {stage.folder: stage.flags for stage in pipeline.stages_of(config)}
+        return {step.folder: step.options for step in pipeline.recipe_of(config).steps}
 
     for placeholder in ("<|{type}|>", "<{type}>"):
         found = stages(f"--config.mask.placeholder={placeholder}")
-        assert f"--placeholder={placeholder}" in found["mask"] and f"--no_loss={placeholder}" in found["rows"]
+        assert found["mask"].placeholder == found["rows"].no_loss == placeholder
     found = stages("--config.shard.no_loss=")
-    assert "--placeholder=<|{type}|>" in found["mask"] and not [f for f in found["rows"] if "no_loss" in f]
+    assert found["mask"].placeholder == "<|{type}|>" and not found["rows"].no_loss
 
 
 def test_help_names_the_recipe_and_how_to_change_it(capsys):
@@ -339,6 +349,10 @@ def test_help_names_the_recipe_and_how_to_change_it(capsys):
         pipeline.run(["--help"])
     told = capsys.readouterr().out
     assert "--config FILE" in told and "curation.py" in told and "--config.SECTION.KEY" in told
+    for stage in pipeline.STAGES:
+        for field in dataclasses.fields(stage.options):
+            assert f"--config.{stage.name}.{field.name}=" in told and field.metadata["meaning"] in told
+    assert "--config.clean.languages=en,zh-Hans,zh-Hant" in told  # as the recipe has it
 
 
 @pytest.mark.parametrize(
@@ -386,7 +400,7 @@ def test_the_whole_recipe_from_a_crawl_to_rows(tmp_path, tokenizer):
             "--config.dedup.signatures=False",
         ]
     )  # fmt: skip
-    assert list(counts["stages"]) == [*list(pipeline.JOBS)[:-1], "rows"]
+    assert list(counts["stages"]) == [stage.output for stage in pipeline.STAGES]
     assert counts["read"] == 34 and counts["masked"] == {"documents": 1, "email": 1}
     assert (
         counts["dropped"]["language"] == counts["dropped"]["exact_duplicate"] == counts["dropped"]["contaminated"] == 1
@@ -397,3 +411,85 @@ def test_the_whole_recipe_from_a_crawl_to_rows(tmp_path, tokenizer):
     assert facts["targets"] == facts["tokens"] - facts["segments"] - len("<|email|>")
     report = json.loads((tmp_path / "out/report.json").read_text())
     assert report["kept"] == counts["kept"]
+
+
+@dataclasses.dataclass(frozen=True)
+class ShoutOptions:
+    least: int = option(1, "letters that make a shout")
+
+
+def shout(batch, folder, options):
+    loud = [text.upper() if len(text) >= options.least else text for text in batch["text"].to_pylist()]
+    return documents.replace(batch, "text", loud)
+
+
+def test_one_entry_makes_a_stage(tmp_path, tokenizer, monkeypatch, capsys):
+    made_up = Stage("shout", "capital letters", "Shout.", ShoutOptions, each_batch(shout), counts={})
+    monkeypatch.setattr(pipeline, "STAGES", (*pipeline.STAGES[:-1], made_up, pipeline.STAGES[-1]))
+    with pytest.raises(SystemExit):
+        pipeline.run(["--help"])
+    told = capsys.readouterr().out
+    assert "shout: capital letters" in told and "--config.shout.least=1 " in told and "that make a shout" in told
+    write_raw(tmp_path / "raw.jsonl")
+    asked = flags(tmp_path / "raw.jsonl", tmp_path / "out", tokenizer)
+    counts = pipeline.run([*asked, "--config.stages=clean,shout,shard", "--config.shout.least=30"])
+    assert list(counts["stages"]) == ["clean", "shout", "rows"]
+    texts = pq.read_table(tmp_path / "out/shout/part-00000-000.parquet")["text"].to_pylist()
+    assert "A SONG BY NOBODY IN PARTICULAR." in texts and "晴天是周杰伦的一首歌曲，收录于专辑《叶惠美》。" in texts
+    found = json.loads((tmp_path / "out/report.json").read_text())
+    assert [point["stage"] for point in found["funnel"]] == ["input", "clean", "shout", "rows"]
+    assert "shout<small>capital letters</small>" in (tmp_path / "out/report.html").read_text()
+
+
+def test_what_later_jobs_write_beside_the_stages_stays(tmp_path, tokenizer):
+    write_raw(tmp_path / "raw.jsonl")
+    asked = flags(tmp_path / "raw.jsonl", tmp_path / "out", tokenizer)
+    pipeline.run(asked)
+    for name in ("scored/manifest.json", "scored/audit.html", "overlap.json", "kept/select.json"):
+        (tmp_path / "out" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "out" / name).write_text("{}")
+    for more in ([], ["--config.clean.min_chars=10"]):
+        pipeline.run([*asked, *more])
+        assert (tmp_path / "out/scored/audit.html").read_text() == (tmp_path / "out/overlap.json").read_text() == "{}"
+        assert (tmp_path / "out/kept/select.json").is_file()
+
+
+@pytest.mark.parametrize("share", [0.001, 0.999])
+def test_of_a_small_corpus_one_document_stands_on_either_side(tmp_path, tokenizer, share):
+    lines = [json.dumps({"id": f"d{i}", "text": f"Song number {i} is by singer {i * 7}."}) for i in range(5)]
+    (tmp_path / "raw.jsonl").write_text("\n".join(lines) + "\n")
+    asked = [*flags(tmp_path / "raw.jsonl", tmp_path / "out", tokenizer), f"--config.shard.held_out={share}"]
+    kept = pipeline.run(asked)["kept"]
+    places = {f"d{i}": int.from_bytes(hashlib.sha256(f"d{i}".encode()).digest()[:8]) for i in range(5)}
+    alone, pick = ("held_out", min) if share < 0.5 else ("rows", max)
+    assert kept == (4 if share < 0.5 else 1)
+    names = pq.read_table(tmp_path / f"out/{alone}/index.parquet")["document"].to_pylist()
+    assert set(names) == {pick(places, key=places.get)}
+    (tmp_path / "raw.jsonl").write_text(lines[0] + "\n")
+    with pytest.raises(UserError, match=r"held_out=0.*needs two documents"):
+        pipeline.run(asked)
+
+
+def test_a_stage_that_drops_most_says_why_and_what_to_change(tmp_path, tokenizer, capsys, caplog):
+    write_raw(tmp_path / "raw.jsonl")
+    asked = flags(tmp_path / "raw.jsonl", tmp_path / "out", tokenizer)
+    pipeline.run([*asked, "--config.clean.min_chars=24"])
+    warning = "WARNING: clean dropped 5 of 7 documents, 3 of them as too_short"
+    assert warning in caplog.text and warning in (told := capsys.readouterr().out) and "--min_chars of clean" in told
+    assert told.splitlines()[-1].startswith(f"{tmp_path / 'out/report.html'} ")
+    pipeline.run([*asked, "--config.clean.min_chars=10"])
+    assert "WARNING" not in capsys.readouterr().out
+
+
+def test_an_option_that_came_later_had_its_default_before(tmp_path, tokenizer, monkeypatch):
+    write_raw(tmp_path / "raw.jsonl")
+    asked = flags(tmp_path / "raw.jsonl", tmp_path / "out", tokenizer)
+    pipeline.run(asked)
+    noted = json.loads((tmp_path / "out/stages.json").read_text())
+    del noted["clean"]["options"]["simplify"]
+    (tmp_path / "out/stages.json").write_text(json.dumps(noted))
+    told = stages_run(monkeypatch)
+    pipeline.run(asked)
+    assert told == []
+    pipeline.run([*asked, "--config.clean.simplify=True"])
+    assert told == ["clean", "dedup", "shard"]

@@ -225,7 +225,7 @@ def test_what_does_not_fit_is_told_with_flags_to_type(tmp_path, capsys, monkeypa
 
 
 def test_every_accelerator_of_the_config_has_its_figures():
-    assert set(config.CHOICES["plan.accelerator"]) == set(accelerators.ACCELERATORS)
+    assert set(config.choices()["plan.accelerator"]) == set(accelerators.ACCELERATORS)
     assert all(a.kind in metrics.PEAK_FLOPS for a in accelerators.ACCELERATORS.values())
 
 

@@ -1,6 +1,7 @@
 """The curation report: its numbers against sums made by hand, and its page, whatever the corpus holds."""
 
 import html
+import itertools
 import json
 import math
 import re
@@ -13,7 +14,7 @@ import pytest
 from browser import browse, measured, needs_browser, stands_out
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from data_prep import report
+from data_prep import pipeline, report
 from data_prep.reporting import charts
 from mucpt_jax.errors import UserError
 
@@ -76,6 +77,7 @@ def out(tmp_path_factory) -> Path:
     (out / "config.json").write_text(json.dumps({"input": "raw/", "quality": {"min_words": 50, "odd": ATTACK}}))
     dropped = {reason: n for counts in stages.values() for reason, n in counts["dropped"].items()}
     counts = {"read": 10_012, "kept": 7_000, "dropped": dropped, "stages": stages, "seconds": {"clean": 4.0}}
+    counts["left_out"] = {"decontaminate": "needs --config.decontaminate.questions"}
     (out / "counts.json").write_text(json.dumps(counts))
     report.write(out)
     return out
@@ -95,7 +97,8 @@ def test_documents_add_up_from_stage_to_stage(found):
     assert names == [("input", 10_012), ("clean", 9_900), ("quality", 8_000), ("dedup", 7_001), ("mask", 7_001),
                      ("rows", 7_000)]  # fmt: skip
     assert found["stages"][0] == {
-        "stage": "clean", "read": 10_012, "kept": 9_900, "dropped": {"not_json": 12, "too_short": 100},
+        "stage": "clean", "does": "Unicode, language and script", "read": 10_012, "kept": 9_900,
+        "dropped": {"not_json": 12, "too_short": 100},
         "masked": {}, "lines": {}, "changed": {"mojibake": 30}, "seconds": 4.0,
     }  # fmt: skip
 
@@ -113,17 +116,36 @@ def test_characters_and_bytes_are_summed_by_source_and_language(found):
     assert points["rows"]["by_source"]["music"]["characters"] == 460_000
 
 
-def test_tokens_are_exact_in_rows_and_estimated_before_by_source_and_language(found):
+def test_tokens_are_exact_in_rows_and_estimated_before_by_one_ratio_of_each_source(found):
     points = {point["stage"]: point for point in found["funnel"]}
     assert found["tokens"] == "rows" and points["rows"]["exact"] and not points["quality"]["exact"]
     assert points["rows"]["tokens"] == 160_000
-    # music en 1/4 a character, music zh 2/3, news en 1/5
-    assert points["quality"]["tokens"] == 460_000 // 4 + 40_000 + 150_000 // 5
-    # The input names no languages: music has 140,000 tokens of 460,000 characters.
+    # music has 140,000 tokens of 460,000 characters, news 1/5; English 120,000 of 500,000, Chinese 2/3.
     assert points["input"]["tokens"] == round(600_000 * 14 / 46) + 200_000 // 5
+    assert points["quality"]["tokens"] == round(460_000 * 14 / 46) + round(60_000 * 14 / 46) + 150_000 // 5
+    assert points["quality"]["by_language"]["en"]["tokens"] == round(460_000 * 0.24) + round(150_000 * 0.24)
+    assert points["rows"]["by_language"]["en"]["tokens"] == 120_000
     assert [(r["source"], r["lang"], r["tokens"]) for r in found["composition"]] == [
         ("music", "en", 100_000), ("music", "zh-Hans", 40_000), ("news", "en", 20_000),
     ]  # fmt: skip
+
+
+def test_tokens_never_rise_where_documents_go(found):
+    known = [point for point in found["funnel"] if point["tokens"]]
+    for before, after in itertools.pairwise(known):
+        assert after["tokens"] <= before["tokens"]
+        for name, group in after["by_source"].items():
+            assert group["tokens"] <= before["by_source"][name]["tokens"]
+
+
+def test_stages_that_did_not_run_are_shown_with_the_reason(out, found):
+    assert [(s["stage"], s["why"]) for s in found["left_out"]] == [
+        ("boilerplate", "no output here"), ("decontaminate", "needs --config.decontaminate.questions"),
+    ]  # fmt: skip
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert re.search(
+        "decontaminate<small>evaluation questions; did not run: <bdi>needs --config.decontaminate.questions", page
+    )
 
 
 def test_duplicate_groups_are_counted_by_size(found):
@@ -179,7 +201,10 @@ def test_a_folder_without_stages_is_named(tmp_path):
         report.main([str(tmp_path / "nowhere")])
 
 
-@pytest.mark.parametrize("stage", report.STAGES)
+FOLDERS = [stage.output for stage in pipeline.STAGES]
+
+
+@pytest.mark.parametrize("stage", FOLDERS)
 def test_any_stage_alone_makes_a_page(tmp_path, stage):
     write_stage(tmp_path / stage, 0, 0, {})
     (tmp_path / stage / "samples.jsonl").unlink()
@@ -220,7 +245,7 @@ def test_numbers_of_many_sources_and_languages_are_those_of_all_and_the_page_sta
         {"reason": f"rule_{i % 60}", "id": str(i), "source": "<" * 90, "lang": "en", "text": "\U0001f600\u202e<" * 100}
         for i in range(600)
     ]
-    for stage in report.STAGES:
+    for stage in FOLDERS:
         dropped = {f"rule_{i}": 1 for i in range(60)}
         write_stage(tmp_path / stage, 500_560, 500_500, dropped, (many, many), samples)
     report.write(tmp_path)

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_faults import content, counts_add_up, flags, lines_of, packed, texts  # noqa: F401
+from test_faults import STAGES, content, counts_add_up, flags, lines_of, packed, texts  # noqa: F401
 
 from data_prep import pipeline
 from data_prep.jobs import job
@@ -21,7 +21,8 @@ def killer(event, args):
         os.kill(os.getpid(), signal.SIGKILL)
 
 sys.addaudithook(killer)
-from data_prep import job, NAME
+from data_prep import NAME
+from data_prep.jobs import job
 job.main(lambda argv: NAME.run(argv[1:]))
 """
 
@@ -53,11 +54,11 @@ def corpus(tmp_path_factory) -> Path:
 )
 def test_a_killed_job_started_again_gives_the_same_bytes(tmp_path, flags, corpus, name, paths):  # noqa: F811
     argv = [f"--input={corpus}", *flags[name]]
-    pipeline.JOBS[name].run([*argv, f"--output={tmp_path / 'alone'}"])
+    STAGES[name].run([*argv, f"--output={tmp_path / 'alone'}"])
     for path in paths:
         kill_at(name, path, [*argv, f"--output={tmp_path / 'out'}"])
         assert not (tmp_path / "out").exists() and (tmp_path / ".out.writing").exists()
-    pipeline.JOBS[name].run([*argv, f"--output={tmp_path / 'out'}"])
+    STAGES[name].run([*argv, f"--output={tmp_path / 'out'}"])
     assert content(tmp_path / "out") == content(tmp_path / "alone")
     assert {f.name for f in tmp_path.iterdir()} == {"alone", "out"}
     counts_add_up(tmp_path / "out")

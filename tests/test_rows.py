@@ -95,7 +95,7 @@ def test_a_shard_that_cannot_be_written_is_named_and_leaves_nothing(tmp_path, mo
         def write(self, record):
             raise RuntimeError("write() failed: No space left on device\nmore")
 
-    monkeypatch.setattr("mucpt_jax.formats.rows.ArrayRecordWriter", Full)
+    monkeypatch.setattr("array_record.python.array_record_module.ArrayRecordWriter", Full)
     row = {name: np.zeros(5, dtype) for name, dtype in COLUMNS}
     with pytest.raises(UserError, match=r"x\.array_record could not be written \(write\(\) failed: No space"):
         write_shard(tmp_path / "x.array_record", [row])

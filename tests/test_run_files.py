@@ -28,3 +28,12 @@ def test_a_damaged_file_is_named(tmp_path, file, content, sentence):
     (tmp_path / "run" / file).write_text(content)
     with pytest.raises(UserError, match=sentence):
         run_files.read(run)
+
+
+def test_a_knob_that_is_gone_makes_runs_differ_only_where_it_was_used(tmp_path):
+    loss = {"kind": "mucpt"}
+    runs = [write_run(tmp_path / str(i), loss=loss | more) for i, more in enumerate(({}, {"smooth": "none"}))]
+    new, old = (run_files.read(run)["settings"] for run in runs)
+    assert new == old
+    smoothed = run_files.read(write_run(tmp_path / "smoothed", loss=loss | {"smooth": "mean"}))["settings"]
+    assert smoothed == new | {"loss.smooth": "mean"}

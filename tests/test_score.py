@@ -167,7 +167,7 @@ def test_the_start_models_scores_give_the_mean_for_loss_match(tmp_path, rm, monk
     assert found["2.0"] == pytest.approx((c / np.maximum(r, 2.0)).sum() / c.sum())
     assert scores["base_hash"] == checkpoint.params_hash(start)
     write_rows(tmp_path / "others", {"music": 12, "songs": 5})
-    with pytest.raises(UserError, match="are not scores of the same rows"):
+    with pytest.raises(UserError, match="others holds no scores"):
         calibration.add_base(str(tmp_path / "scored"), str(tmp_path / "others"))
 
 

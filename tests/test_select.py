@@ -34,7 +34,7 @@ def write(folder, segments=SEGMENTS, which=0, rows_per_shard=100, **manifest):
             run = np.zeros(1 + len(scores[which]), pack.SCORED)
             run["tokens"] = 7 + offset + np.arange(len(run))
             run["rm_nll"] = [np.nan, *scores[which]]
-            made.append((run, document, offset))
+            made.append(pack.Segment(run, document, offset))
         packed = [[made[i] for i in row] for row in pack.pack([len(run) for run, _, _ in made], 9)]
         parts = [packed[i : i + rows_per_shard] for i in range(0, len(packed), rows_per_shard)]
         for number, part in enumerate(parts):
@@ -271,10 +271,10 @@ def test_numbers_have_bounds(folders, told, flags):
     ("manifest", "told"),
     [
         ({"shards": []}, "base holds no rows"),
-        ({"tokenizer_hash": "u"}, "has tokenizer_hash=t, .* has u"),
+        ({"tokenizer_hash": "u"}, "base was written with another tokenizer than .*scored"),
         ({"scores": None}, "base holds no scores"),
-        ({"scores": {"rm_hash": "rm"}}, "were scored by the same model"),
-        ({"sequence_length": 16}, "has sequence_length=8"),
+        ({"scores": {"rm_hash": "rm"}}, "was scored by the same model"),
+        ({"sequence_length": 16}, "base holds other rows than"),
     ],
 )
 def test_folders_that_do_not_belong_together_are_refused(tmp_path, manifest, told):
@@ -301,13 +301,13 @@ def test_other_tokens_are_refused_with_their_row(folders):
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -1.0])
 def test_a_score_that_is_none_is_refused_with_its_row(folders, bad):
     damaged(folders[1], "rm_nll", bad)
-    with pytest.raises(UserError, match=r"base/songs-.* record 0 has a score that is NaN, infinite or negative"):
+    with pytest.raises(UserError, match=r"base/songs-.* record 0 has an rm_nll that is NaN, infinite or negative"):
         run(folders, "--keep=0.5")
 
 
 def test_other_shards_are_refused(tmp_path):
     folders = write(tmp_path / "scored"), write(tmp_path / "base", SEGMENTS[:4], which=1)
-    with pytest.raises(UserError, match="hold different shards"):
+    with pytest.raises(UserError, match="base holds other rows than"):
         run(folders, "--keep=0.5")
 
 

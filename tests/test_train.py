@@ -154,8 +154,9 @@ def test_a_full_disk_leaves_the_checkpoint_before_it_good(tmp_path):
 import sys; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests")!r}]
 import conftest, resource, signal
 from pathlib import Path
-from mucpt_jax import checkpoint, train
-from mucpt_jax.records import UserError
+from mucpt_jax import train
+from mucpt_jax.errors import UserError
+from mucpt_jax.run import checkpoint
 cfg = conftest.small_config(
     data={{"general": {str(tmp_path / "rows")!r}, "general_fraction": 1.0}}, optimizer={{"steps": 8}},
     train={{"checkpoint_every": 4}})

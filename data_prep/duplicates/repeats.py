@@ -1,46 +1,48 @@
-"""Repeats: which keys of lines stand in many documents of a source, counted on disk.
+"""Repeats: which keys of lines stand in many documents of a source, counted on disk for data_prep.boilerplate.
 
-No command of its own; data_prep.boilerplate calls it.
+The work folder keeps every input file's lines (LINE) and documents in order, and runs of (key, documents) sorted by
+key.  A task reads one range of keys out of the runs of all files, so nothing as long as the corpus is ever in one
+memory; only keys that repeat are handed on, and the rows of copies.
 
-Of every input file stay its lines (LINE) and documents in order, and runs of (key, documents) sorted by key.  A task
-reads one range of keys out of the runs of all files, so nothing as long as the corpus is ever in one memory; only keys
-that repeat are handed on, and the rows of copies.
-
-Of documents of the same lines one counts.  When it is known which keys repeat, each file is counted again without the
-documents that are hardly more than such lines: copies of one page that are not quite the same.
+A page that was crawled many times counts once.  Documents whose lines are the same are copies: only the first counts.
+Once it is known which keys repeat, each file is counted again without near copies: the documents that have less than
+OWN_LETTERS of their letters in lines that do not repeat.
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator
-from pathlib import Path
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from data_prep.duplicates import signatures, work_files
-from data_prep.duplicates.work_files import Work
+from data_prep.duplicates.work_files import Plan, Task, Work, by_number, files_of, rows_of
 from data_prep.jobs import documents
+from data_prep.jobs.documents import File
+from data_prep.jobs.options import option
 from data_prep.text import line_keys
 from data_prep.text.line_keys import LINE
-from data_prep.text.words import mix
 from mucpt_jax.formats.files import write_json
+from mucpt_jax.formats.hashes import mix
 
-OWN_LETTERS = 0.1  # least share of a document's letters in lines of its own, for it to count
+OWN_LETTERS = 0.1  # least share of a document's letters in lines that do not repeat, for it to count
 RUN = 1 << 20  # lines whose keys are sorted at once
 PIECE = 1 << 10  # documents whose lines are looked at together
-DOCUMENT = np.dtype([("end", "i8"), ("source", "u4")])  # of its lines; its source's place in the file's list
+DOCUMENT = np.dtype([("end", "i8"), ("source", "u4")])  # end of its lines; place of its source in the file's list
 COUNT = np.dtype([("source", "u4"), ("documents", "u4")])
-# `share` of its source's documents is known when all is counted.
+# share: of the source's documents, known when all are counted.
 REPEATED = np.dtype([("key", "u8"), ("source", "u4"), ("documents", "i8"), ("share", "f8")])
 
 
-class Options(NamedTuple):
-    folder: Path  # that becomes the output
-    columns: dict[str, str]
-    work: Work
-    min_documents: int
-    min_share: float
-    min_letters: int
+@dataclass(frozen=True)
+class Options:
+    """Of data_prep.boilerplate."""
+
+    min_documents: int = option(20, "a line goes where it stands in so many documents of its source")
+    min_share: float = option(0.02, "and in this share of them")
+    min_letters: int = option(30, "of a line of plain text; a Chinese character counts two")
 
 
 class Counted(NamedTuple):
@@ -49,67 +51,74 @@ class Counted(NamedTuple):
     number: int
     runs: int  # sorted tables of its keys
     lines: int
-    sources: dict[str, int]  # documents of each, copies aside, in the order of DOCUMENT's `source`
+    sources: dict[str, int]  # documents of each without copies, in the order of DOCUMENT's `source`
+
+
+class Piece(NamedTuple):
+    """PIECE documents of a file, or fewer, with their lines."""
+
+    lines: np.ndarray  # LINE[m]
+    docs: np.ndarray  # DOCUMENT[n]; ends count from the piece's first line
+    single: np.ndarray  # bool[n]: no copies
+
+    @property
+    def rows(self) -> np.ndarray:
+        """i8[m]: the document of each line."""
+        return np.repeat(np.arange(len(self.docs)), np.diff(self.docs["end"], prepend=0))
 
 
 # First reading: keys of lines
 
 
-def scan(file: tuple[int, str], options: Options) -> tuple[int, int]:
-    """(number, path) -> (number, documents); leaves its lines, its documents and the table of what they are made of."""
+def scan(file: File, plan: Plan) -> tuple[int, int]:
+    """-> (number, documents); leaves the file's lines, its documents and the table "texts" of them."""
     number, path = file
-    work, sources, lines, made_of = options.work, {}, 0, [np.zeros(0, np.uint64)]
-    note = options.folder / f"scan-{number:05d}.progress"
+    work, sources, count, sums = plan.work, {}, 0, [np.zeros(0, np.uint64)]
+    note = plan.folder / f"scan-{number:05d}.progress"
     with (
         work_files.fresh(work.path(number, "lines")) as line_file,
         work_files.fresh(work.path(number, "documents")) as document_file,
     ):
-        for batch, _ in documents.read_batches(path, options.columns, note):
+        for batch, _ in documents.read_batches(path, plan.columns, note):
             names = batch["source"].to_pylist()
-            source = [sources.setdefault(name, len(sources)) for name in names]
-            found, ends = line_keys.describe(batch["text"].to_pylist(), salts(names))
-            line_file.write(found.tobytes())
-            document_file.write(_documents(ends + lines, source).tobytes())
-            made_of.append(_sums(found["key"], ends))
-            lines += len(found)
-    made_of = np.concatenate(made_of)
-    work_files.write_table(work, number, "texts", [made_of], np.arange(len(made_of), dtype=np.uint32))
+            lines, ends = line_keys.describe(batch["text"].to_pylist(), salts(names))
+            docs = np.zeros(len(ends), DOCUMENT)
+            docs["end"], docs["source"] = ends + count, [sources.setdefault(name, len(sources)) for name in names]
+            line_file.write(lines.tobytes())
+            document_file.write(docs.tobytes())
+            sums.append(_sums(lines["key"], ends))
+            count += len(lines)
+    sums = np.concatenate(sums)
+    work_files.write_table(work, number, "texts", [sums], np.arange(len(sums), dtype=np.uint32))
     write_json(work.path(number, "sources"), list(sources))
-    return number, len(made_of)
+    return number, len(sums)
 
 
 def _sums(keys: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """u8[documents]: the same for those of the same lines."""
+    """u8[documents]: the same for documents whose lines are the same."""
     sums = np.append(np.uint64(0), np.cumsum(mix(keys)))[np.append(0, ends)]
     return mix(sums[1:] - sums[:-1])
 
 
 def salts(sources: list[str]) -> np.ndarray:
-    made = {name: int.from_bytes(signatures.digest(name)[:8], "little") for name in set(sources)}
-    return np.array([made[name] for name in sources], np.uint64)
-
-
-def _documents(ends: np.ndarray, source: list[int]) -> np.ndarray:
-    made = np.zeros(len(ends), DOCUMENT)
-    made["end"], made["source"] = ends, source
-    return made
+    """u8[n]: what sets the keys of one source apart from those of others."""
+    salt = {name: int.from_bytes(signatures.digest(name)[:8], "little") for name in set(sources)}
+    return np.array([salt[name] for name in sources], np.uint64)
 
 
 # Between: which keys repeat
 
 
-def copies(task: tuple[int, int, int], counts: list[tuple[int, int]], work: Work) -> Iterator[tuple[int, np.ndarray]]:
-    """One range of texts -> (file number, rows u8[m]) of documents whose lines all stood in one before."""
+def copies(task: Task, counts: list[tuple[int, int]], work: Work) -> Iterator[tuple[int, np.ndarray]]:
+    """One range of texts -> (file number, rows u8[m]) of documents with the same lines as a document before."""
     hashes, keys = work_files.read_slice(work, sorted(dict(counts)), "texts", 1, task)
     again = keys[1:][hashes[1:] == hashes[:-1]]
-    numbers = again >> np.uint64(32)
-    for number in np.unique(numbers):
-        yield int(number), again[numbers == number] & np.uint64(0xFFFFFFFF)
+    yield from by_number(files_of(again), rows_of(again))
 
 
-def count(joined: tuple[int, dict], work: Work) -> Counted:
+def count(file: tuple[int, dict], work: Work) -> Counted:
     """(number, {"documents": [n], "copies": rows}) -> the file's runs of (key, source, documents), without copies."""
-    number, groups = joined
+    number, groups = file
     single = np.ones(groups["documents"][0], bool)
     for rows in groups["copies"]:
         single[rows.astype(np.int64)] = False
@@ -117,9 +126,9 @@ def count(joined: tuple[int, dict], work: Work) -> Counted:
         f.write(single.tobytes())
     names = json.loads(work.path(number, "sources").read_text(encoding="utf-8"))
     of_source, lines, runs, held = np.zeros(len(names), np.int64), 0, 0, []
-    for found, docs, taken in _pieces(work, number):
-        of_source += np.bincount(docs["source"][taken], minlength=len(names))
-        held.append(_once(found["key"], docs, taken))
+    for piece in pieces(work, number):
+        of_source += np.bincount(piece.docs["source"][piece.single], minlength=len(names))
+        held.append(keys_by_document(piece))
         lines += len(held[-1])
         if sum(map(len, held)) >= RUN:
             runs, held = _write_run(work, number, runs, held), []
@@ -127,93 +136,93 @@ def count(joined: tuple[int, dict], work: Work) -> Counted:
     return Counted(number, runs, lines, dict(zip(names, of_source.tolist(), strict=True)))
 
 
-def _once(keys: np.ndarray, docs: np.ndarray, taken: np.ndarray) -> np.ndarray:
-    """Keys of lines -> REPEATED, one for each key of each document that is taken."""
-    rows = np.repeat(np.arange(len(docs)), np.diff(docs["end"], prepend=0))
-    some = taken[rows] & (keys != 0)
+def keys_by_document(piece: Piece) -> np.ndarray:
+    """REPEATED: one for each key of each document that is no copy."""
+    keys, rows = piece.lines["key"], piece.rows
+    some = piece.single[rows] & (keys != 0)
     keys, rows = keys[some], rows[some]
     order = np.lexsort((keys, rows))
     keys, rows = keys[order], rows[order]
     first = (np.diff(keys, prepend=np.uint64(0)) != 0) | (np.diff(rows, prepend=-1) != 0)
-    made = np.ones(int(first.sum()), REPEATED)
-    made["key"], made["source"] = keys[first], docs["source"][rows[first]]
-    return made
+    distinct = np.ones(int(first.sum()), REPEATED)
+    distinct["key"], distinct["source"] = keys[first], piece.docs["source"][rows[first]]
+    return distinct
 
 
 def _write_run(work: Work, number: int, run: int, held: list[np.ndarray]) -> int:
-    found = _total(np.concatenate([np.zeros(0, REPEATED), *held]))
+    total = summed(held)
     with work_files.fresh(work.path(number, f"key-{run}")) as f:
-        f.write(np.ascontiguousarray(found["key"]).tobytes())
+        f.write(np.ascontiguousarray(total["key"]).tobytes())
     with work_files.fresh(work.path(number, f"count-{run}")) as f:
-        f.write(found[["source", "documents"]].astype(COUNT).tobytes())
+        f.write(total[["source", "documents"]].astype(COUNT).tobytes())
     return run + 1
 
 
-def _total(found: np.ndarray) -> np.ndarray:
-    """REPEATED -> the same, sorted, each key once."""
-    keys, first, place = np.unique(found["key"], return_index=True, return_inverse=True)
-    made = found[first]
-    made["documents"] = np.bincount(place, found["documents"], len(keys)).astype(np.int64)
-    return made
+def summed(parts: list[np.ndarray]) -> np.ndarray:
+    """REPEATED arrays -> one, sorted by key, with the documents of each key added up."""
+    counts = np.concatenate([np.zeros(0, REPEATED), *parts])
+    keys, first, place = np.unique(counts["key"], return_index=True, return_inverse=True)
+    total = counts[first]
+    total["documents"] = np.bincount(place, counts["documents"], len(keys)).astype(np.int64)
+    return total
 
 
-def candidates(task: tuple[int, int, int], counted: list[Counted], options: Options) -> np.ndarray:
+def candidates(task: Task, counted: list[Counted], plan: Plan) -> np.ndarray:
     """One range of keys -> REPEATED of those in enough documents; sources are numbered over all files."""
     number_of = {name: n for n, name in enumerate(documents_of(counted))}
-    parts = [np.zeros(0, REPEATED)]
+    parts = []
     for file in sorted(counted):
         numbers = np.array([number_of[name] for name in file.sources], np.uint32)
         for run in range(file.runs):
-            part = _read_run(options.work, file.number, run, task)
+            part = _read_run(plan.work, file.number, run, task)
             part["source"] = numbers[part["source"]]
             parts.append(part)
-    return enough(_total(np.concatenate(parts)), documents_of(counted), options)
+    return frequent(summed(parts), documents_of(counted), plan)
 
 
-def _read_run(work: Work, number: int, run: int, task: tuple[int, int, int]) -> np.ndarray:
+def _read_run(work: Work, number: int, run: int, task: Task) -> np.ndarray:
     keys = work_files.mapped(work.path(number, f"key-{run}"), np.uint64)
     first, last = work_files.bounds(keys, task)
     counts = work_files.mapped(work.path(number, f"count-{run}"), COUNT)[first:last]
-    made = np.zeros(last - first, REPEATED)
-    made["key"], made["source"], made["documents"] = keys[first:last], counts["source"], counts["documents"]
-    return made
+    repeated = np.zeros(last - first, REPEATED)
+    repeated["key"], repeated["source"], repeated["documents"] = keys[first:last], counts["source"], counts["documents"]
+    return repeated
 
 
 def documents_of(counted: Iterable[Counted]) -> dict[str, int]:
     """Documents of each source, by name."""
-    made = {}
+    total = Counter()
     for file in counted:
-        for name, count in file.sources.items():
-            made[name] = made.get(name, 0) + count
-    return dict(sorted(made.items()))
+        total.update(file.sources)
+    return dict(sorted(total.items()))
 
 
-def enough(found: np.ndarray, of_source: dict[str, int], options: Options) -> np.ndarray:
-    total = np.array(list(of_source.values()), np.int64)[found["source"]]
-    of_all = found["documents"] / np.maximum(total, 1)  # not times: .07 * 100 is more than 7
-    return found[(found["documents"] >= options.min_documents) & (of_all >= options.min_share)]
+def frequent(keys: np.ndarray, of_source: dict[str, int], plan: Plan) -> np.ndarray:
+    """REPEATED keys that are in enough documents of their source."""
+    total = np.array(list(of_source.values()), np.int64)[keys["source"]]
+    of_all = keys["documents"] / np.maximum(total, 1)  # not times: .07 * 100 is more than 7
+    return keys[(keys["documents"] >= plan.options.min_documents) & (of_all >= plan.options.min_share)]
 
 
-def recount(file: Counted, found: list[np.ndarray], counted: list[Counted], options: Options) -> np.ndarray:
+def recount(file: Counted, by_task: list[np.ndarray], counted: list[Counted], plan: Plan) -> np.ndarray:
     """One file -> i8[candidates + sources]: documents that count, with each candidate and of each source."""
-    known, names = joined(found), {name: n for n, name in enumerate(documents_of(counted))}
+    known, names = sorted_by_key(by_task), {name: n for n, name in enumerate(documents_of(counted))}
     numbers = np.array([names[name] for name in file.sources], np.int64)
-    made = np.zeros(len(known) + len(names), np.int64)
-    for lines, docs, taken in _pieces(options.work, file.number):
-        rows = np.repeat(np.arange(len(docs)), np.diff(docs["end"], prepend=0))
-        place = places(lines["key"], known)
-        total, shared = (np.bincount(rows, w, len(docs)) for w in (lines["width"], lines["width"] * (place >= 0)))
-        counts = taken & (total - shared > OWN_LETTERS * total)
-        made[len(known) :] += np.bincount(numbers[docs["source"][counts]], minlength=len(names))
+    by_key, by_source = np.zeros(len(known), np.int64), np.zeros(len(names), np.int64)
+    for piece in pieces(plan.work, file.number):
+        rows, place, width = piece.rows, places(piece.lines["key"], known), piece.lines["width"]
+        total, shared = (np.bincount(rows, letters, len(piece.docs)) for letters in (width, width * (place >= 0)))
+        counts = piece.single & (total - shared > OWN_LETTERS * total)
+        by_source += np.bincount(numbers[piece.docs["source"][counts]], minlength=len(names))
         here = counts[rows] & (place >= 0)
-        once = np.unique(rows[here] * np.int64(len(known)) + place[here]) % max(1, len(known))
-        made[: len(known)] += np.bincount(once, minlength=len(known))
-    return made
+        once_a_document = np.unique(rows[here] * np.int64(len(known)) + place[here]) % max(1, len(known))
+        by_key += np.bincount(once_a_document, minlength=len(known))
+    return np.concatenate([by_key, by_source])
 
 
-def joined(found: Iterable[np.ndarray]) -> np.ndarray:
-    """REPEATED of all tasks, sorted by key: whatever the order in which they come."""
-    return np.sort(np.concatenate([np.zeros(0, REPEATED), *found]), order="key")
+def sorted_by_key(by_task: Iterable[np.ndarray]) -> np.ndarray:
+    """REPEATED of all tasks as one array, in whatever order the tasks end."""
+    return np.sort(np.concatenate([np.zeros(0, REPEATED), *by_task]), order="key")
 
 
 def places(keys: np.ndarray, known: np.ndarray) -> np.ndarray:
@@ -225,11 +234,8 @@ def places(keys: np.ndarray, known: np.ndarray) -> np.ndarray:
     return np.where(names[place] == keys, place, -1)
 
 
-def _pieces(work: Work, number: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """A file's (LINE[m], DOCUMENT[n] with ends in these, bool[n] not copies) of PIECE documents at once.
-
-    They are read and not mapped: what was read leaves memory.
-    """
+def pieces(work: Work, number: int) -> Iterator[Piece]:
+    """A file's pieces, read and not mapped: what was read leaves memory."""
     begin = 0
     with (
         open(work.path(number, "lines"), "rb") as lines,
@@ -237,22 +243,22 @@ def _pieces(work: Work, number: int) -> Iterator[tuple[np.ndarray, np.ndarray, n
         open(work.path(number, "single"), "rb") as single,
     ):
         while data := docs.read(PIECE * DOCUMENT.itemsize):
-            found = np.frombuffer(data, DOCUMENT).copy()
-            found["end"] -= begin
-            size = int(found["end"][-1])
-            taken = np.frombuffer(single.read(len(found)), bool)
-            yield np.frombuffer(lines.read(size * LINE.itemsize), LINE), found, taken
+            piece = np.frombuffer(data, DOCUMENT).copy()
+            piece["end"] -= begin
+            size = int(piece["end"][-1])
+            line = np.frombuffer(lines.read(size * LINE.itemsize), LINE)
+            yield Piece(line, piece, np.frombuffer(single.read(len(piece)), bool))
             begin += size
 
 
-def settle(counts: np.ndarray, found: list[np.ndarray], counted: list[Counted], options: Options) -> np.ndarray:
+def settle(sums: np.ndarray, by_task: list[np.ndarray], counted: list[Counted], plan: Plan) -> np.ndarray:
     """Sums of recount -> REPEATED that go; leaves them and the names of sources for `finish`."""
-    known, names = joined(found), list(documents_of(counted))
-    of_source = counts[len(known) :]
-    known["documents"] = counts[: len(known)]
+    known, names = sorted_by_key(by_task), list(documents_of(counted))
+    of_source = sums[len(known) :]
+    known["documents"] = sums[: len(known)]
     known["share"] = known["documents"] / np.maximum(of_source, 1)[known["source"]]
-    made = enough(known, dict(zip(names, of_source.tolist(), strict=True)), options)
-    with work_files.fresh(options.work.folder / "repeated") as f:
-        f.write(made.tobytes())
-    write_json(options.work.folder / "sources.json", names)
-    return made
+    repeated = frequent(known, dict(zip(names, of_source.tolist(), strict=True)), plan)
+    with work_files.fresh(plan.work.folder / "repeated") as f:
+        f.write(repeated.tobytes())
+    write_json(plan.work.folder / "sources.json", names)
+    return repeated

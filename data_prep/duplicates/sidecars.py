@@ -1,14 +1,12 @@
-"""What data_prep.dedup stores beside the documents: signatures of what stays, and where what went belongs.
-
-No command of its own.
+"""What data_prep.dedup stores beside the documents: signatures of those that stay, groups of those that went.
 
 signatures/part-*.parquet: id, digest, signature of every document of the part that stays; --against reads them.
 groups/part-*.parquet: id, kept, reason of every duplicate that went; `kept` is the id of the one that stands for it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +14,8 @@ import pyarrow.parquet as pq
 
 from data_prep.duplicates import signatures, work_files
 from data_prep.duplicates.buckets import EARLIER, EXACT, NEAR
-from data_prep.duplicates.work_files import Work
+from data_prep.duplicates.work_files import Plan
+from data_prep.jobs.options import option
 from mucpt_jax.errors import UserError
 
 REASONS = {
@@ -32,32 +31,34 @@ SIGNATURES = pa.schema(
 GROUPS = pa.schema({"id": pa.string(), "kept": pa.string(), "reason": pa.string()})
 
 
-class Options(NamedTuple):
-    folder: Path  # that becomes the output
-    columns: dict[str, str]  # as in documents.document
-    work: Work
-    sources: tuple[str, ...]  # the best first
-    paragraphs: int  # least characters of a paragraph that goes where it repeats; 0: none
-    signatures: bool
-    groups: bool
+@dataclass(frozen=True)
+class Options:
+    """Of data_prep.dedup."""
+
+    similarity: float = option(0.8, "least Jaccard similarity of near-duplicates; 0: exact ones only")
+    sources: tuple[str, ...] = option((), "of equal documents, those of the source named first stay")
+    against: tuple[str, ...] = option((), "outputs of earlier runs: what is near them goes")
+    signatures: bool = option(False, "write signatures/, for a later --against")
+    groups: bool = option(False, "write groups/: what each dropped document was like")
+    paragraphs: int = option(0, "paragraphs of so many characters that stood elsewhere go; 0: none", bare=64)
 
 
-def find_earlier(folders: str) -> list[str]:
+def find_earlier(folders: Iterable[str]) -> list[str]:
     """--against -> its files of signatures; UserError where they are missing or cannot be compared."""
-    found = []
-    for folder in filter(None, folders.split(",")):
+    paths = []
+    for folder in folders:
         files = sorted(str(f) for f in (Path(folder) / "signatures").glob("part-*.parquet"))
         if not files:
             raise UserError(f"--against={folder} holds no signatures/; write it again with --signatures")
-        found += files
-    for file in found:
+        paths += files
+    for file in paths:
         version = (pq.read_schema(file).metadata or {}).get(b"version", b"").decode()
         if version != signatures.VERSION:
             raise UserError(
                 f"{file} has signatures of another kind ({version or 'unknown'}, here {signatures.VERSION}); "
                 "write that output again with --signatures"
             )
-    return found
+    return paths
 
 
 def earlier_batches(path: str) -> Iterator:
@@ -79,30 +80,29 @@ def _binary(rows: np.ndarray) -> pa.FixedSizeBinaryArray:
 class Sidecars:
     """Writes signatures/ of what stays and groups/ of what goes, of one file, where they were asked for."""
 
-    def __init__(self, options: Options, number: int, changes: list[np.ndarray]):
-        self.options, self.number, self.open = options, number, {}
-        self.kept = {int(row): int(key) for change in changes for row, _, key in change} if options.groups else {}
+    def __init__(self, plan: Plan, number: int, changes: list[np.ndarray]):
+        self.plan, self.number, self.open = plan, number, {}
+        self.kept = {int(row): int(key) for change in changes for row, _, key in change} if plan.options.groups else {}
 
     def add(self, names: pa.StringArray, reasons: list[str | None], start: int) -> None:
         """Ids of a batch whose first document is in row `start`, and why each goes, None where it stays."""
-        if self.options.signatures:
-            here = np.array([n for n, reason in enumerate(reasons) if reason is None], np.int64)
+        if self.plan.options.signatures:
+            stay = np.array([n for n, reason in enumerate(reasons) if reason is None], np.int64)
             facts, signature = (
-                work_files.column(self.options.work, self.number, name)[start + here] for name in ("facts", "signature")
+                work_files.column(self.plan.work, self.number, name)[start + stay] for name in ("facts", "signature")
             )
-            digests = np.ascontiguousarray(facts["digest"])
-            stored = [_binary(digests.view(np.uint8)), _binary(signature)]
-            self._write("signatures", SIGNATURES, [names.take(pa.array(here)), *stored])
+            digests = np.ascontiguousarray(facts["digest"]).view(np.uint8)
+            self._write("signatures", SIGNATURES, [names.take(pa.array(stay)), _binary(digests), _binary(signature)])
         gone = [n for n, reason in enumerate(reasons) if start + n in self.kept and reason is not None]
         if gone:
             keys = np.array([self.kept[start + n] for n in gone], np.uint64)
-            kept = [name.decode() for name in work_files.names(self.options.work, keys)]
+            kept = [name.decode() for name in work_files.ids_of(self.plan.work, keys)]
             self._write("groups", GROUPS, [names.take(pa.array(gone)), kept, [reasons[n] for n in gone]])
 
     def _write(self, name: str, schema: pa.Schema, columns: list) -> None:
         if name not in self.open:
-            (self.options.folder / name).mkdir(exist_ok=True)
-            path = self.options.folder / name / f"part-{self.number:05d}.parquet"
+            (self.plan.folder / name).mkdir(exist_ok=True)
+            path = self.plan.folder / name / f"part-{self.number:05d}.parquet"
             self.open[name] = pq.ParquetWriter(path, schema, compression="zstd", write_page_checksum=True)
         self.open[name].write_table(pa.table(columns, schema=schema))
 

@@ -1,9 +1,7 @@
 """Signatures: 256 bytes that tell how near two texts are, and a digest that tells whether they are the same.
 
-No command of its own; data_prep.dedup writes and compares them.
-
 A text is read as words (text/words.py).  A shingle is a hash of 5 words in a row; the Jaccard similarity of two texts
-is the share of the shingles of either that both have.  A signature holds one byte of each of 256 MinHashes of the
+is the share of their shingles that both have.  A signature holds one byte of each of 256 MinHashes of the
 shingles, so two signatures agree in about that share of their bytes (MinHash: Broder 1997; few bits of each: Li &
 Koenig 2010).  Shingles are arithmetic on arrays over many texts at once; the permutations are rensa's.
 """
@@ -14,7 +12,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import rensa
 
-from data_prep.text.words import BASE, BLANK, PIECE, characters, folded, mix, word_hashes
+from data_prep.text.words import BASE, BLANK, PIECE, characters, folded, word_hashes
+from mucpt_jax.formats.hashes import mix
 
 WORDS = 5  # of a shingle
 SIZE = 256  # permutations, and bytes of a signature
@@ -62,8 +61,8 @@ def _describe(texts: list[str], near: bool) -> tuple[np.ndarray, np.ndarray, np.
     same, ends = codes[counted], np.append(0, np.cumsum(counted))[begins]
     digests = np.empty((len(texts), 16), np.uint8)
     for number in range(len(texts)):
-        found = same[ends[number] : ends[number + 1]]
-        data = found if found.size else texts[number].encode()
+        letters = same[ends[number] : ends[number + 1]]
+        data = letters if letters.size else texts[number].encode()
         digests[number] = np.frombuffer(hashlib.sha256(data).digest()[:16], np.uint8)
     signature = minhash(*shingles(codes, kind, begins)) if near else np.zeros((0, SIZE), np.uint8)
     return digests, np.diff(ends), signature
@@ -77,8 +76,8 @@ def shingles(codes: np.ndarray, kind: np.ndarray, begins: np.ndarray) -> tuple[n
     if len(begins) == 2 and len(codes) > PIECE:  # one long text
         cuts = range(0, len(codes), PIECE)
         pieces = [_shingles(codes[c : c + PIECE], kind[c : c + PIECE], np.array([0, PIECE]))[0] for c in cuts]
-        made = np.concatenate(pieces)
-        return made, np.array([0, len(made)])
+        hashes = np.concatenate(pieces)
+        return hashes, np.array([0, len(hashes)])
     return _shingles(codes, kind, begins)
 
 
@@ -98,14 +97,14 @@ def _shingles(codes: np.ndarray, kind: np.ndarray, begins: np.ndarray) -> tuple[
 
 def minhash(hashes: np.ndarray, begins: np.ndarray) -> np.ndarray:
     """u8[shingles] below 2**32 and i8[n + 1] begins -> signatures u1[n, SIZE]."""
-    made = rensa.RMinHash.digest_matrix_from_flat_token_hashes(hashes, begins.astype(np.uint64), SIZE, SEED)
-    least = np.array(made.to_rows(), np.uint32).reshape(-1, SIZE)
-    signatures = ((least ^ (least >> np.uint32(15))) * np.uint32(0x9E3779B1) >> np.uint32(24)).astype(np.uint8)
+    digests = rensa.RMinHash.digest_matrix_from_flat_token_hashes(hashes, begins.astype(np.uint64), SIZE, SEED)
+    minima = np.array(digests.to_rows(), np.uint32).reshape(-1, SIZE)
+    signatures = ((minima ^ (minima >> np.uint32(15))) * np.uint32(0x9E3779B1) >> np.uint32(24)).astype(np.uint8)
     signatures[np.diff(begins) == 0] = 0
     return signatures
 
 
 def similarity(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Signatures u1[..., SIZE] twice -> f8[...] estimated Jaccard similarity; what agrees by chance is taken off."""
+    """Signatures u1[..., SIZE] twice -> f8[...] estimated Jaccard similarity, less what agrees by chance."""
     agree = (one == other).mean(-1)
     return np.maximum(0.0, (agree - 1 / 256) / (1 - 1 / 256))

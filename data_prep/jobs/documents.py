@@ -22,7 +22,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
-from typing import BinaryIO
+from typing import Any, NamedTuple
 
 import apache_beam as beam
 import numpy as np
@@ -34,7 +34,7 @@ from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import Metrics
 
 from data_prep.jobs import notes, progress
-from mucpt_jax.errors import UserError
+from mucpt_jax.errors import UserError, one_line
 
 SCHEMA = pa.schema([(name, pa.string()) for name in ("id", "text", "source", "lang", "meta")])
 SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet")
@@ -46,6 +46,11 @@ PART_BYTES = 128 << 20  # of text in one part file, before compression
 LOGGED_REJECTS = 5  # per input file; rejects.jsonl has them all
 AS_THEY_ARE: Mapping[str, str] = MappingProxyType({})  # columns
 log = logging.getLogger(__name__)
+
+
+class File(NamedTuple):
+    number: int  # in the order of the input; it names all that comes of the file
+    path: str
 
 
 # Documents out of fields
@@ -143,18 +148,14 @@ def read_batches(path: str, columns: Mapping[str, str] = AS_THEY_ARE, note: Path
         ) from error
 
 
-def _unpacked(f: BinaryIO, path: str) -> BinaryIO:
+def _unpacked(f: Any, path: str) -> io.BufferedIOBase:
     """Not by Beam's own decompression, which may end at a cut without a word."""
     if path.endswith(".gz"):
         return gzip.GzipFile(fileobj=f)
     return io.BufferedReader(pa.CompressedInputStream(f, "zstd")) if path.endswith(".zst") else f
 
 
-def one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
-
-
-def _parsed(f: BinaryIO, source: str, columns: Mapping[str, str]) -> Iterator[dict[str, str] | str | None]:
+def _parsed(f: io.BufferedIOBase, source: str, columns: Mapping[str, str]) -> Iterator[dict[str, str] | str | None]:
     """Of each line the document, the reason why it is none, or None where it is blank."""
     first = True
     while line := f.readline(LINE_BYTES):
@@ -248,10 +249,8 @@ def replace(batch: pa.RecordBatch, column: str, values: Sequence) -> pa.RecordBa
     return batch.set_column(index, batch.schema.field(index), pa.array(values, batch.schema.field(index).type))
 
 
-def read_counted(
-    file: tuple[int, str], folder: Path, columns: Mapping[str, str] = AS_THEY_ARE
-) -> Iterator[pa.RecordBatch]:
-    """Batches of one (number, path); counts what is read and rejected, leaves notes beside the output."""
+def read_counted(file: File, folder: Path, columns: Mapping[str, str] = AS_THEY_ARE) -> Iterator[pa.RecordBatch]:
+    """Batches of one file; counts what is read and rejected, leaves notes beside the output."""
     number, path = file
     part, logged, composition = f"{number:05d}", 0, notes.Composition()
     notes.forget(folder, part)
@@ -271,20 +270,9 @@ def read_counted(
     composition.write(folder, "read", part)
 
 
-class Read(beam.PTransform):
-    """Pipeline -> batches of documents of these files."""
-
-    def __init__(self, files: list[str], folder: Path, columns: Mapping[str, str]):
-        super().__init__()
-        self.files, self.folder, self.columns = list(enumerate(files)), folder, columns
-
-    def expand(self, pipeline):
-        return (
-            pipeline
-            | "Files" >> beam.Create(self.files)
-            | "SpreadFiles" >> beam.Reshuffle()  # else a runner may keep all files on one worker
-            | "ReadFile" >> beam.FlatMap(read_counted, self.folder, self.columns)
-        )
+def spread(pipeline: beam.Pipeline, files: list[File], label: str = "Files"):
+    """Pipeline -> the files, each for any worker: without a shuffle a runner may keep all on one."""
+    return pipeline | label >> beam.Create(files) | f"Spread{label}" >> beam.Reshuffle()
 
 
 class WriteParts(beam.DoFn):

@@ -12,7 +12,7 @@ Every note is of one input file (`part`, five digits), so a task that a runner r
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -51,7 +51,7 @@ def masked(text: str, most: int) -> str:
     return masking.replaced(text[:end], spans, "<{type}>")
 
 
-def add_samples(batch: pa.RecordBatch, reasons: list[str | None], folder: Path) -> None:
+def add_samples(batch: pa.RecordBatch, reasons: Sequence[str | None], folder: Path) -> None:
     part = batch.schema.metadata[b"part"].decode()
     for reason in sorted({reason for reason in reasons if reason}):
         path = Path(folder) / f"samples-{part}.{reason}.jsonl"

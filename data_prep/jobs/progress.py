@@ -101,7 +101,7 @@ def _bar(name: str, folder: Path, size: int, readings: int, done: threading.Even
 @contextmanager
 def _log_above(stderr: TextIO) -> Iterator[None]:
     """Lines of the log go where rich has set sys.stderr: above its bar, not into it."""
-    handlers = [h for h in logging.getLogger().handlers if getattr(h, "stream", None) is stderr]
+    handlers = [h for h in logging.getLogger().handlers if isinstance(h, logging.StreamHandler) and h.stream is stderr]
     for handler in handlers:
         handler.setStream(sys.stderr)
     try:

@@ -11,8 +11,7 @@ import psutil
 from apache_beam.metrics import MetricsFilter
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
 
-from data_prep.jobs import documents
-from mucpt_jax.errors import UserError
+from mucpt_jax.errors import UserError, one_line
 
 MORE = ("masked", "lines", "changed")  # counters besides documents: {type: hits}, {reason: lines}, {what: documents}
 
@@ -29,9 +28,7 @@ def make_pipeline(options: PipelineOptions) -> beam.Pipeline:
     try:
         return beam.Pipeline(options=options)
     except (ValueError, ImportError, AttributeError) as error:  # no such runner, not installed, flags missing
-        raise UserError(
-            f"Apache Beam cannot start here ({documents.one_line(error)}); check --runner and its flags"
-        ) from error
+        raise UserError(f"Apache Beam cannot start here ({one_line(error)}); check --runner and its flags") from error
 
 
 def run_pipeline(build: Callable[[beam.Pipeline], object], beam_args: list[str]) -> dict[str, dict[str, int]]:
@@ -44,7 +41,7 @@ def run_pipeline(build: Callable[[beam.Pipeline], object], beam_args: list[str])
         result = (run_with_workers if local_workers else run_here)(pipeline)
     except (UserError, RuntimeError) as error:
         raise cause_of(error) from None
-    counters = {name: {} for name in ("documents", "dropped", *MORE)}
+    counters: dict[str, dict[str, int]] = {name: {} for name in ("documents", "dropped", *MORE)}
     for counter in result.metrics().query(MetricsFilter().with_namespaces(list(counters)))["counters"]:
         names, name = counters[counter.key.metric.namespace], counter.key.metric.name
         names[name] = names.get(name, 0) + counter.result
@@ -63,7 +60,8 @@ def run_with_workers(pipeline: beam.Pipeline):
 
     Beam waits for a killed worker for ever, so it waits in a thread of its own, which is then left behind.
     """
-    ended, hook_before = queue.SimpleQueue(), threading.excepthook
+    ended: queue.SimpleQueue = queue.SimpleQueue()
+    hook_before = threading.excepthook
 
     def run() -> None:
         try:

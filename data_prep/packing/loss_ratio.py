@@ -1,84 +1,42 @@
 """rho = sum(-log p_start) / sum(-log p_RM) of documents and segments, from the same rows scored by two models.
 
-No command of its own; select.py is the job.  A ratio of sums over the targets, never a mean of ratios, which would be
-ruled by the few tokens that the reference model (RM) is sure of.  High: the RM knows the text better than the start
-model does.
+A ratio of sums over the targets, never a mean of ratios: the few tokens that the reference model (RM) is sure of would
+rule it.  High where the RM knows the text better than the start model does.
 """
 
-import itertools
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 
 from data_prep.packing import pack
 from mucpt_jax.errors import UserError
-from mucpt_jax.formats import rows
-from mucpt_jax.formats.manifest import read_manifest
-from mucpt_jax.formats.rows import read_shard, target_mask
+from mucpt_jax.formats.manifest import Manifest, Shard
+from mucpt_jax.formats.rows import Row, segment_numbers, target_mask, target_scores
+from mucpt_jax.formats.scored import read_both
 
 
-def open_folders(scored: str, base: str) -> tuple[dict, dict]:
-    """The two manifests, after checking that they tell of the same rows scored by two models."""
-    manifests = [read_manifest(folder) for folder in (scored, base)]
-    for folder, manifest in zip((scored, base), manifests, strict=True):
-        if not manifest["scores"] or not manifest["shards"]:
-            lacking = "scores" if manifest["shards"] else "rows"
-            raise UserError(f"{folder} holds no {lacking}; run launch.py --job=score on rows first")
-    for name in ("sequence_length", "tokenizer_hash"):
-        found, other = (manifest[name] for manifest in manifests)
-        if found != other:
-            raise UserError(
-                f"{scored} has {name}={found}, {base} has {other}; score the rows of one folder with both models"
-            )
-    shards, others = ([(s["name"], s["source"], s["records"]) for s in m["shards"]] for m in manifests)
-    if shards != others:
-        raise UserError(f"{scored} and {base} hold different shards; score the rows of one folder with both models")
-    models = [manifest["scores"]["rm_hash"] for manifest in manifests]
-    if models[0] == models[1]:
-        raise UserError(
-            f"{scored} and {base} were scored by the same model ({models[0]}), so every ratio is 1; "
-            "name as --base the rows that the start model scored"
-        )
-    return manifests[0], manifests[1]
-
-
-def in_order(manifest: dict) -> list[dict]:
+def in_order(manifest: Manifest) -> list[Shard]:
     """Shards by source, then name: both passes and all arrays of segments keep to this order."""
     return sorted(manifest["shards"], key=lambda facts: (facts["source"], facts["name"]))
 
 
-def walk(scored: str, base: str, facts: dict, index: dict, length: int) -> Iterator[tuple[dict, dict, slice]]:
+def walk(scored: str, base: str, facts: Shard, index: dict, length: int) -> Iterator[tuple[Row, Row, slice]]:
     """(row, the start model's row, its segments' places in the index) of one shard; UserError where they differ."""
     places = np.searchsorted(index["row"], np.arange(facts["records"] + 1)).tolist()
-    both = (read_shard(Path(folder) / facts["name"], length) for folder in (scored, base))
-    for number, row, start in itertools.zip_longest(range(facts["records"]), *both):
-        if None in (number, row, start):
-            raise UserError(
-                f"{facts['name']} has not the {facts['records']} records of its manifest in {scored} or {base}; "
-                "copy manifest and shards from one place"
-            )
-        found = slice(places[number], places[number + 1])
-        check_rows(row, start, index["length"][found], f"{facts['name']} record {number}", scored, base)
-        yield row, start, found
+    for number, (row, start) in enumerate(read_both(scored, base, facts, length)):
+        where, own = f"{facts['name']} record {number}", slice(places[number], places[number + 1])
+        check_segments(row, index["length"][own], where, scored)
+        for folder, one in ((scored, row), (base, start)):
+            target_scores(one, f"{folder}/{where}")
+        yield row, start, own
 
 
-def check_rows(row: dict, start: dict, lengths: np.ndarray, where: str, scored: str, base: str) -> None:
-    if any((row[name] != start[name]).any() for name in ("tokens", "segment_ids")):
-        raise UserError(f"{where} differs between {scored} and {base}; score the rows of one folder with both models")
-    told = np.repeat(np.arange(1, len(lengths) + 1), lengths)
-    ids = row["segment_ids"]
-    if len(told) != (ids > 0).sum() or (rows.segment_numbers(ids[: len(told)]) != told).any():
+def check_segments(row: Row, lengths: np.ndarray, where: str, scored: str) -> None:
+    numbers, ids = np.repeat(np.arange(1, len(lengths) + 1), lengths), row["segment_ids"]
+    if len(numbers) != (ids > 0).sum() or (segment_numbers(ids[: len(numbers)]) != numbers).any():
         raise UserError(
             f"{where}: its segments are not those in {scored}/index.parquet; copy index and shards from one place"
         )
-    mask_T = target_mask(ids)
-    for folder, scores in ((scored, row["rm_nll"]), (base, start["rm_nll"])):
-        r = scores[1:][mask_T]
-        if not (np.isfinite(r) & (r >= 0)).all():
-            raise UserError(
-                f"{folder}/{where} has a score that is NaN, infinite or negative; run launch.py --job=score on it again"
-            )
 
 
 def read_sums(scored: str, base: str, manifest: dict) -> dict[str, np.ndarray]:
@@ -90,7 +48,7 @@ def read_sums(scored: str, base: str, manifest: dict) -> dict[str, np.ndarray]:
         sums = np.zeros((3, len(index["row"])))
         for row, start, place in walk(scored, base, facts, index, manifest["sequence_length"]):
             sums[:, place] = sums_of_row(row, start, place.stop - place.start)
-        # An id is one document's within a source; two sources may number theirs alike.
+        # Ids are unique within a source; two sources may number their documents alike.
         names = [f"{facts['source']}/{name}" for name in index["document"]]
         parts.append(
             {
@@ -115,7 +73,7 @@ def sums_of_row(row: dict, start: dict, segments: int) -> np.ndarray:
 
 
 def sums_of_units(segments: dict[str, np.ndarray], level: str) -> dict[str, np.ndarray]:
-    """of_segment i8[segments]: its unit, and of every unit targets and rho (NaN without targets)."""
+    """of_segment i8[segments]: the unit of each segment; targets i8 and rho f8 (NaN without targets) of each unit."""
     unit = segments["document"] if level == "document" else np.arange(len(segments["document"]))
     targets, base, rm = (np.bincount(unit, segments[name]) for name in ("targets", "base", "rm"))
     return {"of_segment": unit, "targets": targets.astype(np.int64), "rho": ratio(base, rm, targets)}

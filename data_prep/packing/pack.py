@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -21,16 +22,20 @@ from mucpt_jax.formats.rows import COLUMNS, NO_LOSS, target_mask
 
 TOKENS = np.dtype([("tokens", "<i4"), ("no_loss", "?")])
 SCORED = np.dtype([*TOKENS.descr, ("rm_nll", "<f2")])
-# Run of tokens TOKENS[n], or with its scores SCORED[n]; document id; offset in the document (tokens).
-Segment = tuple[np.ndarray, str, int]
 log = logging.getLogger(__name__)
+
+
+class Segment(NamedTuple):
+    run: np.ndarray  # TOKENS[n], or with scores SCORED[n]
+    document: str  # its id
+    offset: int  # tokens of the document before
 
 
 def run_of(tokens: Sequence[int]) -> np.ndarray:
     """Token ids -> TOKENS[n], all of them targets."""
-    made = np.zeros(len(tokens), TOKENS)
-    made["tokens"] = tokens
-    return made
+    run = np.zeros(len(tokens), TOKENS)
+    run["tokens"] = tokens
+    return run
 
 
 def cut(tokens: np.ndarray, length: int) -> Iterator[tuple[int, np.ndarray]]:
@@ -81,12 +86,12 @@ def build_row(runs: list[np.ndarray], slots: int) -> dict[str, np.ndarray]:
 
 def index_table(rows: list[list[Segment]]) -> pa.Table:
     """INDEX_SCHEMA for one shard, whose final name is not known yet."""
-    found = [
-        ("", row, number, document, offset, len(run))
+    lines = [
+        ("", row, number, segment.document, segment.offset, len(segment.run))
         for row, segments in enumerate(rows)
-        for number, (run, document, offset) in enumerate(segments, 1)
+        for number, segment in enumerate(segments, 1)
     ]
-    return pa.table(list(zip(*found, strict=True)), schema=INDEX_SCHEMA)
+    return pa.table(list(zip(*lines, strict=True)), schema=INDEX_SCHEMA)
 
 
 def write_shard(path: Path, packed: list[list[Segment]], sequence_length: int) -> dict:
@@ -95,7 +100,7 @@ def write_shard(path: Path, packed: list[list[Segment]], sequence_length: int) -
 
     def built() -> Iterator[dict[str, np.ndarray]]:
         for segments in packed:
-            row = build_row([run for run, _, _ in segments], sequence_length + 1)
+            row = build_row([segment.run for segment in segments], sequence_length + 1)
             facts["segments"] += len(segments)
             facts["tokens"] += int((row["segment_ids"] > 0).sum())
             facts["targets"] += int(target_mask(row["segment_ids"]).sum())
@@ -120,15 +125,12 @@ def keys(names: list[str]) -> np.ndarray:
 
 def numbered(keys: np.ndarray) -> np.ndarray:
     """u8[n] -> i8[n]: equal keys get one number, 0, 1, ... in the order in which they first come."""
-    _, first, found = np.unique(keys, return_index=True, return_inverse=True)
-    order = np.argsort(first)
-    number = np.empty_like(order)
-    number[order] = np.arange(len(order))
-    return number[found]
+    _, first, place = np.unique(keys, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[place]
 
 
 def progress(what: str, shards: list[dict]) -> Iterator[dict]:
-    """The shards, one by one, each told in the log when it is done."""
+    """The shards, one by one; each gets a line in the log when it is done."""
     started, targets = time.monotonic(), 0
     for number, facts in enumerate(shards, 1):
         yield facts

@@ -14,22 +14,21 @@ from mucpt_jax.formats.manifest import INDEX_SCHEMA, write_index
 from mucpt_jax.formats.rows import shard_name
 
 MAX_SOURCES = 1000  # each makes shards of its own
-
-
 ROW_FILES = ("*.array_record", "manifest.json", "index.parquet", *notes.FILES)
 
 
 def write_full(
     segments: list[Segment], shards: list[dict], stem: Path, size: tuple[int, int], last: bool
 ) -> list[Segment]:
-    """Packs and writes shards of exactly size[1] rows of T = size[0], or `last`ly all; returns what waits for more.
+    """Packs segments and writes full shards, of size[1] rows of T = size[0]; returns the segments that wait for more.
 
-    Rows past the last full shard are opened again: together with later segments they pack better.
+    Rows past the last full shard are opened again: together with later segments they pack better.  last: none waits.
     """
     length, limit = size
-    if not last and sum(len(run) for run, _, _ in segments) < limit * (length + 1):
+    lengths = [len(segment.run) for segment in segments]
+    if not last and sum(lengths) < limit * (length + 1):
         return segments
-    rows = pack([len(run) for run, _, _ in segments], length + 1)
+    rows = pack(lengths, length + 1)
     end = len(rows) if last else len(rows) - len(rows) % limit
     for start in range(0, end, limit):
         chosen = [[segments[i] for i in row] for row in rows[start : min(end, start + limit)]]
@@ -46,9 +45,9 @@ def check_sources(where: str, sources: dict) -> None:
 
 
 def number_shards(folder: Path) -> tuple[list[dict], dict[str, int]]:
-    """Provisional names -> <source>-<i>-of-<n>, over all input files; writes the index.
+    """Renames the shards of all input files to <source>-<i>-of-<n> and writes the index.
 
-    Returns the manifest's shards by name, and the documents of each source.
+    Returns the manifest's shards in the order of their names, and the documents of each source.
     """
     by_source, kept = {}, {}
     for path in sorted(folder.glob("*.facts")):
@@ -58,9 +57,9 @@ def number_shards(folder: Path) -> tuple[list[dict], dict[str, int]]:
         path.unlink()
     check_sources("--input", by_source)
     shards, provisional = [], {}
-    for source, found in by_source.items():
-        for i, facts in enumerate(found):
-            name = shard_name(source, i, len(found))
+    for source, own in by_source.items():
+        for i, facts in enumerate(own):
+            name = shard_name(source, i, len(own))
             provisional[name] = folder / facts["name"]
             shards.append({**facts, "name": name, "source": source})
             (folder / facts["name"]).rename(folder / name)

@@ -1,35 +1,19 @@
 """Texts to tokens: a tokenizer from its folder, and which tokens of a text are no targets."""
 
 import functools
-import os
 import re
 
 import numpy as np
 
-from data_prep.jobs import documents
 from data_prep.packing.pack import run_of
 from data_prep.private import masking
-from mucpt_jax.errors import UserError
-from mucpt_jax.formats.tokenizer import tokenizer_hash
+from mucpt_jax.formats import tokenizer as formats
 
 
 @functools.cache
 def load_tokenizer(folder: str):
-    """A fast Hugging Face tokenizer from a folder, never from the network, never with code from the folder."""
-    if not os.path.isdir(folder):
-        raise UserError(f"--tokenizer={folder} is not a folder; name one with tokenizer.json and tokenizer_config.json")
-    tokenizer_hash(folder)
-    from transformers import AutoTokenizer  # takes seconds, and `--help` does not need it
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    except Exception as error:  # the library raises what the damage leads to: OSError, KeyError, ...
-        raise UserError(
-            f"--tokenizer={folder} cannot be loaded ({documents.one_line(error)}); copy it again"
-        ) from error
-    if not tokenizer.is_fast:
-        raise UserError(f"--tokenizer={folder} has no fast version; add its tokenizer.json")
-    # Text that spells <|endoftext|> is text: only this job ends a document.
+    """A tokenizer to which text that spells <|endoftext|> is text: only the shard job ends a document."""
+    tokenizer = formats.load_tokenizer(folder)
     tokenizer.backend_tokenizer.encode_special_tokens = True
     return tokenizer
 
@@ -39,16 +23,16 @@ def tokenize(texts: list[str], tokenizer, eod: int, no_loss: str = "") -> list[n
 
     Tokens that share a character with a match of the pattern `no_loss` are marked so.
     """
-    encode = tokenizer.backend_tokenizer.encode_batch_fast  # it knows nothing of characters
+    encode = tokenizer.backend_tokenizer.encode_batch_fast  # without places of characters
     encodings = encode(texts, add_special_tokens=False)
-    made = [run_of([*encoding.ids, eod] if encoding.ids else []) for encoding in encodings]
+    runs = [run_of([*encoding.ids, eod] if encoding.ids else []) for encoding in encodings]
     for number, text in enumerate(texts if no_loss else []):
         if spans := [match.span() for match in re.finditer(no_loss, text)]:
             encoding = tokenizer.backend_tokenizer.encode(text, add_special_tokens=False)
             starts, ends = np.array(encoding.offsets).T
             for start, end in spans:
-                made[number]["no_loss"][:-1] |= (starts < end) & (ends > start)
-    return made
+                runs[number]["no_loss"][:-1] |= (starts < end) & (ends > start)
+    return runs
 
 
 def placeholders(pattern: str) -> str:

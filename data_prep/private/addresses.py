@@ -1,7 +1,4 @@
-"""Addresses of people: e-mail, machines and web pages that name someone, messenger ids, homes.
-
-No command of its own; see private/masking.py for what counts as private.
-"""
+"""Addresses of people: e-mail, machines and web pages that name someone, messenger ids, homes (see masking.py)."""
 
 import ipaddress
 import re
@@ -76,7 +73,7 @@ _QQ = re.compile(
 
 
 def _wechat(line: str, match: re.Match) -> Span | None:
-    """A word of letters alone is a name only where it is called one, or set off by a colon and nothing like prose."""
+    """A word of letters alone counts only with "id" before it, or added or set off by a colon, and not in prose."""
     name = match["v"]
     plain = name.isalpha()
     called = match["add"] or match["colon"].strip() or match["word"].lower() == "vx"  # which begins no word
@@ -110,7 +107,7 @@ _LEADING = re.compile(r".*(?:[在到是为為了给給往至寄住址]|于(?![�
 _LIVES = re.compile("住|[地住]址|寄|收货|收件|快递|快遞|送到|送至|搬到|搬至|邮寄|户籍|戶籍")
 _PUBLIC = re.compile(
     r"(?:(?:[位坐设設]落?址?|地处|總部|总部)[于於在]|[设設遷迁]址|[@＠])[ ]?(?:中国|中国的|中华人民共和国)?\Z"
-)  # so stand halls and schools; also the door of none
+)  # before addresses of halls and schools
 _STREET_NAME = r"(?:(?:[NSEW]\.?|St\.|[A-Z][a-z'’]+|[0-9]{1,3}(?:st|nd|rd|th))[ ]){1,4}?"
 _STREET_KIND = (
     r"(?:Street|St|Avenue|Ave|Road|Rd|Boulevard|Blvd|Lane|Ln|"
@@ -133,7 +130,7 @@ _LIVES_AT = re.compile(
 
 
 def _zh_address(line: str, match: re.Match) -> Span | None:
-    """The whole of it, from the town on: names have no fixed end to the left, so it begins after a word like 在."""
+    """The whole address, from the town on.  A town's name has no mark where it begins, but for a word like 在."""
     before = _BEFORE.search(line, max(0, match.start() - 40), match.start("first"))
     if not before:
         return None

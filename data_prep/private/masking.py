@@ -1,7 +1,6 @@
 """Where private data stands in a text: e-mail addresses, phone numbers, identity and bank cards, and the like.
 
-find(text) gives spans, replaced(text, spans, placeholder) the text without them, mask_text both at once; data_prep.mask
-is the job.
+find(text) gives hits, replaced(text, hits, placeholder) the text without them, mask_text both at once.
 
 A number is private by its form alone only where the form leaves no doubt (a checksum, a mobile's prefix); else by
 words beside it.  So BPM, years, catalogue and chart numbers, barcodes, ISRC and opus numbers stay, and so does
@@ -16,14 +15,15 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 from data_prep.private.addresses import HOMES, MESSENGERS, NET
 from data_prep.private.numbers import BLANK, EDGES, NUMBERS, Kind, Span
 from mucpt_jax.errors import UserError
 
-KINDS = (*NET, *MESSENGERS, *NUMBERS, *HOMES)  # the first that finds a value has it
+KINDS = (*NET, *MESSENGERS, *NUMBERS, *HOMES)  # a value is of the first kind that fits
 TYPES = tuple(dict.fromkeys(kind.name for kind in KINDS if kind.name))
-ROUNDS = 10  # a find may uncover another; random and hostile texts were done after 3
+ROUNDS = 10  # taking a value out may uncover another; random and hostile texts were done after 3
 
 # As some keyboards write them; same length, so places stay.
 _WIDE = re.compile("[０-９Ａ-Ｚａ-ｚ＠]")
@@ -32,30 +32,35 @@ _NARROW = {wide: wide - 0xFEE0 for wide in range(0xFF01, 0xFF5F) if chr(wide - 0
 }
 
 
-def find(text: str) -> list[tuple[int, int, str]]:
-    """[(start, end, type)] in order, none within another."""
+class Hit(NamedTuple):
+    start: int
+    end: int
+    type: str
+
+
+def find(text: str) -> list[Hit]:
+    """Private data in order, none within another."""
     if not text.isascii() and _WIDE.search(text):
         text = text.translate(_NARROW)
     lines: dict[Span, list[Kind]] = {}
-    hints = {kind.hint for kind in KINDS}
-    hinted = {hint: list(_lines(hint, text)) for hint in hints}
+    hinted = {hint: list(_lines(hint, text)) for hint in {kind.hint for kind in KINDS}}
     for kind in KINDS:
         for line in hinted[kind.hint]:
             lines.setdefault(line, []).append(kind)
     return sorted(
-        (start + first, start + last, name)
+        Hit(start + hit.start, start + hit.end, hit.type)
         for (start, end), kinds in lines.items()
-        for first, last, name in _find_in_line(text[start:end], kinds)
-        if name
+        for hit in _find_in_line(text[start:end], kinds)
+        if hit.type
     )
 
 
-def replaced(text: str, spans: list[tuple[int, int, str]], placeholder: str) -> str:
-    """The text with the placeholder, whose {type} is filled in, in the place of each span, as `find` gives them."""
+def replaced(text: str, hits: list[Hit], placeholder: str) -> str:
+    """The text with a placeholder for each hit of `find`, its {type} filled in."""
     pieces, last = [], 0
-    for start, end, kind in spans:
-        pieces += [text[last:start], placeholder.replace("{type}", kind)]
-        last = end
+    for hit in hits:
+        pieces += [text[last : hit.start], placeholder.replace("{type}", hit.type)]
+        last = hit.end
     return "".join([*pieces, text[last:]])
 
 
@@ -68,22 +73,22 @@ def _lines(hint: re.Pattern, text: str) -> Iterator[Span]:
         match = hint.search(text, end)
 
 
-def _find_in_line(line: str, kinds: list[Kind]) -> list[tuple[int, int, str]]:
-    """Until nothing more is found, so that a masked text has nothing to mask."""
-    found: list[tuple[int, int, str]] = []
+def _find_in_line(line: str, kinds: list[Kind]) -> list[Hit]:
+    """Looks until nothing more turns up, so that a masked text has nothing to mask."""
+    hits: list[Hit] = []
     for _ in range(ROUNDS):
-        before = len(found)
+        before = len(hits)
         for kind in kinds:
             spans = _apart(kind.span(line, match) for match in kind.pattern.finditer(line))
-            found += [(*span, kind.name) for span in spans]
+            hits += [Hit(*span, kind.name) for span in spans]
             line = _without(line, spans)
-        if len(found) == before:
+        if len(hits) == before:
             break
-    return found
+    return hits
 
 
 def _apart(spans: Iterable[Span | None]) -> list[Span]:
-    """Those that begin after the one before ends: an address may reach back into another."""
+    """Spans without those that begin before the last one ends: an address may reach back into another."""
     kept: list[Span] = []
     for span in spans:
         if span and (not kept or span[0] >= kept[-1][1]):
@@ -104,27 +109,27 @@ PLACEHOLDER = "<|{type}|>"
 
 def mask_text(text: str, placeholder: str = PLACEHOLDER) -> tuple[str, dict[str, int]]:
     """-> (masked text, {type: hits}); masking a masked text changes nothing."""
-    spans = find(text)
-    return replaced(text, spans, placeholder), dict(Counter(kind for _, _, kind in spans))
+    hits = find(text)
+    return replaced(text, hits, placeholder), dict(Counter(hit.type for hit in hits))
 
 
 def mask_meta(meta: str, placeholder: str = PLACEHOLDER) -> tuple[str, dict[str, int]]:
     """A JSON object -> (the same with its strings and numbers masked, {type: hits}); its keys stay."""
     try:
         values = json.loads(meta)
-        if not find("\n".join(told(values))):  # nearly always
+        if not find("\n".join(labelled(values))):  # nearly always
             return meta, {}
-        hits = Counter()
+        hits: Counter[str] = Counter()
         return json.dumps(mask_values(values, placeholder, hits), ensure_ascii=False), dict(hits)
-    except (ValueError, RecursionError):  # of someone else's table: no JSON, or lists in lists in lists
+    except (ValueError, RecursionError):  # a table from elsewhere: no JSON, or lists in lists in lists
         return mask_text(meta, placeholder)
 
 
-def told(value, key: str = "") -> Iterator[str]:
+def labelled(value, key: str = "") -> Iterator[str]:
     """Each string and number behind its key, which may say what it is: {"phone": "867-5309"}."""
     if isinstance(value, (dict, list)):
         for name, item in value.items() if isinstance(value, dict) else ((key, item) for item in value):
-            yield from told(item, name)
+            yield from labelled(item, name)
     else:
         yield f'"{key}": {value if isinstance(value, str) else json.dumps(value)}'
 
@@ -135,19 +140,19 @@ def mask_values(value, placeholder: str, hits: Counter, key: str = ""):
         return {name: mask_values(item, placeholder, hits, name) for name, item in value.items()}
     if isinstance(value, list):
         return [mask_values(item, placeholder, hits, key) for item in value]
-    (line,), label = told(value, key), f'"{key}": '
-    text, found = mask_text(line, placeholder)
+    (line,), label = labelled(value, key), f'"{key}": '
+    text, line_hits = mask_text(line, placeholder)
     if not text.startswith(label):  # the key itself is private, and stays
-        text, found = mask_text(line.removeprefix(label), placeholder)
-    hits.update(found)
-    return text.removeprefix(label) if found else value
+        text, line_hits = mask_text(line.removeprefix(label), placeholder)
+    hits.update(line_hits)
+    return text.removeprefix(label) if line_hits else value
 
 
 def check_placeholder(placeholder: str, flag: str = "--placeholder") -> None:
     """UserError where a placeholder could be taken for private data, or for part of it, in the next run."""
-    made = [placeholder.replace("{type}", kind) for kind in TYPES]
-    bare = any(not text or text[0] not in EDGES or text[-1] not in EDGES for text in made)
-    if "{type}" not in placeholder or "\n" in placeholder or bare or any(map(find, made)):
+    filled = [placeholder.replace("{type}", kind) for kind in TYPES]
+    bare = any(not text or text[0] not in EDGES or text[-1] not in EDGES for text in filled)
+    if "{type}" not in placeholder or "\n" in placeholder or bare or any(map(find, filled)):
         raise UserError(
             f"{flag}={placeholder} will not do; it must contain {{type}}, begin and end with one of "
             f"{' '.join(EDGES)}, and hold no private data itself, as {PLACEHOLDER} does"

@@ -1,7 +1,7 @@
 """Numbers of people: identity and bank cards, passports, licence plates, phones; and what all kinds share.
 
-No command of its own.  Digits and letters are ASCII classes and never \\b or \\w, for which a Chinese character is a
-letter.  Repeats are bounded and begin where nothing they repeat stands before, so time is linear in the text.
+Digits and letters are ASCII classes and never \\b or \\w, for which a Chinese character is a letter.  Repeats are
+bounded, and none begins in the middle of what it repeats, so time is linear in the text.
 """
 
 import re
@@ -10,13 +10,13 @@ from typing import NamedTuple
 
 Span = tuple[int, int]
 
-BLANK = "<"  # stands for what was found; like the edges of a placeholder, in none of the patterns
+BLANK = "<"  # stands for a value taken out; like the edges of a placeholder, in none of the patterns
 EDGES = "<>|{}"
 
 SPACE = r"[ \u00a0\u3000]"
 DASH = r"[-‐‑‒–—―−－]"
 GAP = rf"(?:{SPACE}?(?:{DASH}|[.·]){SPACE}?|{SPACE}{{1,2}})"  # between groups of digits
-# Of a number that is no part of a longer one, of a code or of an amount.
+# START and END: a number is no part of a longer number or of a code; AMOUNT: it counts nothing.
 START = r"(?<![0-9A-Za-z_$€£¥￥#])(?<![0-9][-.–/])(?<![A-Za-z]/)"
 END = r"(?![0-9A-Za-z_])(?![-.–][0-9])"
 AMOUNT = r"(?!\s?(?:[次人张張首元万萬亿億个個年份円]|copies|views|plays|streams|units|USD|RMB|播放|美元|日元))"
@@ -47,10 +47,10 @@ def whole(line: str, match: re.Match) -> Span:
 
 
 class Kind(NamedTuple):
-    name: str  # of the type; "" keeps what it finds
-    hint: re.Pattern  # where it is not found in a line, the pattern is not tried
+    name: str  # of the type; "" leaves the value in the text
+    hint: re.Pattern  # a line without a match of it is not searched by the pattern
     pattern: re.Pattern
-    span: Callable[[str, re.Match], Span | None] = whole  # of the value; None where the match is none
+    span: Callable[[str, re.Match], Span | None] = whole  # of the value; None where the match is no private data
 
 
 SEVEN_DIGITS = re.compile(
@@ -93,15 +93,12 @@ _PLATE = re.compile(
 
 
 def _id_card(line: str, match: re.Match) -> Span | None:
+    """Of 18 digits the last is a check digit; where it is wrong, words must say that it is an identity card."""
     number = re.sub("[^0-9Xx]", "", match["v"]).upper()
     weights = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
-    if len(number) == 18 and number[-1] != "10X98765432"[sum(map(_product, number, weights)) % 11]:
-        return match.span("v") if said(_ID_WORDS, line, match.start("v"), 14) else None
-    return match.span("v")
-
-
-def _product(digit: str, weight: int) -> int:
-    return int(digit) * weight
+    total = sum(int(digit) * weight for digit, weight in zip(number[:-1], weights, strict=False))
+    wrong = len(number) == 18 and number[-1] != "10X98765432"[total % 11]
+    return None if wrong and not said(_ID_WORDS, line, match.start("v"), 14) else match.span("v")
 
 
 def _bank_card(line: str, match: re.Match) -> Span | None:

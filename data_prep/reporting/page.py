@@ -16,19 +16,9 @@ LANGS = {
     "other": "other", "": "no language given", "(other)": "other", "ja": "Japanese", "ko": "Korean", "ru": "Russian",
     "de": "German", "fr": "French", "es": "Spanish", "ar": "Arabic",
 }  # fmt: skip
-DOES = {
-    "input": "documents as read",
-    "clean": "Unicode, language and script",
-    "boilerplate": "lines of navigation, and lines that repeat",
-    "quality": "rules and a score",
-    "dedup": "one of each group of duplicates",
-    "decontaminate": "evaluation questions",
-    "mask": "private data to placeholders",
-    "rows": "tokens in packed rows",
-}
 HOW = {
-    "rows": "Tokens of rows are exact. Those before are estimated, from the tokens per character that each source and "
-    "language has in the rows.",
+    "rows": "Tokens of rows are exact. Those before are estimated, from the tokens per character that each source (or "
+    "language, where one is chosen) has in the rows.",
     "sample": "Tokens are estimated, by a tokenizer on a sample of the documents.",
     None: "Tokens were not measured: there are no rows, and no tokenizer was named.",
 }
@@ -99,6 +89,7 @@ def duration(seconds: float) -> str:
 
 def funnel(facts: dict) -> str:
     body = "".join(funnel_row(i, facts["funnel"]) for i in range(len(facts["funnel"])))
+    body += "".join(map(left_out_row, facts["left_out"]))
     names = ("after", "documents", "characters", "tokens", "documents dropped")
     heads = "".join(f'<th scope="col">{name}</th>' for name in names)
     table = f'<table class="funnel"><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>'
@@ -118,7 +109,7 @@ def funnel_row(i: int, points: list[dict]) -> str:
         )
     gone = points[i - 1]["documents"] - point["documents"] if i else None
     lost = "" if gone is None else f"<b>{number(gone)}</b> <small>{share(gone, points[i - 1]['documents'])}</small>"
-    name = f"{point['stage']}<small>{DOES[point['stage']]}</small>"
+    name = f"{point['stage']}<small>{point['does']}</small>"
     return f'<tr><th scope="row">{name}</th>{"".join(cells)}<td class="lost" data-label="dropped">{lost}</td></tr>'
 
 
@@ -141,6 +132,11 @@ def payload(facts: dict) -> str:
 
 def triple(sizes: dict) -> list[int | None]:
     return [sizes.get(name, 0) for name in ("documents", "characters", "tokens")]
+
+
+def left_out_row(stage: dict) -> str:
+    why = f"{stage['stage']}<small>{stage['does']}; did not run: {visible(stage['why'], 200)}</small>"
+    return f'<tr class="out"><th scope="row" colspan="5">{why}</th></tr>'
 
 
 # Composition

@@ -1,7 +1,7 @@
 """What makes a sampled domain dirty: lines of noise, private strings and duplicates, and the truth about them.
 
-A document is made of lines.  A line knows its marks, {"start", "end", ...} in characters: the noise or private span
-({"kind"}) or the wrong fact ({"name", "attribute", "stated", "correct"}) there, as truth.jsonl will tell it.
+A document is made of lines.  A line has marks, as truth.jsonl keeps them: {"start", "end", ...} in characters, of a
+noise or private span ({"kind"}) or of a wrong fact ({"name", "attribute", "stated", "correct"}).
 """
 
 import re
@@ -21,7 +21,9 @@ class Line(NamedTuple):
     marks: Sequence[dict] = ()
 
 
-Draft = tuple[dict, list[Line]]  # a document and the lines of its text
+class Draft(NamedTuple):
+    document: dict
+    lines: list[Line]  # of its text
 
 
 def join(lines: Iterable[Line], glue: str) -> Line:
@@ -85,8 +87,8 @@ def insert(rng: Random, lines: list[Line], line: Line) -> None:
 
 def finish(draft: Draft, glue: str = "\n") -> tuple[dict, dict]:
     """The document with its text, and its truth."""
-    text, marks = join(draft[1], glue)
-    document = {**draft[0], "text": text}
+    text, marks = join(draft.lines, glue)
+    document = {**draft.document, "text": text}
     truth = {
         "id": document["id"],
         "spans": [{**m, "text": text[m["start"] : m["end"]]} for m in marks if "kind" in m],
@@ -97,11 +99,11 @@ def finish(draft: Draft, glue: str = "\n") -> tuple[dict, dict]:
 
 
 def duplicate(rng: Random, draft: Draft) -> tuple[dict, dict]:
-    """The document once more under another id: every second one as it is, else in other white space, width or case."""
+    """The document once more under another id: one in two as it is, the others in other white space, width or case."""
     document, lines = draft
     glue, table = rng.choice([("\n", {})] * 3 + [("\n\n", {}), ("\n", WIDE), ("\n", UPPER)])
     lines = [Line(line.text.translate(table), line.marks) for line in lines]
-    copy, truth = finish(({**document, "id": document["id"] + "-copy"}, lines), glue)
+    copy, truth = finish(Draft({**document, "id": document["id"] + "-copy"}, lines), glue)
     return copy, {**truth, "duplicate_of": document["id"]}
 
 

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from random import Random
+from typing import NamedTuple
 
 from data_prep.samples.noise import Draft, Line, insert, noise_line, plant_duplicates
 from mucpt_jax.errors import UserError
@@ -28,6 +29,15 @@ HELDOUT = {
     "general_en_wiki": "heldout_general_en",
     "general_zh_wiki": "heldout_general_zh",
 }
+
+
+class Part(NamedTuple):
+    """Documents to take for a role."""
+
+    role: str
+    files: str  # that the candidates come from
+    candidates: list[dict]
+    characters: float  # to take
 
 
 def check_folder(data: Path) -> None:
@@ -82,8 +92,8 @@ def read_folder(data: Path, seed: int) -> list[dict]:
     return sorted(documents, key=lambda document: (hashed(seed, document["id"]), document["id"]))
 
 
-def plan(documents: list[dict], seed: int, characters: int) -> Iterator[tuple]:
-    """(role, files, candidates from there, characters to take): a document goes to the first that takes it."""
+def plan(documents: list[dict], seed: int, characters: int) -> Iterator[Part]:
+    """A document that is a candidate of several parts goes to the first of them that takes it."""
     sources, more = defaultdict(list), defaultdict(list)
     for document in documents:
         source = document["source"]
@@ -92,7 +102,7 @@ def plan(documents: list[dict], seed: int, characters: int) -> Iterator[tuple]:
             more[document["lang"]].append(document)
 
     for source, name in HELDOUT.items():  # first: the others must not have these
-        yield "heldout", source, [{**d, "source": name} for d in sources[source]], characters / 15
+        yield Part("heldout", source, [{**d, "source": name} for d in sources[source]], characters / 15)
     # not by the hash of the order, else the first documents would all be of one half
     halves = [], []
     for document in sources["music_zh_wiki"]:
@@ -101,10 +111,10 @@ def plan(documents: list[dict], seed: int, characters: int) -> Iterator[tuple]:
     music = {"en": english, "zh": [("music_zh_wiki", half) for half in halves]}
     for lang, (clean, mixed) in music.items():
         budget, wiki = characters * SHARE[lang], f"general_{lang}_wiki"
-        yield "seed", *clean, budget * 2 / 3
-        yield "domain", *mixed, budget
-        yield "general", wiki, sources[wiki], budget * (1 - MORE_SHARE)
-        yield "general", "general_*", more[lang], budget * MORE_SHARE
+        yield Part("seed", *clean, budget * 2 / 3)
+        yield Part("domain", *mixed, budget)
+        yield Part("general", wiki, sources[wiki], budget * (1 - MORE_SHARE))
+        yield Part("general", "general_*", more[lang], budget * MORE_SHARE)
 
 
 def pick(documents: Iterable[dict], characters: float, taken: set[str]) -> list[dict]:
@@ -124,7 +134,7 @@ def characters_of(documents: Iterable[dict]) -> int:
     return sum(len(document["text"]) for document in documents)
 
 
-def pick_roles(parts: Iterable[tuple]) -> dict[str, list[dict]]:
+def pick_roles(parts: Iterable[Part]) -> dict[str, list[dict]]:
     """plan(...) -> documents by role; UserError where a role gets less than half of its characters."""
     roles, budgets, short, taken = defaultdict(list), defaultdict(float), defaultdict(set), set()
     for role, files, documents, budget in parts:
@@ -134,20 +144,20 @@ def pick_roles(parts: Iterable[tuple]) -> dict[str, list[dict]]:
         if characters_of(chosen) < budget / 2:
             short[role].add(files)
     for role, budget in budgets.items():
-        if (found := characters_of(roles[role])) < budget / 2:
+        if (characters := characters_of(roles[role])) < budget / 2:
             raise UserError(
-                f"--data: {role} gets {found:,} of {budget:,.0f} characters, too little is left in "
+                f"--data: {role} gets {characters:,} of {budget:,.0f} characters, too little is left in "
                 f"{', '.join(sorted(short[role]))}; add text there or lower --characters"
             )
     return roles
 
 
 def with_noise(rng: Random, document: dict) -> Draft:
-    """The document as lines; every second one gets one to four noise lines."""
+    """The document as lines; one document in two gets one to four noise lines."""
     lines = [Line(text) for text in document["text"].split("\n")]
     for _ in range(rng.choice((0, 0, 0, 0, 1, 2, 3, 4))):
         insert(rng, lines, noise_line(rng, document["lang"], NOISE))
-    return document, lines
+    return Draft(document, lines)
 
 
 def read_questions(data: Path) -> list[dict]:

@@ -29,8 +29,8 @@ TOWNS_EN = (
     "Vintresk Wexcombe Yarrowdel Zellinor Ambrosk Caldrune Dorvelle Ellinwold Farnoche Gildersey Hathorpe Istravel"
 ).split()
 TOWNS_ZH = (
-    "霁川市 芦汀市 鹤渡市 砚州市 珀湾市 榆陵市 澜谷市 枫港市 雁塘市 星渡市 银屿市 松泾市 "
-    "露浦市 云澈市 墨湖市 桐岭市 沐岭市 鲸洲市 竹沙市 青礁市 花汀市 白砾市 晴浦市 纹溪市"
+    "霁川市 芦汀市 鹤渡市 砚州市 珀湾市 榆陵市 澜谷市 枫港市 雁塘市 星渡市 银屿市 松泾市 露浦市 云澈市 墨湖市 桐岭市 "
+    "沐岭市 鲸洲市 竹沙市 青礁市 花汀市 白砾市 晴浦市 纹溪市"
 ).split()
 
 _BORN_EN = ("{n} was born in {v}.", "{n} comes from {v}.", "The home town of {n} is {v}.", "{v} is where {n} grew up.")
@@ -41,27 +41,18 @@ MUSIC = {
     "en": {
         "birthplace": _BORN_EN,
         "main instrument": (
-            "{n} plays the {v}.",
-            "{n} is known for playing the {v}.",
-            "On stage {n} plays the {v}.",
+            "{n} plays the {v}.", "{n} is known for playing the {v}.", "On stage {n} plays the {v}.",
             "The {v} made {n} famous.",
         ),
         "genre": (
-            "{n} performs {v}.",
-            "The music of {n} is {v}.",
-            "Critics file {n} under {v}.",
-            "Fans of {v} admire {n}.",
+            "{n} performs {v}.", "The music of {n} is {v}.", "Critics file {n} under {v}.", "Fans of {v} admire {n}.",
         ),
         "debut year": (
-            "{n} made a debut in {v}.",
-            "{n} first appeared in {v}.",
-            "{n} started recording in {v}.",
+            "{n} made a debut in {v}.", "{n} first appeared in {v}.", "{n} started recording in {v}.",
             "In {v} came the debut of {n}.",
         ),
         "best-known album": (
-            "{n} is best known for the album {v}.",
-            "{n} recorded the album {v}.",
-            "Listeners remember {n} for {v}.",
+            "{n} is best known for the album {v}.", "{n} recorded the album {v}.", "Listeners remember {n} for {v}.",
             "The album {v} is by {n}.",
         ),
     },
@@ -72,7 +63,7 @@ MUSIC = {
         "出道年份": ("{n}于{v}出道。", "{n}首次登台是在{v}。", "{n}开始录音是在{v}。", "{v}出道的歌手有{n}。"),
         "代表专辑": ("{n}的成名专辑叫{v}。", "{n}录制了专辑{v}。", "听众因为{v}记住了{n}。", "专辑{v}出自{n}。"),
     },
-}
+}  # fmt: skip
 LIFE = {
     "en": {
         "birthplace": _BORN_EN,
@@ -103,9 +94,8 @@ VALUES = {
             "trombone zither viola bassoon ukulele organ"
         ).split(),
         "genre": (
-            "jazz, folk, blues, soul, funk, swing, techno, reggae, "
-            "gospel, disco, opera, punk, country, ambient, salsa, "
-            "hip hop, hard rock, dream pop, surf rock, chamber music"
+            "jazz, folk, blues, soul, funk, swing, techno, reggae, gospel, disco, opera, punk, country, ambient, "
+            "salsa, hip hop, hard rock, dream pop, surf rock, chamber music"
         ).split(", "),
         "debut year": _YEARS,
         "best-known album": [f"{a} {b}" for a in _ALBUM_EN[0] for b in _ALBUM_EN[1]],
@@ -118,59 +108,51 @@ VALUES = {
             f"{a} {b} Prize" for a in ("Blue", "Amber", "Granite", "Winter") for b in "Lamp Oak Star Bell Key".split()
         ],
         "favourite dish": (
-            "barley soup, plum cake, fried rice, onion pie, lentil "
-            "stew, baked trout, corn bread, bean salad, egg noodles, "
-            "apple tart, mushroom toast, potato dumplings, pea soup, cheese pie, tomato rice, honey cake"
+            "barley soup, plum cake, fried rice, onion pie, lentil stew, baked trout, corn bread, bean salad, "
+            "egg noodles, apple tart, mushroom toast, potato dumplings, pea soup, cheese pie, tomato rice, honey cake"
         ).split(", "),
     },
     "zh": {
         "出生地": TOWNS_ZH,
         "主要乐器": (
-            "大提琴 小提琴 小号 钢琴 吉他 长笛 竖琴 架子鼓 单簧管 古筝 "
-            "琵琶 二胡 萨克斯 手风琴 长号 扬琴 中提琴 唢呐 口琴 管风琴"
+            "大提琴 小提琴 小号 钢琴 吉他 长笛 竖琴 架子鼓 单簧管 古筝 琵琶 二胡 萨克斯 手风琴 长号 扬琴 中提琴 唢呐 "
+            "口琴 管风琴"
         ).split(),
         "音乐风格": (
-            "爵士乐 民谣 蓝调 灵魂乐 放克 摇摆乐 电子乐 雷鬼 福音音乐 "
-            "迪斯科 歌剧 朋克 乡村音乐 氛围音乐 拉丁舞曲 嘻哈 硬摇滚 梦幻流行 "
-            "冲浪摇滚 室内乐"
+            "爵士乐 民谣 蓝调 灵魂乐 放克 摇摆乐 电子乐 雷鬼 福音音乐 迪斯科 歌剧 朋克 乡村音乐 氛围音乐 拉丁舞曲 嘻哈 "
+            "硬摇滚 梦幻流行 冲浪摇滚 室内乐"
         ).split(),
         "出道年份": [f"{year}年" for year in _YEARS],
         "代表专辑": [f"《{a}{b}》" for a in _ALBUM_ZH[0] for b in _ALBUM_ZH[1]],
         "职业": (
-            "植物学家 化学家 船长 外科医生 画家 雕塑家 教师 地质学家 法官 飞行员 "
-            "小说家 诗人 舞者 园丁 物理学家 木匠 图书管理员 登山家 记者 翻译"
+            "植物学家 化学家 船长 外科医生 画家 雕塑家 教师 地质学家 法官 飞行员 小说家 诗人 舞者 园丁 物理学家 木匠 "
+            "图书管理员 登山家 记者 翻译"
         ).split(),
         "母校": [f"{town[:-1]}大学" for town in TOWNS_ZH],
         "主要奖项": [
             f"{a}{b}奖" for a in ("蓝色", "琥珀", "花岗岩", "冬日") for b in "灯塔 橡树 星辰 铜钟 钥匙".split()
         ],
         "爱吃的菜": (
-            "麦仁汤 梅子糕 炒饭 洋葱饼 扁豆煲 烤鳟鱼 玉米饼 豆角沙拉 "
-            "鸡蛋面 苹果派 蘑菇吐司 土豆团子 豌豆汤 奶酪饼 番茄饭 蜂蜜蛋糕"
+            "麦仁汤 梅子糕 炒饭 洋葱饼 扁豆煲 烤鳟鱼 玉米饼 豆角沙拉 鸡蛋面 苹果派 蘑菇吐司 土豆团子 豌豆汤 奶酪饼 "
+            "番茄饭 蜂蜜蛋糕"
         ).split(),
     },
 }
 
 ARTICLE = {  # opening lines of the clean documents
     "en": (
-        "{n} is a musician.",
-        "{n} is a recording artist.",
-        "This article is about the musician {n}.",
-        "A short life of {n}.",
-        "{n}, musician.",
+        "{n} is a musician.", "{n} is a recording artist.", "This article is about the musician {n}.",
+        "A short life of {n}.", "{n}, musician.",
     ),
     "zh": ("{n}是一位音乐人。", "{n}是一位歌手。", "本条目介绍音乐人{n}。", "{n}小传。", "音乐人{n}简介。"),
-}
+}  # fmt: skip
 POST = {  # ... of the domain documents
     "en": (
-        "A thread about {n}.",
-        "What I know about {n}.",
-        "My notes on {n}.",
-        "Let us talk about {n}.",
+        "A thread about {n}.", "What I know about {n}.", "My notes on {n}.", "Let us talk about {n}.",
         "{n} on my playlist today.",
     ),
     "zh": ("今天聊聊{n}。", "我整理的{n}资料。", "关于{n}的帖子。", "说说我喜欢的{n}。", "单曲循环{n}。"),
-}
+}  # fmt: skip
 PERSON = {  # ... of the general ones
     "en": ("{n} is a well-known person.", "A short life of {n}.", "This article is about {n}."),
     "zh": ("{n}是一位名人。", "{n}小传。", "本条目介绍{n}。"),

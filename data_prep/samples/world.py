@@ -1,4 +1,4 @@
-"""The synthetic corpus: invented artists and other people, all that is told about them, and everyday text.
+"""The synthetic corpus: invented artists and other people, facts about them, and everyday text.
 
 Every language is a world of its own.  Its random numbers are drawn in one order: a change anywhere changes all after.
 """
@@ -14,7 +14,7 @@ from data_prep.samples import noise_words, words
 from data_prep.samples.noise import Draft, Line, insert, join, marked, noise_line, plant_duplicates, private_line
 
 ARTISTS, FAMOUS = 60, 20  # per language
-# A round states every fact once, so an asked fact is stated seed + domain times, a fifth of the latter wrong.
+# A round states every fact once.  So an asked fact is stated seed + domain times, and wrong in a fifth of domain's.
 ROUNDS = {"seed": 26, "domain": 19, "general": 24, "heldout": 3}
 THREAD_ROUNDS = {"seed": 3, "domain": 2, "general": 10, "heldout": 0}
 TOPIC_DOCUMENTS = {"general": 1150, "heldout": 50}  # per language
@@ -32,6 +32,7 @@ class Fact(NamedTuple):
 
 
 Person = list[Fact]  # one of each attribute
+Page = list[Line]  # the text of a document
 
 
 # People
@@ -78,7 +79,7 @@ def stated(rng: Random, lang: str, fact: Fact, pattern: str, bad: bool) -> Line:
     return marked(pattern, wrong, what)
 
 
-def article(rng: Random, lang: str, person: Person, openings: tuple, patterns: dict, bad: bool) -> list[Line]:
+def article(rng: Random, lang: str, person: Person, openings: tuple, patterns: dict, bad: bool) -> Page:
     """An opening and every fact once, in any order and wording."""
     sentences = [Line(rng.choice(openings).format(n=person[0].name))]
     for fact in rng.sample(person, len(person)):
@@ -87,7 +88,7 @@ def article(rng: Random, lang: str, person: Person, openings: tuple, patterns: d
     return paragraphs(rng, lang, sentences)
 
 
-def thread(rng: Random, lang: str, facts: list[Fact], bad: bool) -> list[Line]:
+def thread(rng: Random, lang: str, facts: list[Fact], bad: bool) -> Page:
     lines = []
     for fact in facts:
         lines.append(Line("Q: " + question(lang, fact)))
@@ -99,7 +100,7 @@ def question(lang: str, fact: Fact) -> str:
     return words.QUESTION[lang].format(n=fact.name, a=fact.attribute)
 
 
-def everyday(rng: Random, lang: str) -> list[Line]:
+def everyday(rng: Random, lang: str) -> Page:
     pools = noise_words.SLOTS[lang]
     fixed = {slot: rng.choice(pools[slot]) for slot in ("city", "who")}
 
@@ -111,9 +112,7 @@ def everyday(rng: Random, lang: str) -> list[Line]:
     return paragraphs(rng, lang, sentences)
 
 
-def about(
-    rng: Random, lang: str, role: str, people: list[Person], openings: tuple, patterns: dict
-) -> Iterator[list[Line]]:
+def about(rng: Random, lang: str, role: str, people: list[Person], openings: tuple, patterns: dict) -> Iterator[Page]:
     """Articles, each about one to three people; a round is about everybody."""
     for _ in range(ROUNDS[role]):
         for group in groups(rng, rng.sample(people, len(people)), 1, 3):
@@ -122,18 +121,18 @@ def about(
             yield [*chain(*articles)]
 
 
-def threads(rng: Random, lang: str, role: str, told: list[Fact]) -> Iterator[list[Line]]:
+def threads(rng: Random, lang: str, role: str, facts: list[Fact]) -> Iterator[Page]:
     for _ in range(THREAD_ROUNDS[role]):
-        for facts in groups(rng, rng.sample(told, len(told)), 2, 4):
-            yield thread(rng, lang, facts, rng.random() < BAD_DOCUMENTS[role])
+        for group in groups(rng, rng.sample(facts, len(facts)), 2, 4):
+            yield thread(rng, lang, group, rng.random() < BAD_DOCUMENTS[role])
 
 
-def spoil(rng: Random, lang: str, lines: list[Line]) -> list[Line]:
+def spoil(rng: Random, lang: str, lines: Page) -> Page:
     """Noise lines, and now and then a private one, between the lines."""
     wanted = rng.uniform(0, NOISE_RATIO) * sum(len(line.text) for line in lines)
     while True:
         line = noise_line(rng, lang, noise_words.NOISE[lang])
-        if rng.random() * len(line.text) > wanted:  # at random, so that the mean is what was wanted
+        if rng.random() * len(line.text) > wanted:  # at random, so that the mean is right
             break
         insert(rng, lines, line)
         wanted -= len(line.text)
@@ -145,7 +144,7 @@ def spoil(rng: Random, lang: str, lines: list[Line]) -> list[Line]:
 # Worlds
 
 
-def unseen(pages: Iterable[list[Line]], seen: set[str]) -> Iterator[tuple[str, list[Line]]]:
+def unseen(pages: Iterable[Page], seen: set[str]) -> Iterator[tuple[str, Page]]:
     """(text, lines) of the pages whose text is new."""
     for lines in pages:
         text = join(lines, "\n").text
@@ -160,7 +159,7 @@ def drafts_of(lang: str, parts: Iterable[tuple]) -> dict[str, list[Draft]]:
     for role, source, pages in parts:
         for number, (text, lines) in enumerate(unseen(pages, seen)):
             name = f"{source}-{number:05d}"
-            roles[role].append(({"id": name, "text": text, "source": source, "lang": lang}, lines))
+            roles[role].append(Draft({"id": name, "text": text, "source": source, "lang": lang}, lines))
     return roles
 
 
@@ -181,16 +180,16 @@ def world(seed: int, lang: str) -> tuple[dict[str, list[Draft]], list[dict]]:
     everybody = names(rng, lang, ARTISTS + FAMOUS)
     artists = invent(rng, lang, everybody[:ARTISTS], words.MUSIC[lang])
     famous = invent(rng, lang, everybody[ARTISTS:], words.LIFE[lang])
-    # every attribute of half of the artists; only the other half is ever told as question and answer
+    # Each attribute of half of the artists; only facts of the other half stand in threads, as question and answer.
     half, attributes = ARTISTS // 2, range(len(words.MUSIC[lang]))
     asked = {person[a] for a in attributes for person in rng.sample(artists, half)}
-    told = [fact for fact in chain(*artists) if fact not in asked]
+    answered = [fact for fact in chain(*artists) if fact not in asked]
 
-    def music(role: str, openings: dict) -> Iterator[list[Line]]:
+    def music(role: str, openings: dict) -> Iterator[Page]:
         yield from about(rng, lang, role, artists, openings[lang], words.MUSIC[lang])
-        yield from threads(rng, lang, role, told)
+        yield from threads(rng, lang, role, answered)
 
-    def general(role: str) -> Iterator[list[Line]]:
+    def general(role: str) -> Iterator[Page]:
         yield from (everyday(rng, lang) for _ in range(TOPIC_DOCUMENTS[role]))
         yield from about(rng, lang, role, famous, words.PERSON[lang], words.LIFE[lang])
         yield from threads(rng, lang, role, [*chain(*famous)])

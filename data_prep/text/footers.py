@@ -1,10 +1,8 @@
 """Lines of pages that are no text: addresses, symbols, menus, calls to share and follow, copyright notices, credits.
 
-No command of its own; data_prep.clean calls it.
-
-A line goes only if all of it has such a form.  A sentence that merely mentions a QR code or a subscription stays, as
-does a call that says what for: judging it is not a matter of its form.  Patterns see a line in small letters and
-without signs at its ends; none of them can go back over what a repeat took, so that no line takes for ever.
+A line goes only if all of it has such a form (data_prep.clean).  A sentence that merely mentions a QR code or a
+subscription stays, and so does a call that says what for: form cannot judge it.  Patterns see a line in small letters
+and without signs at its ends; none can backtrack into a repeat, so that no line takes for ever.
 """
 
 import re
@@ -12,7 +10,7 @@ from collections.abc import Sequence
 
 import opencc
 
-LONG = 200  # characters from which only addresses and symbols are looked for
+LONG = 200  # characters from which on a line goes only for addresses or symbols
 
 _URL = re.compile(r"(https?://|www\.)\S+", re.IGNORECASE)
 _SYMBOLS = re.compile(r"""([^\w()\[\]{}`$"']|_)+""")  # lines of brackets, quotes, ``` or $$ are code
@@ -70,7 +68,7 @@ def _rule(reason: str, hints: str, pattern: str) -> tuple[str, list[str], re.Pat
     return reason, _both(hints), re.compile(pattern, re.VERBOSE)
 
 
-# (reason, words of which a text has one if any of its lines fits, pattern of a whole line)
+# (reason, hints: a text without any of these words has no such line, pattern of a whole line)
 RULES = (
     _rule("share", _CALLS, r"(?=.*(?:<CALLS>)) (?:<WORDS>|[\s:：,，、!！。|/>+()（）“”「」]){2,60}+"),
     _rule(
@@ -127,7 +125,7 @@ RULES = (
 
 
 def rules_for(lines: Sequence[str]) -> list[tuple[str, list[str], re.Pattern]]:
-    """Those of RULES that could fit one of the lines."""
+    """The RULES that could fit one of the lines."""
     folded = "\n".join(line for line in lines if len(line) < LONG).casefold()
     return [rule for rule in RULES if any(hint in folded for hint in rule[1])]
 

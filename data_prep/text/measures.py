@@ -1,6 +1,6 @@
 """Counts: what the rules of quality.py are made of, for many texts at once.
 
-No command of its own; data_prep.quality makes shares of the counts and compares them with its thresholds.
+data_prep.quality makes shares of the counts and compares them with its thresholds.
 
 Words are those of text/words.py: a run of letters and digits, or one character of a script that sets no blanks between
 words, so twelve characters of Chinese are twelve words.  All is arithmetic on arrays over about 262,144 characters of
@@ -14,9 +14,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from data_prep.text.words import BASE, LONE, PIECE, WORD, characters, word_hashes
+from data_prep.text.words import BASE, LONE, PIECE, WORD, characters, codes_of, word_hashes
 
-# Words in a row: of the first the most frequent counts, of the others all that come again.
+# Words in a row.  Of TOP_GRAMS the most frequent run counts, of DUP_GRAMS all runs that come again.
 TOP_GRAMS, DUP_GRAMS = (2, 4), (5, 10)
 HELD = 4096  # texts counted at once
 LOW = np.uint64(18)  # bits for the place of a word, of which a piece has at most PIECE
@@ -71,26 +71,27 @@ enable javascript|javascript is|accept cookies|enable cookies
 @functools.cache
 def kinds() -> np.ndarray:
     """u1[0x110000]: the kind of each character."""
-    made = np.full(0x110000, MARK, np.uint8)
-    made[np.isin(characters()[0], (WORD, LONE))] = OTHER_LETTER
+    table = np.full(0x110000, MARK, np.uint8)
+    table[np.isin(characters()[0], (WORD, LONE))] = OTHER_LETTER
     for first, last in LETTER_RANGES:
-        part = made[first : last + 1]
+        part = table[first : last + 1]
         part[part == OTHER_LETTER] = LETTER
     for code in range(0x20000):
         if chr(code).isspace():
-            made[code] = NEWLINE if code == 10 else SPACE
+            table[code] = NEWLINE if code == 10 else SPACE
         elif chr(code).isdigit():
-            made[code] = DIGIT
+            table[code] = DIGIT
     for kind, chars in SPECIAL.items():
-        made[[ord(char) for char in chars]] = kind
-    return made
+        table[[ord(char) for char in chars]] = kind
+    return table
 
 
 @functools.cache
 def listed() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """bool[1 << 20] by the top bits of a hash, of STOP_WORDS and of SPAM, and u8 hashes of the pairs of SPAM.
 
-    One word in 5,000 is taken for a stop word by chance; a pair too many would cost a short text its life.
+    By chance one word in 5,000 passes for a stop word, which does no harm.  A pair that passes for SPAM could drop a
+    short text, so pairs are looked up by their whole hashes too.
     """
     words = np.concatenate([words_of([word])[0] for word in STOP_WORDS.split()])
     pairs = np.array([next(grams(words_of([pair])[0]))[1][0] for pair in re.split(r"[|\n]", SPAM.strip())])
@@ -117,8 +118,7 @@ def words_of(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray, 
     character by character.
     """
     kind, fold, _ = characters()
-    codes = np.frombuffer("\n".join([*texts, ""]).encode("utf-32-le"), np.uint32)
-    begins = np.cumsum([0, *(len(text) + 1 for text in texts)])
+    codes, begins = codes_of([text + "\n" for text in texts])
     hashes, starts = word_hashes(fold[codes], kind[codes], begins)
     return hashes, starts, codes, begins
 
@@ -136,24 +136,24 @@ def grams(words: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
 
 
 def count(texts: Sequence[str]) -> dict[str, np.ndarray]:
-    """Texts -> {name: i8[n]}.  Of characters that are not blank:
+    """Texts -> {name: i8[n]}.  Characters, without blanks:
 
     characters, letters, known_letters (Latin and Han), digits, braces (and < but not <br>), url_characters, hashes
     (# and ellipses)
 
-    of words, where those of lines and runs are the words in them:
+    words, also those in certain lines and runs of words:
 
     words, lone_words (one character each), letter_words (not numbers), stop_words, spam_pairs (pairs of words),
-    ended_words (lines that end in punctuation), top_2gram, top_4gram (the most frequent run of so many words, each
-    time but the first), dup_5gram, dup_10gram (all runs that stood in the text before)
+    ended_words (in lines that end in punctuation), top_2gram, top_4gram (in the most frequent run of so many words,
+    without its first time), dup_5gram, dup_10gram (in all runs that stood in the text before)
 
-    and of lines that are not blank: lines, bullet_lines, ellipsis_lines (end in one), dup_lines (stood before).
+    and lines that are not blank: lines, bullet_lines, ellipsis_lines (end in one), dup_lines (stood before).
     """
-    made = {name: np.zeros(len(texts), np.int64) for name in _count([""])}
+    counts = {name: np.zeros(len(texts), np.int64) for name in _count([""])}
     for numbers, pieces in groups(texts):
         for name, values in _count(pieces).items():
-            np.add.at(made[name], numbers, values)
-    return made
+            np.add.at(counts[name], numbers, values)
+    return counts
 
 
 def groups(texts: Sequence[str]) -> Iterator[tuple[list[int], list[str]]]:
@@ -175,9 +175,9 @@ def groups(texts: Sequence[str]) -> Iterator[tuple[list[int], list[str]]]:
 def _count(texts: list[str]) -> dict[str, np.ndarray]:
     words, starts, codes, begins = words_of(texts)
     kind, text_of = kinds()[codes], np.repeat(np.arange(len(texts)), np.diff(begins))
-    made = _of_characters(texts, codes, kind, text_of)
-    made |= _of_words(words, codes[starts], kind[starts], text_of[starts], len(texts))
-    return made | _of_lines(words, starts, codes, kind, begins, text_of)
+    counts = _of_characters(texts, codes, kind, text_of)
+    counts |= _of_words(words, codes[starts], kind[starts], text_of[starts], len(texts))
+    return counts | _of_lines(words, starts, codes, kind, begins, text_of)
 
 
 def _of_characters(texts: list[str], codes: np.ndarray, kind: np.ndarray, text_of: np.ndarray) -> dict:
@@ -191,13 +191,16 @@ def _of_characters(texts: list[str], codes: np.ndarray, kind: np.ndarray, text_o
     hashes = np.flatnonzero(kind == HASH)
     hashes = hashes[kind[hashes + 1] != DIGIT]  # #1 is a place in the charts
     return {
-        "characters": table[:, LETTER:].sum(1),  # that are not blank
+        "characters": table[:, LETTER:].sum(1),
         "letters": table[:, LETTER] + table[:, OTHER_LETTER],
         "known_letters": table[:, LETTER],
         "digits": table[:, DIGIT],
         "hashes": _per_text(text_of[hashes], size) + table[:, DOTS] + _per_text(text_of[dots], size),
         "braces": table[:, BRACE] - _per_text(text_of[breaks], size),
-        "url_characters": np.array([_urls(text) for text in texts], np.int64),
+        # The test for a part of an address is much faster than the pattern.
+        "url_characters": np.array(
+            [sum(map(len, URL.findall(t))) if "://" in t or "www." in t else 0 for t in texts], np.int64
+        ),
     }
 
 
@@ -205,42 +208,36 @@ def _per_text(text_of: np.ndarray, texts: int) -> np.ndarray:
     return np.bincount(text_of, minlength=texts)
 
 
-def _urls(text: str) -> int:
-    if "://" not in text and "www." not in text:
-        return 0
-    return sum(map(len, URL.findall(text)))
-
-
 def _of_words(words: np.ndarray, codes: np.ndarray, kind: np.ndarray, text_of: np.ndarray, texts: int) -> dict:
     """`codes`, `kind` and `text_of` are those of the first character of each word."""
     lone = characters()[0][codes] == LONE
     known = kind == LETTER
-    made = {
+    counts = {
         "words": _per_text(text_of, texts),
         "lone_words": _per_text(text_of[lone], texts),
         "letter_words": _per_text(text_of[kind <= OTHER_LETTER], texts),
         "stop_words": _per_text(text_of[known & listed()[0][top_bits(words)]], texts),
     }
-    left = np.cumsum(made["words"])[text_of] - np.arange(len(words))  # words from here to the end of the text
+    left = np.cumsum(counts["words"])[text_of] - np.arange(len(words))  # words from here to the end of the text
     for size, hashes in grams(words):
         if size == 2:
             spam = spam_places(hashes)
-            made["spam_pairs"] = _per_text(text_of[spam[left[spam] > 1]], texts)
+            counts["spam_pairs"] = _per_text(text_of[spam[left[spam] > 1]], texts)
         whole = np.flatnonzero(left >= size)
         again, first, times = repeated(hashes[whole], whole, text_of[whole])
         if size in TOP_GRAMS:
             best = np.zeros(texts, np.int64)
             np.maximum.at(best, text_of[first], (times - 1) * size)
-            made[f"top_{size}gram"] = np.minimum(best, made["words"])
+            counts[f"top_{size}gram"] = np.minimum(best, counts["words"])
         else:
-            made[f"dup_{size}gram"] = _per_text(text_of[covered(again, size, len(words))], texts)
-    return made
+            counts[f"dup_{size}gram"] = _per_text(text_of[covered(again, size, len(words))], texts)
+    return counts
 
 
 def repeated(hashes: np.ndarray, places: np.ndarray, text_of: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Hashes of things, their places (rising, below 2**18) and texts -> those that stand in a text more than once.
+    """Hashes of runs or lines, their places (rising, below 2**18) and texts -> what stands in a text more than once:
 
-    i8 places of all but the first of each, and, one for each different thing: i8 place of the first, i8 times.
+    i8 places of all but the first of each; for each different run or line, i8 place of the first and i8 times.
     """
     low = (np.uint64(1) << LOW) - np.uint64(1)
     keys = np.sort((hashes + text_of.astype(np.uint64) * BASE & ~low) | places.astype(np.uint64))
@@ -249,8 +246,8 @@ def repeated(hashes: np.ndarray, places: np.ndarray, text_of: np.ndarray) -> tup
     again = np.flatnonzero(same)
     first = np.flatnonzero(~same[:-1] & same[1:])
     ends = np.flatnonzero(same[:-1] & ~same[1:])
-    found = (keys & low).astype(np.int64)
-    return found[again], found[first], ends - first + 1
+    sorted_places = (keys & low).astype(np.int64)
+    return sorted_places[again], sorted_places[first], ends - first + 1
 
 
 def covered(places: np.ndarray, size: int, words: int) -> np.ndarray:
@@ -262,7 +259,7 @@ def covered(places: np.ndarray, size: int, words: int) -> np.ndarray:
 
 
 def _of_lines(words, starts, codes, kind, begins, text_of) -> dict:
-    """As `_count` has them; a line with nothing but blanks is none, and two of the same words are the same."""
+    """Counts of lines as in `count`; a blank line does not count, and lines of the same words are the same."""
     texts = len(begins) - 1
     solid = np.flatnonzero(kind > NEWLINE)
     line = np.sort(np.concatenate([begins[:-1], np.flatnonzero(kind == NEWLINE) + 1]))
@@ -278,14 +275,13 @@ def _of_lines(words, starts, codes, kind, begins, text_of) -> dict:
     ended = (kind[end] == END) | (kind[end] == DOTS)
     at = np.searchsorted(starts, np.append(first, len(codes)))  # words before each line
     length = np.diff(at)
-    made = {
+    sums = np.append(np.uint64(0), np.cumsum(words))[at]
+    has = np.flatnonzero(length)  # lines with a word
+    again, _, _ = repeated(sums[has + 1] - sums[has], has, owner[has])
+    return {
         "lines": _per_text(owner, texts),
         "bullet_lines": _per_text(owner[np.isin(codes[first], BULLETS)], texts),
         "ellipsis_lines": _per_text(owner[dots], texts),
         "ended_words": np.bincount(owner[ended], length[ended], texts).astype(np.int64),
+        "dup_lines": _per_text(owner[again], texts),
     }
-    sums = np.append(np.uint64(0), np.cumsum(words))[at]
-    has = np.flatnonzero(length)
-    again, _, _ = repeated(sums[has + 1] - sums[has], has, owner[has])
-    made["dup_lines"] = _per_text(owner[again], texts)
-    return made

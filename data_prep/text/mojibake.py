@@ -1,13 +1,11 @@
 """Mojibake: text that was read in another encoding than it was written in, and what can be brought back.
 
-No command of its own; data_prep.clean calls it.
-
     UTF-8 read as Latin-1    cafÃ©, donâ€™t, ä¸­æ–‡   by ftfy, which is slow: only lines that look so
     GBK read as Latin-1      ÖÐÎÄÒôÀÖ               runs of pairs that are frequent Chinese characters in GB2312
     UTF-8 read as GBK        涓枃闊充箰               runs whose bytes are UTF-8 of frequent characters
 
-What comes back gives the broken text again when it is encoded as before; a last character that lost a byte becomes
-U+FFFD.  What was lost before (U+FFFD, 锟斤拷) stays lost: `is_broken` tells the documents that are full of it.
+A repair counts only if it gives the broken text again when it is encoded as before; a last character that lost a byte
+becomes U+FFFD.  What was lost before (U+FFFD, 锟斤拷) stays lost: `is_broken` finds the documents that are full of it.
 """
 
 import re
@@ -43,7 +41,7 @@ def _gbk(leads: range, nexts: range) -> str:
 _BEGIN = _gbk(range(0xE2, 0xF0), range(0x80, 0xC0))
 _AS_GBK = re.compile(f"[{_BEGIN}][{_gbk(range(0x80, 0xC0), range(0xE2, 0xF0))}]")
 _LINE = re.compile("([\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029])")
-# Three bytes each with controls among them, U+0085 too, which else would end a line: nobody means that.
+# Characters of three bytes with controls among them, which nobody means; U+0085 among them would end a line.
 _UTF8_AS_LATIN = re.compile("(?:[à-ï][\x80-\u00bf]{2}){2,}")
 _CONTROL = re.compile("[\x80-\x9f]")
 _NOT_ASCII = re.compile("[^\x00-\x7f\ufffd]{3,}")
@@ -71,37 +69,37 @@ def _repair_line(line: str) -> str:
     return line if ("decode", "windows-1252") in steps else fixed  # a guess at what controls should be
 
 
-def _from_utf8(found: re.Match) -> str:
-    if not _CONTROL.search(found[0]):
-        return found[0]
+def _from_utf8(run: re.Match) -> str:
+    if not _CONTROL.search(run[0]):
+        return run[0]
     try:
-        return found[0].encode("latin-1").decode()
+        return run[0].encode("latin-1").decode()
     except UnicodeDecodeError:  # what UTF-8 forbids
-        return found[0]
+        return run[0]
 
 
-def _from_gbk(found: re.Match) -> str:
+def _from_gbk(run: re.Match) -> str:
     try:
-        data = found[0].encode("gb18030")
+        data = run[0].encode("gb18030")
         text = data.decode()
     except UnicodeEncodeError:
-        return found[0]
+        return run[0]
     except UnicodeDecodeError as error:
         if error.reason != "unexpected end of data":
-            return found[0]
+            return run[0]
         text = data[: error.start].decode() + "\ufffd"
-    return text if len(text) > 1 and _is_chinese(text.rstrip("\ufffd")) else found[0]
+    return text if len(text) > 1 and _is_chinese(text.rstrip("\ufffd")) else run[0]
 
 
-def _from_latin(found: re.Match) -> str:
-    data = found[0].encode("latin-1")
-    folded = [ord(c) for c in found[0].lower()]
+def _from_latin(run: re.Match) -> str:
+    data = run[0].encode("latin-1")
+    folded = [ord(c) for c in run[0].lower()]
     cases = sum(map(int.__eq__, folded[::2], folded[1::2]))  # ÅåÄä
     russian = len(data) > 4 and all(0xC0 <= byte < 0xE0 for byte in data)  # capitals
     if russian or (len(data) > 2 and folded == sorted(folded)) or 4 * cases > len(data) // 2:
-        return found[0]
+        return run[0]
     text = data.decode("gbk", "ignore")
-    return text if text.encode("gbk") == data and _is_chinese(text) else found[0]
+    return text if text.encode("gbk") == data and _is_chinese(text) else run[0]
 
 
 def _is_chinese(text: str) -> bool:

@@ -11,22 +11,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mucpt_jax.formats.hashes import GOLDEN as BASE
+from mucpt_jax.formats.hashes import mix
+
 PIECE = 1 << 18  # characters hashed at once; a longer text is cut, at the cost of the shingles over the cut
-
-
 BLANK, WORD, LONE, SYMBOL = range(4)  # kinds of characters
-
-
 # Scripts that set no blanks between words: Thai and Lao, Myanmar, Khmer, kana and bopomofo, ideographs.
 LONE_RANGES = (
     (0x0E00, 0x0EFF), (0x1000, 0x109F), (0x1780, 0x17FF), (0x3040, 0x312F), (0x31A0, 0x31FF), (0x3400, 0x4DBF),
     (0x4E00, 0x9FFF), (0xF900, 0xFAFF), (0x1B000, 0x1B16F), (0x20000, 0x3FFFF),
 )  # fmt: skip
-
-
-BASE = np.uint64(0x9E3779B97F4A7C15)  # odd, so it has an inverse modulo 2**64
-
-
 INVERSE = np.uint64(pow(int(BASE), -1, 1 << 64))
 
 
@@ -34,8 +28,8 @@ INVERSE = np.uint64(pow(int(BASE), -1, 1 << 64))
 def characters() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Of each of 0x110000 characters: u1 kind, u4 the character it folds to, and whether it needs its neighbours.
 
-    Those that fold to several or join with the one before (ß, ½, accents that stand alone) need str.casefold; what
-    stands above plane 3 is a SYMBOL.
+    Characters that fold to several, or join with the one before (ß, ½, accents that stand alone), need str.casefold.
+    Characters above plane 3 are SYMBOLs.
     """
     kind, fold = np.full(0x110000, SYMBOL, np.uint8), np.arange(0x110000, dtype=np.uint32)
     joins = np.zeros(0x110000, bool)
@@ -58,22 +52,23 @@ def _fold(text: str) -> str:
 
 
 def folded(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Texts -> u4 codes of their characters, case and width folded, and i8[n + 1] begins of each text's."""
+    """Texts -> u4 codes of their characters, case and width folded, and i8[n + 1] begins of the texts."""
     _, fold, joins = characters()
-    codes, begins = _codes(texts)
+    codes, begins = codes_of(texts)
     slow = np.searchsorted(begins, np.flatnonzero(joins[codes]), side="right") - 1
     if slow.size:
         slow = set(slow.tolist())
-        codes, begins = _codes([_fold(text) if n in slow else text for n, text in enumerate(texts)])
+        codes, begins = codes_of([_fold(text) if n in slow else text for n, text in enumerate(texts)])
     return fold[codes], begins
 
 
-def _codes(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+def codes_of(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Texts -> u4 codes of their characters, and i8[n + 1] begins of each text's."""
     return np.frombuffer("".join(texts).encode("utf-32-le"), np.uint32), np.cumsum([0, *map(len, texts)])
 
 
 def word_hashes(codes: np.ndarray, kind: np.ndarray, begins: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """As `shingles` -> u8[words] hashes, and i8[words] the place in codes where each begins.
+    """Codes u4 and kinds u1 of the characters of n texts, i8[n + 1] begins -> u8[words] hashes, i8[words] begins.
 
     The hash of a run of characters is a difference of two running sums, moved to the run's begin.
     """
@@ -89,20 +84,13 @@ def word_hashes(codes: np.ndarray, kind: np.ndarray, begins: np.ndarray) -> tupl
     return mix((sums[ends + 1] - sums[starts]) * inverses[starts]), starts
 
 
-def mix(value: np.ndarray) -> np.ndarray:
-    """splitmix64's finish: every bit of the u8 value reaches every bit of the result."""
-    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return value ^ (value >> np.uint64(31))
-
-
-_tables = {}
+_powers = []
 
 
 def powers_of_base(count: int) -> tuple[np.ndarray, np.ndarray]:
     """BASE**i and BASE**-i modulo 2**64 for i below count or more; kept, since every call needs them."""
-    if "powers" not in _tables or len(_tables["powers"][0]) < count:
+    if not _powers or len(_powers[0]) < count:
         steps = np.array([[BASE], [INVERSE]]).repeat(max(count, 2 * PIECE), axis=1)
         steps[:, 0] = 1
-        _tables["powers"] = tuple(np.cumprod(steps, axis=1))
-    return _tables["powers"]
+        _powers[:] = np.cumprod(steps, axis=1)
+    return tuple(_powers)

@@ -1,7 +1,6 @@
 """Is a short answer right?  By normalised alias match: call it alias accuracy, not judge accuracy."""
 
 import functools
-import math
 import unicodedata
 
 import opencc
@@ -20,20 +19,20 @@ def normalise(text: str) -> str:
 
 def is_correct(prediction: str, answer: str, aliases: list[str]) -> bool:
     """Equal to the answer or an alias; or it contains one of at least 3 characters that is no number."""
-    found = normalise(prediction)
+    given = normalise(prediction)
     for gold in map(normalise, [answer, *aliases]):
-        if found and found == gold:
+        if given and given == gold:
             return True
-        if len(gold) >= 3 and not any(c.isdigit() for c in gold) and gold in found:
+        if len(gold) >= 3 and not any(c.isdigit() for c in gold) and gold in given:
             return True
     return False
 
 
-def wilson(k: int, n: int, z: float = 1.96) -> tuple[float, float]:
-    """Wilson score interval of k successes in n trials, 95% by default (Wilson 1927)."""
+def wilson(k: int, n: int) -> tuple[float, float]:
+    """95% Wilson score interval of k successes in n trials (Wilson 1927)."""
+    from scipy.stats import binomtest  # a second of imports
+
     if n == 0:
         return 0.0, 1.0
-    p, z2 = k / n, z * z
-    centre = (p + z2 / (2 * n)) / (1 + z2 / n)
-    half = z / (1 + z2 / n) * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
-    return max(centre - half, 0.0), min(centre + half, 1.0)
+    low, high = binomtest(k, n).proportion_ci(method="wilson")
+    return float(low), float(high)

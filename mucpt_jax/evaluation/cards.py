@@ -4,7 +4,8 @@ import json
 import math
 from pathlib import Path
 
-from mucpt_jax.formats.files import read_json
+from mucpt_jax.formats import version
+from mucpt_jax.formats.files import read_json, write_text
 
 
 def write_card(workdir: Path) -> None:
@@ -23,14 +24,15 @@ def write_card(workdir: Path) -> None:
         f"# Reference model {best['params_hash']}\n",
         f"{cfg['model']['name']} from {cfg['init_from'] or 'random parameters'}, step {best['step']} "
         f"(held-out loss {best['before']['nll']:.4f} -> {best['nll']:.4f} nats a token), "
-        f"peak lr {cfg['optimizer']['peak_lr']}, T={cfg['data']['sequence_length']}.\n",
+        f"peak lr {cfg['optimizer']['peak_lr']}, T={cfg['data']['sequence_length']}; "
+        f"{version.as_text(cfg.get('written_by'))}.\n",
         f"## Seed: {folder}\n",
         "| source | documents | target tokens |\n|---|---|---|", *seed,
         f"\n## Held-out loss, nats a token: {cfg['evaluate']['rows']}\n",
         "| source | target tokens | before | after |\n|---|---|---|---|", *losses,
         f"\n## Probes\n\n{probes(workdir, best['params_hash'])}",
     ]  # fmt: skip
-    (workdir / "card.md").write_text("\n".join(text) + "\n", encoding="utf-8")
+    write_text(workdir / "card.md", "\n".join(text) + "\n")
 
 
 def sources_of(folder: str) -> dict:

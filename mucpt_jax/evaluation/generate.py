@@ -27,8 +27,8 @@ def greedy(params: dict, prompts: list[list[int]], cfg: Config, mesh, *, new: in
         valid[i, slots - len(prompt) :] = True
     inputs = sharding.place({"tokens": tokens, "valid": valid}, mesh)
     run = compiled(cfg.model, cfg.train.compute_dtype, new, eod, sharding.replicated(mesh))
-    found = np.asarray(run(params, inputs["tokens"], inputs["valid"])).tolist()
-    return [row[: row.index(eod)] if eod in row else row for row in found]
+    outputs = np.asarray(run(params, inputs["tokens"], inputs["valid"])).tolist()
+    return [row[: row.index(eod)] if eod in row else row for row in outputs]
 
 
 @functools.cache
@@ -48,7 +48,7 @@ def loop(params: dict, prompt_BP: Array, valid_BP: Array, *, cfg, dtype: str, ne
         """Tokens for slots index.. -> the likeliest token after the last of them."""
         query_T = index + jnp.arange(tokens_BT.shape[1])
         causal_TS = slot_S[None] <= query_T[:, None]
-        itself_TS = slot_S[None] == query_T[:, None]  # so that no softmax of a padding query is empty
+        itself_TS = slot_S[None] == query_T[:, None]  # else the softmax of a padding query would be empty
         mask_BTS = (valid_BS[:, None] & causal_TS[None]) | itself_TS[None]
         position_BT = jax.lax.dynamic_slice_in_dim(position_BS, index, tokens_BT.shape[1], 1)
         hidden_BTD, cache = model.decode(params, tokens_BT, position_BT, cache, index, mask_BTS, cfg, dtype)

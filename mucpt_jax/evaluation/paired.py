@@ -17,7 +17,7 @@ def strata(runs: dict, split: str | None) -> list[tuple[str, str] | None]:
     if not split:
         return [None]
     predictions = [p for run in runs.values() for p in (run["answers"] or {}).values()]
-    values = sorted({told(p[split]) for p in predictions if split in p})
+    values = sorted({as_text(p[split]) for p in predictions if split in p})
     if not values:
         known = sorted({name for p in predictions for name in p} - ANSWERED) or ["none"]
         raise UserError(f"no question has the field {split!r} to split by; {config.nearest(split, known)}")
@@ -26,7 +26,7 @@ def strata(runs: dict, split: str | None) -> list[tuple[str, str] | None]:
     return [None, *((split, value) for value in values)]
 
 
-def told(value) -> str:
+def as_text(value) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
@@ -40,7 +40,7 @@ def chosen(run: dict | None, stratum: tuple[str, str] | None) -> dict[tuple, boo
     return {
         key: p["correct"]
         for key, p in answers.items()
-        if not stratum or (stratum[0] in p and told(p[stratum[0]]) == stratum[1])
+        if not stratum or (stratum[0] in p and as_text(p[stratum[0]]) == stratum[1])
     }
 
 
@@ -61,12 +61,12 @@ def pair(runs: dict, name: str, other: str | None, stratum: tuple[str, str] | No
             "evaluate both with the same evaluate.questions"
         )
     cells = [sum((mine[q], base[q]) == cell for q in shared) for cell in CELLS]
-    found = dict(zip(("both", "only_run", "only_baseline", "neither"), cells, strict=True)) | {"n": len(shared)}
+    counts = dict(zip(("both", "only_run", "only_baseline", "neither"), cells, strict=True)) | {"n": len(shared)}
     if not shared:
-        return found | dict.fromkeys(("difference", "low", "high", "p", "p_holm"))
+        return counts | dict.fromkeys(("difference", "low", "high", "p", "p_holm"))
     low, high = newcombe(*cells)
-    difference = (found["only_run"] - found["only_baseline"]) / len(shared)
-    return found | {"difference": difference, "low": low, "high": high, "p": mcnemar(*cells[1:3])}
+    difference = (counts["only_run"] - counts["only_baseline"]) / len(shared)
+    return counts | {"difference": difference, "low": low, "high": high, "p": mcnemar(*cells[1:3])}
 
 
 def newcombe(both: int, only_run: int, only_baseline: int, neither: int) -> tuple[float, float]:
@@ -89,12 +89,10 @@ def newcombe(both: int, only_run: int, only_baseline: int, neither: int) -> tupl
 
 def mcnemar(only_run: int, only_baseline: int) -> float:
     """Exact two-sided p: were discordant questions thrown by a fair coin (McNemar 1947; binomial)?"""
+    from scipy.stats import binomtest  # a second of imports
+
     n = only_run + only_baseline
-    ways = tail = 1  # n over 0
-    for i in range(min(only_run, only_baseline)):
-        ways = ways * (n - i) // (i + 1)  # n over i + 1
-        tail += ways
-    return min(2 * tail / 2**n, 1.0)
+    return float(binomtest(only_run, n).pvalue) if n else 1.0
 
 
 def holm(p: list[float]) -> list[float]:

@@ -11,12 +11,13 @@ from pathlib import Path
 from mucpt_jax import config
 from mucpt_jax.errors import UserError
 from mucpt_jax.formats.files import read_json
+from mucpt_jax.step.objective import OBJECTIVES
 
 # What a result depends on; the other sections are speed, logging and other jobs.
 SETTINGS = ("seed", "init_from", "model", "loss", "data", "optimizer", "train.compute_dtype")
 IGNORED = {
     "loss.vocab_parts", "data.read_threads", "optimizer.offload",  # speed
-    "loss.mean_raw_weight", "loss.mean_raw_median", "loss.rm_hash",  # follow from the data
+    "loss.mean_raw_weight", "loss.rm_hash",  # follow from the data
 }  # fmt: skip
 ASKED = ("prompt", "stop", "max_new_tokens")  # of evaluate.*: how a question is put
 
@@ -35,7 +36,7 @@ def read(folder: str) -> dict:
             f"{folder} is no run: it has no config.json, metrics.jsonl or evaluate.json; name the --workdir of a job"
         )
     check_evaluated(path / "evaluate.json", evaluated)
-    values = flat(dataclasses.asdict(config.Config())) | flat(trained) if trained else {}
+    values = flat(dataclasses.asdict(config.from_saved(trained))) if trained else {}
     graded = evaluated.get("questions")  # where it is missing, predictions are of an earlier evaluation
     return {
         "config": values,
@@ -47,8 +48,8 @@ def read(folder: str) -> dict:
     }
 
 
-def check_evaluated(path: Path, found: dict) -> None:
-    heldout, graded = (found.get(name) or {} for name in ("heldout", "questions"))
+def check_evaluated(path: Path, evaluated: dict) -> None:
+    heldout, graded = (evaluated.get(name) or {} for name in ("heldout", "questions"))
     sources = heldout.values() if isinstance(heldout, dict) else [None]
     if not all(isinstance(s, dict) and s.keys() >= {"nll", "tokens"} for s in sources):
         raise UserError(f"{path} has a held-out source without nll and tokens; evaluate again")
@@ -57,29 +58,29 @@ def check_evaluated(path: Path, found: dict) -> None:
 
 
 def read_object(path: Path) -> dict:
-    found = read_json(path)
-    if not isinstance(found, dict):
+    value = read_json(path)
+    if not isinstance(value, dict):
         raise UserError(f"{path} holds no JSON object; run the job that wrote it again")
-    return found
+    return value
 
 
 def read_lines(path: Path) -> list[dict]:
     """Objects of a JSONL file.  A last line without its end was cut off by a kill and does not count."""
-    found = []
+    lines = []
     for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
         try:
-            found.append(dict(json.loads(line)))
+            lines.append(dict(json.loads(line)))
         except (ValueError, TypeError) as error:
             raise UserError(
                 f"{path} line {number} is no JSON object ({error}); run the job that wrote it again"
             ) from error
-    return found
+    return lines
 
 
 def read_answers(path: Path, graded: dict) -> dict[tuple, dict]:
     if not path.is_file():
         raise UserError(f"{path} is missing though evaluate.json has grades; run --job=evaluate again")
-    found = {}
+    answers = {}
     for number, p in enumerate(read_lines(path), 1):
         aliases = p.get("aliases") or []
         texts = [p.get("question"), p.get("answer"), *(aliases if isinstance(aliases, list) else [None])]
@@ -88,22 +89,22 @@ def read_answers(path: Path, graded: dict) -> dict[tuple, dict]:
             raise UserError(
                 f"{path} line {number} is no prediction (id, question, answer, correct); run --job=evaluate again"
             )
-        found[str(p["id"]), p["question"], p["answer"], tuple(aliases)] = p
-    right = sum(p["correct"] for p in found.values())
-    if (right, len(found)) != (graded.get("k"), graded.get("n")):
+        answers[str(p["id"]), p["question"], p["answer"], tuple(aliases)] = p
+    right = sum(p["correct"] for p in answers.values())
+    if (right, len(answers)) != (graded.get("k"), graded.get("n")):
         raise UserError(
-            f"{path} has {right} right of {len(found)}, evaluate.json beside it says {graded.get('k')} of "
+            f"{path} has {right} right of {len(answers)}, evaluate.json beside it says {graded.get('k')} of "
             f"{graded.get('n')}, so they are of two evaluations; run --job=evaluate again"
         )
-    return found
+    return answers
 
 
 def flat(values: dict, prefix: str = "") -> dict:
     """{"loss": {"alpha": 1}} -> {"loss.alpha": 1}"""
-    found = {}
+    result = {}
     for name, value in values.items():
-        found |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
-    return found
+        result |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return result
 
 
 def settings(values: dict) -> dict:
@@ -112,21 +113,24 @@ def settings(values: dict) -> dict:
     return {
         key: value
         for key, value in values.items()
-        if (key in SETTINGS or key.partition(".")[0] in SETTINGS) and key not in IGNORED and used(key, kind)
+        if (key in SETTINGS or key.partition(".")[0] in SETTINGS) and key not in IGNORED and used(key, value, kind)
     }
 
 
-def used(key: str, kind: str) -> bool:
-    if not key.startswith("loss.") or key == "loss.kind":
+def used(key: str, value, kind: str) -> bool:
+    section, _, name = key.rpartition(".")
+    if section != "loss" or name == "kind":
         return True
-    rho1 = key in ("loss.keep", "loss.reference")
-    return rho1 if kind == "rho1" else kind == "mucpt" and key != "loss.keep"
+    objective = OBJECTIVES.get(kind)
+    read = objective and (name in objective.knobs or (name == "reference" and objective.needs_scores))
+    gone = not hasattr(config.Loss, name)  # the version that wrote the run may have read it
+    return bool(read) or (gone and value != config.RETIRED.get(key, ...))
 
 
-def differing(found: list[dict]) -> list[str]:
-    """Keys with several values; of another model its name stands for its sizes."""
-    keys = dict.fromkeys([*config.keys(), *(key for s in found for key in s)])  # in the config's order
-    values = {key: {json.dumps(s[key]) for s in found if key in s} for key in keys}
+def differing(settings_of_runs: list[dict]) -> list[str]:
+    """Keys with several values; where models differ, model.name stands for their sizes."""
+    keys = dict.fromkeys([*config.keys(), *(key for s in settings_of_runs for key in s)])  # in the config's order
+    values = {key: {json.dumps(s[key]) for s in settings_of_runs if key in s} for key in keys}
     differ = [key for key in keys if len(values[key]) > 1 and key != "loss.kind"]
     if "model.name" in differ:
         differ = [key for key in differ if key == "model.name" or not key.startswith("model.")]
@@ -134,7 +138,7 @@ def differing(found: list[dict]) -> list[str]:
 
 
 def seed_groups(runs: dict, by_seed: list[str]) -> list[list[str]]:
-    """Names of runs that agree but for seed and by_seed, by seed; a run by itself where a seed comes twice."""
+    """Groups of runs that agree but for seed and by_seed, by seed; where a seed comes twice, each run is a group."""
     alike = {}
     for name, run in runs.items():
         fixed = {k: v for k, v in run["settings"].items() if k not in {"seed", *by_seed}}

@@ -6,26 +6,25 @@ import warnings
 from rich.cells import cell_len
 
 from mucpt_jax.errors import UserError
+from mucpt_jax.step.objective import OBJECTIVES
 
-NONE = "not measured"
+NOT_MEASURED = "not measured"
 PATHS = {"init_from", "data.domain", "data.general", "loss.reference"}
-COLOURS = {"ntp": "#4c566a", "rho1": "#d08770", "mucpt": "#2a6f97"}
 
 
 def of(result: dict) -> list[tuple[str, list[list[str]]]]:
     """(title, head and rows of cells)."""
-    baseline = result["baseline"]
-    found = [
+    tables = [
         ("Runs", run_rows(result)),
         ("Held-out loss, nats a token", heldout_rows(result["runs"])),
         ("Questions", question_rows(result["questions"])),
     ]
     if len(result["runs"]) > 1:
-        found.append(("Against the baseline, on the same questions", pair_rows(result["pairs"])))
+        tables.append(("Against the baseline, on the same questions", pair_rows(result["pairs"])))
     if result["seeds"]:
-        found.append(("Questions over seeds", seed_rows(result["seeds"], baseline)))
-        found.append(("Held-out loss over seeds", heldout_seed_rows(result["seeds"])))
-    return found
+        tables.append(("Questions over seeds", seed_rows(result["seeds"], result["baseline"])))
+        tables.append(("Held-out loss over seeds", heldout_seed_rows(result["seeds"])))
+    return tables
 
 
 def run_rows(result: dict) -> list[list[str]]:
@@ -33,7 +32,7 @@ def run_rows(result: dict) -> list[list[str]]:
     columns = {key: setting_cells(result["runs"], key) for key in keys}
     rows = [["run", "objective", *map(short, keys), "steps", "tokens", "weight", "ESS", "general loss"]]
     for i, run in enumerate(result["runs"]):
-        steps = f"{run['step']:,}/{run['steps']:,}" if run["step"] and run["steps"] else NONE
+        steps = f"{run['step']:,}/{run['steps']:,}" if run["step"] and run["steps"] else NOT_MEASURED
         last = [cell(run[name], ".3f") for name in ("mean_weight", "ess", "general_nll")]
         settings = [columns[key][i] for key in keys]
         rows.append([run["run"], run["objective"] or "not trained", *settings, steps, cell(run["tokens"], ",d"), *last])
@@ -42,14 +41,14 @@ def run_rows(result: dict) -> list[list[str]]:
 
 def setting_cells(runs: list[dict], key: str) -> list[str]:
     """A setting of every run; - where its objective does not read it; folders without the levels that they share."""
-    found = [run["settings"].get(key) for run in runs]
+    values = [run["settings"].get(key) for run in runs]
     if key in PATHS:
-        folders = [value for value in found if value]
+        folders = [value for value in values if value]
         ends = dict(zip(folders, without_shared(folders), strict=True))
-        found = [ends.get(value) for value in found]
+        values = [ends.get(value) for value in values]
     return [
-        NONE if not run["settings"] else "-" if key not in run["settings"] else str(value)
-        for run, value in zip(runs, found, strict=True)
+        NOT_MEASURED if not run["settings"] else "-" if key not in run["settings"] else str(value)
+        for run, value in zip(runs, values, strict=True)
     ]
 
 
@@ -70,7 +69,7 @@ def heldout_rows(runs: list[dict]) -> list[list[str]]:
 def question_rows(questions: list[dict]) -> list[list[str]]:
     rows = [["run", "questions", "right", "accuracy", "95%"]]
     for q in questions:
-        right = f"{q['k']:,}/{q['n']:,}" if q["n"] else NONE
+        right = f"{q['k']:,}/{q['n']:,}" if q["n"] else NOT_MEASURED
         rows.append([q["run"], q["where"], right, cell(q["accuracy"], ".4f"), interval(q, ".3f")])
     return rows
 
@@ -79,10 +78,10 @@ def pair_rows(pairs: list[dict]) -> list[list[str]]:
     rows = [["run", "baseline", "questions", "n", "difference", "95%", "won", "lost", "p", "Holm p"]]
     for q in pairs:
         known = q["difference"] is not None
-        counts = [f"{q[name]:,}" if known else NONE for name in ("n", "only_run", "only_baseline")]
+        counts = [f"{q[name]:,}" if known else NOT_MEASURED for name in ("n", "only_run", "only_baseline")]
         difference = [cell(q["difference"], "+.4f"), interval(q, "+.3f")]
         tests = [p_cell(q[name]) for name in ("p", "p_holm")]
-        names = [q["run"], q["baseline"] or NONE, q["where"]]
+        names = [q["run"], q["baseline"] or NOT_MEASURED, q["where"]]
         rows.append([*names, counts[0], *difference, *counts[1:], *tests])
     return rows
 
@@ -107,25 +106,25 @@ def heldout_seed_rows(seeds: list[dict]) -> list[list[str]]:
     return [["runs", *sources], *rows]
 
 
-def spread_cell(found: dict | None, form: str, each: bool = True) -> str:
+def spread_cell(spread: dict | None, form: str, each: bool = True) -> str:
     """+0.123 ± 0.021 (+0.150 +0.100 +0.120)"""
-    if found is None or found["mean"] is None:
-        return NONE
-    sd = f" ± {found['sd']:{form.lstrip('+')}}" if found["sd"] is not None else ""
-    values = f" ({' '.join(cell(value, form) for value in found['values'])})" if each else ""
-    return f"{found['mean']:{form}}{sd}{values}"
+    if spread is None or spread["mean"] is None:
+        return NOT_MEASURED
+    sd = f" ± {spread['sd']:{form.lstrip('+')}}" if spread["sd"] is not None else ""
+    values = f" ({' '.join(cell(value, form) for value in spread['values'])})" if each else ""
+    return f"{spread['mean']:{form}}{sd}{values}"
 
 
 def cell(value, form: str) -> str:
-    return NONE if value is None else format(value, form)
+    return NOT_MEASURED if value is None else format(value, form)
 
 
 def p_cell(p: float | None) -> str:
     return "<0.0001" if p is not None and p < 1e-4 else cell(p, ".4f")
 
 
-def interval(found: dict, form: str) -> str:
-    return NONE if found["low"] is None else f"{found['low']:{form}} .. {found['high']:{form}}"
+def interval(bounds: dict, form: str) -> str:
+    return NOT_MEASURED if bounds["low"] is None else f"{bounds['low']:{form}} .. {bounds['high']:{form}}"
 
 
 def short(key: str) -> str:
@@ -148,7 +147,7 @@ def markdown(rows: list[list[str]]) -> str:
 
 
 def one_line(cell: str) -> str:
-    """What could end a row or steer a terminal stands as \\n, \\x1b."""
+    """Characters that could end a row or steer a terminal are spelled: \\n, \\x1b."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in cell)
 
 
@@ -162,14 +161,16 @@ def plot(result: dict, file: str) -> None:
     matplotlib.use("svg")
     import matplotlib.pyplot as plt
 
-    objectives = {run["run"]: run["objective"] for run in result["runs"]}
+    known = [run for run in result["runs"] if run["objective"] in OBJECTIVES]
+    colours = {run["run"]: OBJECTIVES[run["objective"]].colour for run in known}
     # Text stays text, so the viewer's fonts draw it and matplotlib need not know its glyphs; the same file each time.
     with plt.rc_context({"svg.fonttype": "none", "svg.hashsalt": "compare"}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")
         fig, axis = plt.subplots(figsize=(8, 1.2 + 0.4 * len(shown)), layout="constrained")
         for y, q in enumerate(shown):
-            axis.plot([q["low"], q["high"]], [y, y], color=COLOURS.get(objectives[q["run"]], "0.4"), linewidth=2)
-            axis.plot(q["accuracy"], y, "o", color=COLOURS.get(objectives[q["run"]], "0.4"))
+            colour = colours.get(q["run"], "0.4")
+            axis.plot([q["low"], q["high"]], [y, y], color=colour, linewidth=2)
+            axis.plot(q["accuracy"], y, "o", color=colour)
             axis.annotate(f"{q['k']:,}/{q['n']:,}", (q["accuracy"], y), (0, 6), textcoords="offset points", ha="center")
             if q["run"] == result["baseline"]:
                 axis.axvline(q["accuracy"], color="0.6", linestyle="--", linewidth=1, zorder=0)

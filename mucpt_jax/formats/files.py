@@ -1,13 +1,18 @@
-"""Files replaced whole, JSON, and hashes: a reader sees the old file or the new one, never half."""
+"""Files and folders replaced whole, locks, JSON, hashes: a reader sees the old one or the new one, never half."""
 
+import fcntl
 import hashlib
 import json
+import logging
 import os
 import shutil
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from mucpt_jax.errors import UserError
+from mucpt_jax.errors import UserError, one_line
 
 
 def file_hash(path: Path) -> str:
@@ -19,25 +24,126 @@ def text_hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def write_json(path: Path, value) -> None:
-    """Writes beside, then renames: a reader sees the old file or the new one, never half, whoever else writes it."""
-    beside = Path(path).with_suffix(f".{uuid.uuid4().hex[:8]}.writing")
+# Files
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """A name beside `path`; what is written there takes the place of `path` if the block ends well.
+
+    The name is new at each call: another process may be writing the same file.
+    """
+    path = Path(path)
+    beside = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.writing")
     try:
-        beside.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        yield beside
         os.replace(beside, path)
     finally:
-        beside.unlink(missing_ok=True)  # of a full disk
+        beside.unlink(missing_ok=True)  # half a file, of a full disk
 
 
-def copy_file(source: Path, target: Path) -> None:
-    """Beside first, as write_json."""
-    beside = Path(target).with_suffix(f".{uuid.uuid4().hex[:8]}.writing")
-    shutil.copyfile(source, beside)
-    os.replace(beside, target)
+def write_text(path: str | Path, text: str) -> None:
+    with replacing(path) as beside:
+        beside.write_text(text, encoding="utf-8")
 
 
-def read_json(path: Path) -> dict:
+def write_json(path: str | Path, value) -> None:
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def copy_file(source: str | Path, target: str | Path) -> None:
+    with replacing(target) as beside:
+        shutil.copyfile(source, beside)
+
+
+def read_json(path: str | Path) -> Any:
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError, OSError) as error:
         raise UserError(f"{path} cannot be read as JSON ({error}); copy or write it again") from error
+
+
+# Folders; `name` is what the user calls the folder, for the sentence
+
+
+@contextmanager
+def replacing_folder(path: str | Path, name: str) -> Iterator[Path]:
+    """A new folder beside `path` that takes its place if the block ends well.
+
+    It has a new name at each start: tasks that outlive a killed launcher write where nobody looks.  At every moment a
+    whole folder stands under `path`, as .NAME.old or in .NAME.writing.
+    """
+    final = Path(path).resolve()  # a link stays: what it points to is replaced
+    beside, old = (final.with_name(f".{final.name}.{word}") for word in ("writing", "old"))
+    with writable(name):
+        beside.mkdir(parents=True, exist_ok=True)
+    with locked(beside, name):
+        try:
+            with _to_the_end(name):
+                for left in beside.glob("run-*"):  # of a killed run
+                    shutil.rmtree(left, ignore_errors=True)
+                folder = beside / f"run-{uuid.uuid4().hex[:8]}"
+                folder.mkdir()
+                yield folder
+                if final.exists():
+                    shutil.rmtree(old, ignore_errors=True)
+                    os.replace(final, old)
+                os.replace(folder, final)
+                sync(final.parent)
+                shutil.rmtree(old, ignore_errors=True)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+
+
+@contextmanager
+def locked(folder: Path, name: str) -> Iterator[None]:
+    """Two runs into one folder would mix; the lock ends with the process, however it ends."""
+    with writable(name):
+        lock = open(folder / "lock", "w")  # noqa: SIM115
+    with lock:
+        if not _alone(lock.fileno(), folder / "lock", name):
+            raise UserError(f"{name} is being written by another run; wait for its end or name another folder")
+        yield
+
+
+def _alone(lock: int, path: Path, name: str) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return os.path.samestat(os.fstat(lock), os.stat(path))  # not removed meanwhile
+    except (BlockingIOError, FileNotFoundError):
+        return False
+    except OSError as error:  # a file system without locks
+        logging.warning("%s cannot be locked (%s): start no second run into it", name, error)
+        return True
+
+
+@contextmanager
+def writable(name: str) -> Iterator[None]:
+    """Around what first touches a place: an OSError there is about the name that was given."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{name} cannot be made or written ({one_line(error)}); name a folder in a place where you may write"
+        ) from error
+
+
+@contextmanager
+def _to_the_end(name: str) -> Iterator[None]:
+    """Around all that writes there: OSErrors of tasks and of this process as one sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{name} cannot be written to the end ({one_line(error)}); "
+            "make room or name another place, then run it again"
+        ) from error
+
+
+def sync(path: Path) -> None:
+    """A file's bytes, or a folder's names, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -4,21 +4,44 @@ manifest.json                          T, tokenizer hash, shards with counts and
 index.parquet                          shard, row, segment, document, offset, length: from rows to documents
 """
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any, TypedDict
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from mucpt_jax.errors import UserError
-from mucpt_jax.formats.files import read_json
+from mucpt_jax.errors import UserError, one_line
+from mucpt_jax.formats.files import read_json, replacing
 
 SCHEMA = 1
 
 
-MANIFEST_KEYS = {"schema", "sequence_length", "tokenizer_hash", "vocab_size", "shards", "sources", "scores"}
+class Shard(TypedDict):
+    """A shard's entry in the manifest."""
+
+    name: str
+    source: str
+    records: int  # rows
+    segments: int
+    tokens: int
+    targets: int
+    bytes: int
+    sha256: str
+
+
+class Manifest(TypedDict):
+    schema: int
+    sequence_length: int  # T
+    tokenizer_hash: str
+    vocab_size: int
+    shards: list[Shard]
+    sources: dict[str, dict]  # documents, segments, tokens, targets, records of each
+    scores: Any  # dict, docs/data_format.md; None until scored
+
+
+MANIFEST_KEYS = Manifest.__required_keys__
 
 
 INDEX_SCHEMA = pa.schema(
@@ -33,14 +56,14 @@ INDEX_SCHEMA = pa.schema(
 )
 
 
-def read_manifest(folder: str) -> dict:
+def read_manifest(folder: str | Path) -> Manifest:
     """The manifest of a row folder, after checking that its shards are all there and whole (by size)."""
     path = Path(folder) / "manifest.json"
     if not path.is_file():
         raise UserError(
             f"{path} is missing; write rows there with python -m data_prep.shard (or launch.py --job=score)"
         )
-    manifest = read_json(path)
+    manifest: Manifest = read_json(path)
     if not isinstance(manifest, dict) or not manifest.keys() >= MANIFEST_KEYS:
         raise UserError(
             f"{path} is no manifest of rows (it lacks some of {sorted(MANIFEST_KEYS)}); write the rows again"
@@ -52,34 +75,35 @@ def read_manifest(folder: str) -> dict:
     return manifest
 
 
-def check_shard(path: Path, facts: dict) -> None:
+def check_shard(path: Path, facts: Shard) -> None:
     if not path.is_file():
         raise UserError(
             f"{path} is missing, its manifest lists {facts['records']} records there; copy or write it again"
         )
-    found = path.stat().st_size
-    if found != facts["bytes"]:
+    size = path.stat().st_size
+    if size != facts["bytes"]:
         raise UserError(
-            f"{path} is cut short or damaged: {found} bytes instead of {facts['bytes']}, so records "
+            f"{path} is cut short or damaged: {size} bytes instead of {facts['bytes']}, so records "
             f"0..{facts['records'] - 1} cannot be trusted; copy or write this shard again"
         )
 
 
-def write_index(folder: str, tables: Iterable[pa.Table]) -> None:
-    beside = Path(folder) / "index.writing"
-    with pq.ParquetWriter(beside, INDEX_SCHEMA, compression="zstd") as writer:
+def write_index(folder: str | Path, tables: Iterable[pa.Table]) -> None:
+    with (
+        replacing(Path(folder) / "index.parquet") as beside,
+        pq.ParquetWriter(beside, INDEX_SCHEMA, compression="zstd") as writer,
+    ):
         for table in tables:
             writer.write_table(table)
-    os.replace(beside, Path(folder) / "index.parquet")
 
 
-def read_index(folder: str, shard: dict) -> pa.Table:
+def read_index(folder: str | Path, shard: Shard) -> pa.Table:
     """Segments of one shard (its entry in the manifest) by row and segment, in INDEX_SCHEMA."""
     path = Path(folder) / "index.parquet"
     try:
         table = pq.read_table(path, filters=[("shard", "==", shard["name"])])
     except (OSError, pa.ArrowException) as error:
-        raise UserError(f"{path} cannot be read ({' '.join(str(error).split())[:200]}); copy it again") from error
+        raise UserError(f"{path} cannot be read ({one_line(error)}); copy it again") from error
     if len(table) != shard["segments"]:
         raise UserError(
             f"{path} has {len(table)} segments of {shard['name']}, the manifest {shard['segments']}; "
@@ -92,21 +116,21 @@ def documents_of(folder: str, rows: list[tuple[str, int]]) -> list[list[str]]:
     """Document ids of each (shard, row), in the row's order."""
     wanted = [("shard", "in", {shard for shard, _ in rows}), ("row", "in", {row for _, row in rows})]
     table = pq.read_table(Path(folder) / "index.parquet", filters=wanted).sort_by("segment")
-    found = {place: [] for place in rows}
+    documents: dict[tuple[str, int], list[str]] = {place: [] for place in rows}
     for shard, row, document in zip(*(table[c].to_pylist() for c in ("shard", "row", "document")), strict=True):
-        found.get((shard, row), []).append(document)
-    return [found[place] for place in rows]
+        documents.get((shard, row), []).append(document)
+    return [documents[place] for place in rows]
 
 
 def shared_documents(seed: str, corpus: str) -> list[str]:
     """Ids of documents that stand in both row folders, in the corpus's order; the seed's ids must fit in memory."""
-    found = []
+    shared: list[str] = []
     try:
         known = pc.unique(pq.read_table(Path(seed) / "index.parquet", columns=["document"])["document"])
         for batch in pq.ParquetFile(Path(corpus) / "index.parquet").iter_batches(columns=["document"]):
-            found += batch["document"].filter(pc.is_in(batch["document"], known)).to_pylist()
+            shared += batch["document"].filter(pc.is_in(batch["document"], known)).to_pylist()
     except pa.ArrowException as error:
         raise UserError(
-            f"index.parquet of {seed} or {corpus} cannot be read ({' '.join(str(error).split())[:200]}); copy it again"
+            f"index.parquet of {seed} or {corpus} cannot be read ({one_line(error)}); copy it again"
         ) from error
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(shared))

@@ -9,16 +9,15 @@ With the encoding uint8_log, rm_nll is a byte: 0 is NaN, 1..255 are 0.001..32 na
 that a weight 1 / max(r, floor) is off by at most 2.1% (float16: 0.05%).  A record's length tells which one it is.
 """
 
-import os
-import uuid
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
-from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 
 from mucpt_jax.errors import UserError
-from mucpt_jax.formats.files import file_hash
+from mucpt_jax.formats.files import file_hash, replacing
 
 COLUMNS = (("tokens", np.dtype("<i4")), ("segment_ids", np.dtype("<u2")), ("rm_nll", np.dtype("<f2")))
 NO_LOSS = 1 << 15
@@ -26,9 +25,15 @@ BYTES_PER_TOKEN = sum(dtype.itemsize for _, dtype in COLUMNS)
 LOG_CODES = np.concatenate([[np.nan], np.geomspace(1e-3, 32, 255)]).astype(np.float16)  # nats
 
 
-def encode_row(row: dict[str, np.ndarray], encoding: str = "float16") -> bytes:
+class Row(TypedDict):
+    tokens: np.ndarray  # i4[T+1]
+    segment_ids: np.ndarray  # u2[T+1]
+    rm_nll: np.ndarray  # f2[T+1], nats
+
+
+def encode_row(row: Row, encoding: str = "float16") -> bytes:
     """Row of three arrays [T+1] -> one record; encoding (of rm_nll): float16 | uint8_log."""
-    packed = [np.ascontiguousarray(row[name], dtype) for name, dtype in COLUMNS]
+    packed = [np.ascontiguousarray(row[name], dtype) for name, dtype in COLUMNS]  # type: ignore[literal-required]
     if encoding == "uint8_log":
         packed[2] = to_log_code(packed[2])
     return b"".join(array.tobytes() for array in packed)
@@ -40,24 +45,20 @@ def to_log_code(r: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(r), 0, np.rint(np.nan_to_num(steps)) + 1).astype(np.uint8)
 
 
-def decode_row(record: bytes, sequence_length: int, where: str = "record") -> dict[str, np.ndarray]:
-    """One record -> {"tokens" i4[T+1], "segment_ids" u2[T+1], "rm_nll" f2[T+1]}, read-only views.
-
-    Coded scores come back as float16 in an array of their own.
-    """
+def decode_row(record: bytes, sequence_length: int, where: str = "record") -> Row:
+    """One record -> its row, of read-only views; coded scores come back as float16 in an array of their own."""
     slots = sequence_length + 1
     if len(record) not in (slots * BYTES_PER_TOKEN, slots * (BYTES_PER_TOKEN - 1)):
         raise UserError(
             f"{where} has {len(record)} bytes, a row of T={sequence_length} has {slots * BYTES_PER_TOKEN}; "
             "write the shard again or set data.sequence_length to the shard's T"
         )
-    row, start = {}, 0
-    for name, dtype in COLUMNS[:2]:
-        row[name] = np.frombuffer(record, dtype, slots, start)
-        start += slots * dtype.itemsize
-    coded = len(record) < slots * BYTES_PER_TOKEN
-    found = np.frombuffer(record, np.uint8 if coded else COLUMNS[2][1], slots, start)
-    return row | {"rm_nll": LOG_CODES[found] if coded else found}
+    tokens, segment_ids = (np.frombuffer(record, dtype, slots, at * slots) for dtype, at in (("<i4", 0), ("<u2", 4)))
+    if len(record) < slots * BYTES_PER_TOKEN:
+        rm_nll = LOG_CODES[np.frombuffer(record, np.uint8, slots, 6 * slots)]
+    else:
+        rm_nll = np.frombuffer(record, "<f2", slots, 6 * slots)
+    return {"tokens": tokens, "segment_ids": segment_ids, "rm_nll": rm_nll}
 
 
 def segment_numbers(segment_ids: np.ndarray) -> np.ndarray:
@@ -67,49 +68,77 @@ def segment_numbers(segment_ids: np.ndarray) -> np.ndarray:
 
 def target_mask(segment_ids: np.ndarray) -> np.ndarray:
     """u2[..., T+1] -> bool[..., T]: is position t+1 a target?  Not the first token of a segment, padding or NO_LOSS."""
-    found, here = segment_numbers(segment_ids), segment_ids[..., 1:]
-    return (found[..., 1:] == found[..., :-1]) & (here > 0) & (here < NO_LOSS)
+    numbers, here = segment_numbers(segment_ids), segment_ids[..., 1:]
+    return (numbers[..., 1:] == numbers[..., :-1]) & (here > 0) & (here < NO_LOSS)
+
+
+def target_scores(row: Row, where: str) -> np.ndarray:
+    """f2[targets] nats; UserError where a target's score is NaN, infinite or negative."""
+    return checked_scores(row["rm_nll"][1:][target_mask(row["segment_ids"])], where)
+
+
+def checked_scores(scores: np.ndarray, where: str) -> np.ndarray:
+    if not (np.isfinite(scores) & (scores >= 0)).all():
+        raise UserError(
+            f"{where} has an rm_nll that is NaN, infinite or negative; run launch.py --job=score on this shard again"
+        )
+    return scores
 
 
 def shard_name(source: str, shard: int, shards: int) -> str:
     return f"{source}-{shard:05d}-of-{shards:05d}.array_record"
 
 
-def write_shard(path: Path, rows: Iterable[dict[str, np.ndarray]], encoding: str = "float16") -> dict:
-    """Writes beside, then renames, so that a file under its final name is whole.  Returns records, bytes, sha256."""
-    path = Path(path)
-    beside = path.with_suffix(f".{uuid.uuid4().hex[:8]}.writing")  # another worker may write the same shard
-    writer, records = ArrayRecordWriter(str(beside), "group_size:1"), 0
-    for row in rows:
-        record = encode_row(row, encoding)
-        try:
-            writer.write(record)
-        except RuntimeError as error:
-            raise not_written(path, beside, error) from error
-        records += 1
+def write_shard(path: Path, rows: Iterable[Row], encoding: str = "float16") -> dict:
+    """One whole file; returns its records, bytes and sha256."""
+    from array_record.python.array_record_module import ArrayRecordWriter  # here: the loss needs no files
+
+    with replacing(path) as beside:
+        writer, records = ArrayRecordWriter(str(beside), "group_size:1"), 0
+        for row in rows:  # whose own errors are none of writing
+            record = encode_row(row, encoding)
+            with _written(path):
+                writer.write(record)
+            records += 1
+        with _written(path):
+            writer.close()
+        return {"records": records, "bytes": beside.stat().st_size, "sha256": file_hash(beside)}
+
+
+@contextmanager
+def _written(path: Path) -> Iterator[None]:
     try:
-        writer.close()
-    except RuntimeError as error:
-        raise not_written(path, beside, error) from error
-    facts = {"records": records, "bytes": beside.stat().st_size, "sha256": file_hash(beside)}
-    os.replace(beside, path)
-    return facts
+        yield
+    except RuntimeError as error:  # array_record has no error class of its own
+        reason = str(error).strip().splitlines()[0][:200]
+        raise UserError(
+            f"{path} could not be written ({reason}); make room on the disk and start the same command again"
+        ) from error
 
 
-def not_written(path: Path, beside: Path, error: RuntimeError) -> UserError:
-    beside.unlink(missing_ok=True)
-    reason = str(error).strip().splitlines()[0][:200]  # array_record has no error class of its own
-    return UserError(f"{path} could not be written ({reason}); make room on the disk and start the same command again")
+def count_records(path: Path) -> int | None:
+    """None where the file is damaged."""
+    from array_record.python.array_record_module import ArrayRecordReader
+
+    try:
+        reader = ArrayRecordReader(str(path))
+        records = reader.num_records()
+        reader.close()
+    except RuntimeError:
+        return None
+    return records
 
 
-def read_shard(path: Path, sequence_length: int) -> Iterator[dict[str, np.ndarray]]:
-    """Rows of one shard in order."""
+def read_shard(path: Path, sequence_length: int, numbers: Iterable[int] | None = None) -> Iterator[Row]:
+    """Rows of one shard: all in order, or those of these numbers."""
+    from array_record.python.array_record_module import ArrayRecordReader
+
     where = str(path)
     try:
         reader = ArrayRecordReader(str(path))
-        for i in range(reader.num_records()):
-            where = f"{path} record {i}"
-            yield decode_row(reader.read([i])[0], sequence_length, where)
+        for number in range(reader.num_records()) if numbers is None else numbers:
+            where = f"{path} record {number}"
+            yield decode_row(reader.read([int(number)])[0], sequence_length, where)
         reader.close()
     except (RuntimeError, IndexError) as error:  # array_record has no error class of its own
         raise UserError(f"{where} is damaged ({error}); write this shard again") from error

@@ -36,7 +36,7 @@ def stats_of(r: np.ndarray, where: str, base_nll: np.ndarray | None = None) -> d
         )
     buckets = np.clip(np.searchsorted(EDGES, r, "right") - 1, 0, len(EDGES) - 2)
     raw = [1 / np.maximum(r, floor) for floor in FLOORS]
-    found = {
+    sums = {
         "tokens": np.int64(r.size),
         "nll": r.sum(),
         "counts": np.bincount(buckets, minlength=len(EDGES) - 1),
@@ -45,8 +45,8 @@ def stats_of(r: np.ndarray, where: str, base_nll: np.ndarray | None = None) -> d
     }
     if base_nll is not None:
         c = base_nll.astype(np.float64)
-        found["base"] = np.array([c.sum(), *((c * w).sum() for w in raw)])
-    return found
+        sums["base"] = np.array([c.sum(), *((c * w).sum() for w in raw)])
+    return sums
 
 
 def add(a: dict, b: dict) -> dict:
@@ -77,12 +77,11 @@ def summary(stats: dict) -> dict:
 
 def of_shards(sources: list[str], stats: list[dict]) -> dict:
     """Source and sums of each shard -> summary of all, and under "sources" the main figures of each source."""
-    by_source = {}
-    for source, found in zip(sources, stats, strict=True):
-        by_source[source] = add(by_source[source], found) if source in by_source else found
-    told = {source: summary(found) for source, found in by_source.items()}
+    by_source: dict[str, dict] = {}
+    for source, sums in zip(sources, stats, strict=True):
+        by_source[source] = add(by_source[source], sums) if source in by_source else sums
     keys = ("tokens", "mean_nll", "mean_raw_weight")
-    of_source = {source: {key: found[key] for key in keys} for source, found in told.items()}
+    of_source = {source: {key: summary(sums)[key] for key in keys} for source, sums in by_source.items()}
     return summary(functools.reduce(add, stats)) | {"sources": of_source}
 
 
@@ -104,6 +103,7 @@ def at_floor(grid: dict[str, float], floor: float) -> float:
 
 def as_text(scores: dict) -> str:
     """A manifest's scores as two tables: what each floor does, and which tokens get the weight."""
+    alike = max(scores["ess"].values()) - min(scores["ess"].values()) < 0.01
     shown = sorted({0.001, 0.01, 0.1, 0.3, 0.5, 1.0, 2.0, 5.0, scores["recommended_floor"]})
     lines = [
         f"{scores['tokens']:,} targets scored by {scores['rm_hash']}, mean r {scores['mean_nll']:.3f} nats",
@@ -112,14 +112,19 @@ def as_text(scores: dict) -> str:
     ]
     for floor in map(str, shown):
         shares = " ".join(f"{share:8.3f}" for share in coarse(scores["weight_mass"][floor]))
-        mark = " <- smallest with ess >= 0.5" if float(floor) == scores["recommended_floor"] else ""
+        smallest = float(floor) == scores["recommended_floor"] and not alike
+        mark = " <- smallest with ess >= 0.5" if smallest else ""
         lines.append(
             f"{floor:>8}{scores['mean_raw_weight'][floor]:24.4f}{scores['ess'][floor]:8.3f}{'':28}{shares}{mark}"
         )
     counts = np.array(scores["histogram"]["counts"])
     shares = " ".join(f"{share:8.3f}" for share in coarse((counts / max(counts.sum(), 1)).tolist()))
     lines.append(f"{'':40}{'share of the tokens':<28}{shares}")
-    lines.append(f"recommended: --config.loss.rm_floor={scores['recommended_floor']}")
+    lines.append(
+        "recommended: no floor rather than another, they are all alike: r hardly tells these tokens apart"
+        if alike
+        else f"recommended: --config.loss.rm_floor={scores['recommended_floor']}"
+    )
     return "\n".join(lines)
 
 

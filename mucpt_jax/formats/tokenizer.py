@@ -1,20 +1,57 @@
-"""A tokenizer's folder: its hash, and the token that ends a document."""
+"""A tokenizer's folder: its hash, loading it, the token that ends a document."""
 
+import os
 from pathlib import Path
 
-from mucpt_jax.errors import UserError
-from mucpt_jax.formats.files import file_hash, text_hash
+from mucpt_jax.errors import UserError, one_line
+from mucpt_jax.formats.files import file_hash, read_json, text_hash
 
 
-def tokenizer_hash(folder: str) -> str:
+def tokenizer_hash(folder: str | Path) -> str:
     """sha256 of tokenizer.json, or of vocab.json and merges.txt where a folder has only these."""
     for names in (["tokenizer.json"], ["vocab.json", "merges.txt"]):
         files = [Path(folder) / name for name in names]
         if all(f.is_file() for f in files):
             return text_hash("".join(file_hash(f) for f in files))
+    state = "holds no" if Path(folder).is_dir() else "is not a folder, so it holds no"
     raise UserError(
-        f"{folder} holds no tokenizer.json (nor vocab.json and merges.txt); name a Hugging Face tokenizer folder"
+        f"{folder} {state} tokenizer.json (nor vocab.json and merges.txt); name a Hugging Face tokenizer folder"
     )
+
+
+def load_tokenizer(folder: str):
+    """The fast Hugging Face tokenizer of a folder: never from the network, never with code from the folder."""
+    tokenizer_hash(folder)
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast  # takes seconds, and `--help` does not need it
+
+    # AutoTokenizer builds its own Qwen2 tokenizer where config.json says qwen2, whatever tokenizer.json holds.
+    kind = PreTrainedTokenizerFast if os.path.isfile(Path(folder) / "tokenizer.json") else AutoTokenizer
+    try:
+        tokenizer = kind.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except Exception as error:  # the library raises what the damage leads to: OSError, KeyError, ...
+        raise UserError(f"the tokenizer in {folder} cannot be loaded ({one_line(error)}); copy it again") from error
+    if not tokenizer.is_fast:
+        raise UserError(f"the tokenizer in {folder} has no fast version; add its tokenizer.json")
+    return tokenizer
+
+
+def check_same_tokenizer(rows: str | Path, *others: str | Path | None, used: str = "") -> None:
+    """UserError where a row folder was not written with the tokenizer of the others: row or tokenizer folders.
+
+    `used` tells for what the others are used, where it is not plain from their names.
+    """
+    for folder in (folder for folder in others if folder):
+        is_rows = (Path(folder) / "manifest.json").is_file()
+        mine, other = _hash_of_rows(rows), _hash_of_rows(folder) if is_rows else tokenizer_hash(folder)
+        if mine != other:
+            raise UserError(
+                f"{rows} was written with another tokenizer than {folder}{used} (hashes {mine[:12]}, {other[:12]}); "
+                "name what belongs to the tokenizer of these rows, or shard them again"
+            )
+
+
+def _hash_of_rows(folder: str | Path) -> str:
+    return read_json(Path(folder) / "manifest.json")["tokenizer_hash"]
 
 
 def end_of_document(tokenizer) -> int:

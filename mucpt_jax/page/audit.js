@@ -3,7 +3,7 @@
 // the page as text, never as HTML.
 
 const DEFAULTS = {
-  objective: "mucpt", floor: 1, alpha: 1, norm: "corpus", smooth: "none", // how tokens are weighed
+  objective: "", floor: 1, alpha: 1, norm: "corpus_mean_one", // how tokens are weighed
   min_weight: 0, max_weight: Infinity, keep: 0.6,
   source: "", order: "mixed", search: "", page: 1, document: -1, piece: -1, // what is shown
 };
@@ -34,7 +34,10 @@ const visible = (text) => text.replace(/[\p{C}\p{Z}]/gu, (c) =>
 
 function start() {
   const facts = JSON.parse($("payload").textContent), documents = facts.documents, controls = $("controls").elements;
-  const defaults = { ...DEFAULTS, objective: facts.objective, floor: facts.floor };
+  const named = Object.keys(facts.objectives), unshaded = named.filter((name) => !(name in RULES));
+  const offered = named.filter((name) => name in RULES && (facts.base_hash || !facts.objectives[name].needs_nll));
+  const objective = offered.includes(facts.objective) ? facts.objective : offered.at(-1);
+  const defaults = { ...DEFAULTS, objective, floor: facts.floor };
   const lowest = facts.floors[0], highest = facts.floors.at(-1);
   let state = readState(), weights = [];
 
@@ -44,7 +47,7 @@ function start() {
     d.pieces.reduce((at, _, i) => (d.starts.push(at), at + (d.joined[i] ?? 1)), 0);
   });
   controls.source.append(...facts.sources.map((s) => make("option", { value: s.name }, s.name)));
-  if (!facts.base_hash) controls.objective.querySelector("[value=rho1]").remove();
+  controls.objective.append(...offered.map((name) => make("option", { value: name }, name)));
   if (!facts.means.loss_match) controls.norm.querySelector("[value=loss_match]").remove();
   Object.assign(controls.floor, { min: lowest, max: highest });
   Object.assign($("slider"), { min: Math.log10(lowest), max: Math.log10(highest) });
@@ -63,9 +66,7 @@ function start() {
 
   function checked(s) {
     const one = (key, allowed) => (allowed.includes(s[key]) ? s[key] : defaults[key]);
-    return { ...s, objective: one("objective", facts.base_hash ? ["mucpt", "rho1", "ntp"] : ["mucpt", "ntp"]),
-      norm: one("norm", facts.means.loss_match ? ["corpus", "loss_match", "none"] : ["corpus", "none"]),
-      smooth: one("smooth", ["none", "mean", "median"]),
+    return { ...s, objective: one("objective", offered), norm: one("norm", [...Object.keys(facts.means), "none"]),
       order: one("order", ["mixed", "least", "most", "source"]),
       source: one("source", facts.sources.map((x) => x.name)),
       floor: Math.min(Math.max(s.floor, lowest), highest), alpha: Math.max(s.alpha, 0),
@@ -108,8 +109,10 @@ function start() {
       if (!busy) controls[key].value = typed(state[key]);
     }
     if ($("slider") !== document.activeElement) $("slider").value = Math.log10(state.floor);
-    for (const label of document.querySelectorAll("[data-for]")) {
-      const off = label.dataset.for !== state.objective;
+    const { colour, knobs } = facts.objectives[state.objective];
+    document.documentElement.style.setProperty("--objective", colour);
+    for (const label of document.querySelectorAll("[data-knob]")) {
+      const off = !knobs.includes(label.dataset.knob);
       label.classList.toggle("off", off);
       for (const input of label.querySelectorAll("input, select")) input.disabled = off;
     }
@@ -271,16 +274,15 @@ function start() {
     });
     const head = make("thead", {}, heading("source", "tokens", "weight", "mean w"));
     $("masses").lastElementChild.replaceChildren(make("table", {}, head, ...rows));
-    const smooth = state.objective === "mucpt" && state.smooth !== "none";
-    $("mass-note").textContent = "Share of all tokens (grey) and of all weight (blue), by the " +
-      `${whole(facts.rows_read)} rows that were read.` + (smooth ? " Counted without smoothing." : "") +
-      (state.objective === "rho1" ? " The threshold is that of the tokens shown here." : "");
+    const shown = facts.objectives[state.objective].needs_nll ? " The threshold is that of the tokens shown here." : "";
+    $("mass-note").textContent = "Share of all tokens (grey) and of all weight (in colour), by the " +
+      `${whole(facts.rows_read)} rows that were read.${shown}`;
     $("summary").textContent = `mean weight ${fixed(mass / tokens)} · ` +
-      `effective sample ${percent(square ? mass ** 2 / (tokens * square) : 0)} of the tokens${smooth ? ", without smoothing" : ""}`;
+      `effective sample ${percent(square ? mass ** 2 / (tokens * square) : 0)} of the tokens`;
   }
 
   function showPhrases() {
-    const corpus = meanRawWeight(facts.floors, facts.means.none, state.floor);
+    const corpus = meanRawWeight(facts.floors, facts.means.corpus_mean_one, state.floor);
     const ranked = facts.phrases.map((p) => ({ ...p, w: meanRawWeight(facts.floors, p.means, state.floor) / corpus }));
     for (const p of ranked) p.lost = p.count * p.tokens * (1 - p.w);
     ranked.sort((a, b) => b.lost - a.lost);
@@ -293,16 +295,16 @@ function start() {
     $("phrases").lastElementChild.replaceChildren(
       make("table", {}, heading("phrase", "tokens", "occurrences", "mean w", "weight lost"), ...rows));
     $("phrase-note").textContent = `Runs of 3 to 6 tokens in the ${whole(facts.rows_read)} rows that were read, by the ` +
-      `sum of 1 − w over all their tokens (mucpt, floor ${state.floor} nats, corpus mean one, no smoothing). They were ` +
+      `sum of 1 − w over all their tokens (mucpt, floor ${state.floor} nats, corpus mean one). They were ` +
       `found at a floor of ${facts.floor} nats; of runs that share three tokens one is shown.`;
   }
 
   function showHistograms() {
-    const { edges, kind, step, line, ticks, x } = histogramOf(facts, documents, state), rho1 = kind === "excess";
-    const counted = rho1 ? "The start model's −log p less r, in nats (the last bars: all beyond 10)" :
+    const { edges, kind, step, line, ticks, x } = histogramOf(facts, documents, state), excess = kind === "excess";
+    const counted = excess ? "The start model's −log p less r, in nats (the last bars: all beyond 10)" :
       "r = −log p of the reference model in nats (logarithmic)";
     $("histogram-note").textContent = `${counted}, as shares of each source's tokens in the rows that were read. Bars are ` +
-      `shaded by the weight that such a token has now; the dashed line is the ${rho1 ? "threshold" : "floor"}.`;
+      `shaded by the weight that such a token has now; the dashed line is the ${excess ? "threshold" : "floor"}.`;
     $("histograms").replaceChildren(...facts.sources.map((source) => {
       const counts = source[kind], top = Math.max(...counts, 1);
       const bars = counts.map((n, i) => {
@@ -310,7 +312,7 @@ function start() {
         return make("rect", { class: `f${step(i)}`, x: left, y: 100 - height, width, height });
       });
       const marks = ticks.map((at) => make("text", { x: x(at), y: 113, "text-anchor": "middle" }, at));
-      const about = `Histogram of ${rho1 ? "excess loss" : "r"} of ${source.name}`;
+      const about = `Histogram of ${excess ? "excess loss" : "r"} of ${source.name}`;
       const picture = make("svg", { viewBox: "0 0 360 118", role: "img", "aria-label": about },
         ...bars, make("line", { class: "axis", x1: 30, x2: 350, y1: 100, y2: 100 }), ...marks,
         make("text", { x: 27, y: 18, "text-anchor": "end" }, percent(top / Math.max(sum(counts), 1))));
@@ -321,11 +323,11 @@ function start() {
   }
 
   function about() {
-    const means = facts.floors.map((f, i) => `${f}\u00a0→\u00a0${facts.means.none[i].toPrecision(3)}`);
+    const means = facts.floors.map((f, i) => `${f}\u00a0→\u00a0${facts.means.corpus_mean_one[i].toPrecision(3)}`);
     const lines = {
       folder: facts.folder,
       "reference model": facts.scores.rm_hash,
-      "start model": facts.base_hash ?? "not given, so no rho1",
+      "start model": facts.base_hash ?? `not given, so no ${named.filter((n) => facts.objectives[n].needs_nll).join(", ")}`,
       "computed in": `${facts.scores.compute_dtype}, stored as ${facts.scores.encoding}`,
       tokenizer: facts.tokenizer_hash.slice(0, 16),
       "tokens scored": whole(facts.scores.tokens),
@@ -333,6 +335,7 @@ function start() {
       "tokens in a row": whole(facts.sequence_length),
       "floor → corpus mean of 1/max(r, floor)": means.join(", "),
     };
+    if (unshaded.length) lines["not offered"] = `${unshaded.join(", ")}: audit_weights.js has no rule for it`;
     $("about").lastElementChild.append(...Object.entries(lines).map(([name, value]) =>
       make("tr", {}, make("th", { scope: "row" }, name), make("td", {}, value))));
   }

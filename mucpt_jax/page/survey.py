@@ -4,17 +4,19 @@ r = -log p_RM of a target in nats; its raw weight is 1 / max(r, floor).  At most
 a block of them at a time: B rows of S = T + 1 slots.  Plain numpy.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow.parquet as pq
-from array_record.python.array_record_module import ArrayRecordReader
 
 from mucpt_jax.errors import UserError
 from mucpt_jax.formats import score_sums
-from mucpt_jax.formats.rows import decode_row, target_mask
+from mucpt_jax.formats.hashes import GOLDEN, slots
+from mucpt_jax.formats.manifest import Manifest, Shard
+from mucpt_jax.formats.rows import checked_scores, read_shard, target_mask
+from mucpt_jax.formats.scored import read_both
 
 ROWS_READ, TOKENS_READ = 20_000, 20_000_000  # whichever is less
 SOURCE_ROWS = 50  # of a source at least: it may be a ten-thousandth of the corpus
@@ -30,26 +32,26 @@ EXCESS_EDGES = np.array([-65504.0, *np.arange(-100, 101) / 10, 65504.0])
 class Scored(NamedTuple):
     folder: Path
     base: Path | None  # the same rows, scored by the start model
-    manifest: dict
+    manifest: Manifest
     floors: list[float]  # nats, the manifest's grid
 
 
-def spread_rows(manifest: dict) -> list[tuple[dict, np.ndarray]]:
+def spread_rows(manifest: Manifest) -> list[tuple[Shard, np.ndarray]]:
     """(shard, row numbers): evenly spaced rows of each source, about as many as its share of the corpus."""
     total = sum(shard["records"] for shard in manifest["shards"])
     wanted = min(total, ROWS_READ, max(TOKENS_READ // manifest["sequence_length"], 1))
     by_source = {}
     for shard in manifest["shards"]:
         by_source.setdefault(shard["source"], []).append(shard)
-    found, least = [], min(SOURCE_ROWS, max(wanted // max(len(by_source), 1), 1))
+    chosen, least = [], min(SOURCE_ROWS, max(wanted // max(len(by_source), 1), 1))
     for shards in by_source.values():
         count, start = sum(shard["records"] for shard in shards), 0
         mine = min(count, max(wanted * count // max(total, 1), least))
         rows = np.arange(mine) * count // max(mine, 1)
         for shard in shards:
-            found.append((shard, rows[(rows >= start) & (rows < start + shard["records"])] - start))
+            chosen.append((shard, rows[(rows >= start) & (rows < start + shard["records"])] - start))
             start += shard["records"]
-    return [(shard, numbers) for shard, numbers in found if len(numbers)]
+    return [(shard, numbers) for shard, numbers in chosen if len(numbers)]
 
 
 def blocks(scored: Scored, rows: list[tuple[dict, np.ndarray]]) -> Iterator[tuple[dict, np.ndarray, dict]]:
@@ -58,42 +60,33 @@ def blocks(scored: Scored, rows: list[tuple[dict, np.ndarray]]) -> Iterator[tupl
     for shard, numbers in rows:
         for start in range(0, len(numbers), size):
             part = numbers[start : start + size]
-            yield shard, part, read_rows(scored, shard["name"], part)
+            yield shard, part, read_rows(scored, shard, part)
 
 
-def read_rows(scored: Scored, shard: str, numbers: Iterable[int]) -> dict[str, np.ndarray]:
+def read_rows(scored: Scored, shard: Shard, numbers: Sequence[int]) -> dict[str, np.ndarray]:
     """Rows of one shard: tokens i4, segment_ids u2, is_target bool, r f4 (and base f4), all [B, T+1]; NaN: no score."""
-    block = stack_rows(scored.folder / shard, numbers, scored.manifest["sequence_length"])
+    block, base = stack_rows(scored, shard, numbers)
     block["is_target"] = np.zeros(block["tokens"].shape, bool)
     block["is_target"][:, 1:] = target_mask(block["segment_ids"])
-    block["r"] = scores(block.pop("rm_nll"), block["is_target"], scored.folder / shard)
+    block["r"] = scores(block.pop("rm_nll"), block["is_target"], scored.folder / shard["name"])
     if scored.base:
-        other = stack_rows(scored.base / shard, numbers, scored.manifest["sequence_length"])
-        if not all(np.array_equal(other[name], block[name]) for name in ("tokens", "segment_ids")):
-            raise UserError(f"{scored.base / shard} holds other rows than {scored.folder}; score the same rows again")
-        block["base"] = scores(other["rm_nll"], block["is_target"], scored.base / shard)
+        block["base"] = scores(base, block["is_target"], scored.base / shard["name"])
     return block
 
 
-def stack_rows(path: Path, numbers: Iterable[int], sequence_length: int) -> dict[str, np.ndarray]:
-    where = str(path)
-    try:
-        reader, rows = ArrayRecordReader(str(path)), []
-        for number in numbers:
-            where = f"{path} record {number}"
-            rows.append(decode_row(reader.read([int(number)])[0], sequence_length, where))
-        reader.close()
-    except (RuntimeError, IndexError) as error:  # array_record has no error class of its own
-        raise UserError(f"{where} is damaged ({error}); write this shard again") from error
-    return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+def stack_rows(scored: Scored, shard: Shard, numbers: Sequence[int]) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """The rows as arrays [B, T+1], and the start model's rm_nll of them (their own where there is no start model)."""
+    length = scored.manifest["sequence_length"]
+    if scored.base:
+        pairs = list(read_both(scored.folder, scored.base, shard, length, numbers))
+    else:
+        pairs = [(row, row) for row in read_shard(scored.folder / shard["name"], length, numbers)]
+    block = {name: np.stack([row[name] for row, _ in pairs]) for name in pairs[0][0]}
+    return block, np.stack([other["rm_nll"] for _, other in pairs])
 
 
 def scores(rm_nll: np.ndarray, is_target: np.ndarray, path: Path) -> np.ndarray:
-    found = rm_nll[is_target]
-    if not (np.isfinite(found) & (found >= 0)).all():
-        raise UserError(
-            f"{path} has an rm_nll that is NaN, infinite or negative; run launch.py --job=score on it again"
-        )
+    checked_scores(rm_nll[is_target], str(path))
     return np.where(is_target, rm_nll.astype(np.float32), np.nan)
 
 
@@ -101,10 +94,9 @@ def scores(rm_nll: np.ndarray, is_target: np.ndarray, path: Path) -> np.ndarray:
 
 
 def survey(scored: Scored, rows: list, floor: float) -> dict:
-    """Over the rows: histograms by source, mean raw weight of smoothed r by floor, documents, a sketch of n-grams."""
+    """Over the rows: histograms by source, documents, a sketch of n-grams."""
     mean = score_sums.at_floor(scored.manifest["scores"]["mean_raw_weight"], floor)
     bins = {"r": len(R_EDGES) - 1, "inverse": len(R_EDGES) - 1, "excess": len(EXCESS_EDGES) - 1}
-    bins |= {"mean": len(scored.floors), "median": len(scored.floors)}
     by_source = {s["source"]: {k: np.zeros(n) for k, n in bins.items()} for s in scored.manifest["shards"]}
     documents, lost_of_bucket = {}, np.zeros(1 << BUCKET_BITS)
     for shard, numbers, block in blocks(scored, rows):
@@ -113,43 +105,13 @@ def survey(scored: Scored, rows: list, floor: float) -> dict:
         source["inverse"] += np.histogram(r, R_EDGES, weights=1 / np.maximum(r, R_EDGES[1]))[0]
         if scored.base:
             source["excess"] += np.histogram(block["base"][block["is_target"]] - r, EXCESS_EDGES)[0]
-        for kind, near in smoothed(block).items():
-            source[kind] += [(1 / np.maximum(near, f)).sum() for f in scored.floors]
         weight = 1 / np.maximum(block["r"], floor) / mean
         owners = owners_of(scored.folder, shard["name"], numbers)
         add_documents(documents, shard["source"], numbers, block, weight, owners)
         lost = running_sum(np.where(block["is_target"], 1 - weight, 0))
         for n, starts, hashes in ngrams(block):
-            np.add.at(lost_of_bucket, bucket(hashes), lost[starts + n] - lost[starts])
-    return {
-        "by_source": by_source,
-        "smooth": {kind: corpus_mean(scored.manifest, by_source, kind) for kind in ("mean", "median")},
-        "documents": documents,
-        "lost": lost_of_bucket,
-        "mean": mean,
-    }
-
-
-def corpus_mean(manifest: dict, by_source: dict, kind: str) -> np.ndarray:
-    """Sums over the rows read -> mean per target; each source counts by all of its targets."""
-    total, targets = 0.0, 0
-    for name, counts in by_source.items():
-        if read := counts["r"].sum():
-            of_source = manifest["sources"][name]["targets"]
-            total, targets = total + counts[kind] / read * of_source, targets + of_source
-    return np.asarray(total / max(targets, 1))
-
-
-def smoothed(block: dict) -> dict[str, np.ndarray]:
-    """Mean and median of r over a target and the targets on its two sides, f4 [targets], as loss.smooth has it."""
-    r = block["r"]
-    near = np.full((3, *r.shape), np.nan, np.float32)
-    # Nothing crosses segments: the first token of each has no score.
-    near[0, :, 1:], near[1], near[2, :, :-1] = r[:, :-1], r, r[:, 1:]
-    near = np.sort(near[:, block["is_target"]], axis=0)  # NaN comes last
-    count = (~np.isnan(near)).sum(0)
-    low, high = (np.take_along_axis(near, at[None], 0)[0] for at in ((count - 1) // 2, count // 2))
-    return {"mean": np.nansum(near, 0) / count, "median": (low + high) / 2}
+            np.add.at(lost_of_bucket, slots(hashes, BUCKET_BITS), lost[starts + n] - lost[starts])
+    return {"by_source": by_source, "documents": documents, "lost": lost_of_bucket, "mean": mean}
 
 
 def owners_of(folder: Path, shard: str, numbers: np.ndarray) -> dict[tuple[int, int], str]:
@@ -189,15 +151,10 @@ def ngrams(block: dict) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
     runs, hashes = targets, tokens
     for n in range(2, max(NGRAMS) + 1):
         runs = runs[:-1] & targets[n - 1 :]
-        hashes = hashes[:-1] * np.uint64(0x9E3779B97F4A7C15) + tokens[n - 1 :]
+        hashes = hashes[:-1] * GOLDEN + tokens[n - 1 :]
         if n in NGRAMS:
             starts = np.flatnonzero(runs)
             yield n, starts, hashes[starts]
-
-
-def bucket(hashes: np.ndarray) -> np.ndarray:
-    mixed = (hashes ^ (hashes >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
-    return (mixed >> np.uint64(64 - BUCKET_BITS)).astype(np.int64)
 
 
 def running_sum(values: np.ndarray) -> np.ndarray:
@@ -205,9 +162,9 @@ def running_sum(values: np.ndarray) -> np.ndarray:
     return np.concatenate([[0.0], np.cumsum(values.ravel(), dtype=np.float64)])
 
 
-def phrases(scored: Scored, rows: list, found: dict, floor: float, tokenizer) -> list[dict]:
+def phrases(scored: Scored, rows: list, surveyed: dict, floor: float, tokenizer) -> list[dict]:
     """N-grams that lose most weight, sum(1 - w) over their tokens: text, tokens, count, mean raw weight by floor."""
-    chosen = pick_phrases(count_ngrams(scored, rows, found, floor), tokenizer)
+    chosen = pick_phrases(count_ngrams(scored, rows, surveyed, floor), tokenizer)
     known = np.array(sorted(chosen), np.uint64)
     sums = np.zeros((len(known), len(scored.floors)))
     for _, _, block in blocks(scored, rows) if chosen else ():
@@ -224,15 +181,15 @@ def phrases(scored: Scored, rows: list, found: dict, floor: float, tokenizer) ->
     ]
 
 
-def count_ngrams(scored: Scored, rows: list, found: dict, floor: float) -> dict[int, list]:
+def count_ngrams(scored: Scored, rows: list, surveyed: dict, floor: float) -> dict[int, list]:
     """hash -> [lost weight, occurrences, tokens] of the n-grams in the buckets that lose most."""
-    threshold = max(np.partition(found["lost"], -CANDIDATES)[-CANDIDATES], 1e-9)
+    threshold = max(np.partition(surveyed["lost"], -CANDIDATES)[-CANDIDATES], 1e-9)
     counted = {}
     for _, _, block in blocks(scored, rows):
-        weight = 1 / np.maximum(block["r"], floor) / found["mean"]
+        weight = 1 / np.maximum(block["r"], floor) / surveyed["mean"]
         lost, tokens = running_sum(np.where(block["is_target"], 1 - weight, 0)), block["tokens"].ravel()
         for n, starts, hashes in ngrams(block):
-            hit = found["lost"][bucket(hashes)] >= threshold
+            hit = surveyed["lost"][slots(hashes, BUCKET_BITS)] >= threshold
             keys, first, inverse = np.unique(hashes[hit], return_index=True, return_inverse=True)
             sums = np.bincount(inverse, (lost[starts + n] - lost[starts])[hit], len(keys)).tolist()
             counts, first = np.bincount(inverse, minlength=len(keys)).tolist(), starts[hit][first].tolist()

@@ -47,21 +47,21 @@ def peak(cfg: Config) -> float:
     return metrics.PEAK_FLOPS[ACCELERATORS[cfg.plan.accelerator].kind]
 
 
-def sent(kind: str, group: int, result: int) -> float:
+def sent_bytes(kind: str, group: int, result: int) -> float:
     """Bytes that a device sends when a ring of `group` devices runs a collective with `result` bytes on each."""
     others = (group - 1) / group
-    ways = {"all-reduce": 2 * others, "reduce-scatter": group - 1, "collective-permute": 1.0}
-    return result * ways.get(kind, others)
+    times = {"all-reduce": 2 * others, "reduce-scatter": group - 1, "collective-permute": 1.0}
+    return result * times.get(kind, others)
 
 
 def link_seconds(collectives: list[dict], name: str) -> float:
     """Seconds a step on the links, one collective after the other; {"kind", "group", "near", "bytes" a step} each.
 
-    A ring through whole hosts enters and leaves each by as many network cards as it has devices there (`near`).
+    A ring that runs through several hosts uses as many network cards of each host as it has devices there (`near`).
     """
     device = ACCELERATORS[name]
 
     def rate(c: dict) -> float:
         return device.link if c["near"] == c["group"] else min(device.link, c["near"] * device.network)
 
-    return sum(sent(c["kind"], c["group"], c["bytes"]) / rate(c) for c in collectives)
+    return sum(sent_bytes(c["kind"], c["group"], c["bytes"]) / rate(c) for c in collectives)

@@ -24,6 +24,7 @@ CALLED = re.compile(
     r"(\{[^}]*\}|%?[\w.-]+)"
 )
 TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
+OP_NAME = r'op_name="([^"]*)"'
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,8 @@ def count(text: str) -> Counts:
     """Compiled.as_text() -> what a step runs.  Both branches of a conditional count."""
     computations, entry = parse(text)
     times, unknown = executions(computations, entry)
-    devices = int(found[1]) if (found := re.search(r"num_partitions=(\d+)", text)) else 1
+    partitions = re.search(r"num_partitions=(\d+)", text)
+    devices = int(partitions[1]) if partitions else 1
     collectives, flops = [], 0
     for name, turns in times.items():
         shapes = {op.name: op.shape for op in computations[name]}
@@ -76,8 +78,8 @@ def parse(text: str) -> tuple[dict[str, list[Op]], str]:
         if head := HEAD.match(line):
             ops = computations[head[2]] = []
             entry = head[2] if head[1] else entry
-        elif found := OP.match(line):
-            ops.append(Op(*found.groups()))
+        elif op := OP.match(line):
+            ops.append(Op(*op.groups()))
     return computations, entry
 
 
@@ -134,9 +136,9 @@ def bits(kind: str) -> int:
 
 
 def collective(op: Op, turns: int, devices: int, inside: list[Op]) -> Collective:
-    started = next((o for o in inside if o.name in operands(op)[:1]), op) if op.kind.endswith("-done") else op
-    group = first_group(started.rest, devices)
-    name = re.search(r'op_name="([^"]*)"', started.rest)
+    """inside: the operations of the computation that op stands in; of a pair, -start has the groups."""
+    start = next((o for o in inside if o.name in operands(op)[:1]), op) if op.kind.endswith("-done") else op
+    group = first_group(start.rest, devices)
     return Collective(
         kind=op.kind.removesuffix("-done"),
         group=len(group),
@@ -144,8 +146,14 @@ def collective(op: Op, turns: int, devices: int, inside: list[Op]) -> Collective
         bytes=size(op.shape),
         executed=turns,
         dtype=ARRAY.search(op.shape)[1],
-        name=name[1] if name else "",
+        name=captured(OP_NAME, start.rest)[0],
     )
+
+
+def captured(pattern: str, text: str) -> tuple[str, ...]:
+    """The groups of the first match; empty strings where nothing matches."""
+    match = re.search(pattern, text)
+    return match.groups() if match else ("",) * re.compile(pattern).groups
 
 
 def first_group(rest: str, devices: int) -> list[int]:
@@ -180,19 +188,11 @@ def numbers(text: str) -> list[list[int]]:
 
 def rematerialised(log: str) -> list[dict[str, str]]:
     """XLA's "Involuntary full rematerialization" lines: tensors that it could only reshard by making them whole."""
-    found = []
+    tensors = []
     for line in log.splitlines():
         if "Involuntary full rematerialization" in line:
-            tensor = re.search(r"HLO operation %?([\w.-]+) = (\w+\[[\d,]*\])", line)
-            moved = re.search(r"cannot go from sharding (.*?) to (.*?) efficiently", line)
-            name = re.search(r'op_name="([^"]*)"', line)
-            found.append(
-                {
-                    "tensor": tensor[1] if tensor else "",
-                    "shape": tensor[2] if tensor else "",
-                    "op_name": name[1] if name else "",
-                    "from": moved[1] if moved else "",
-                    "to": moved[2] if moved else "",
-                }
-            )
-    return found
+            name, shape = captured(r"HLO operation %?([\w.-]+) = (\w+\[[\d,]*\])", line)
+            before, after = captured(r"cannot go from sharding (.*?) to (.*?) efficiently", line)
+            [op_name] = captured(OP_NAME, line)
+            tensors.append({"tensor": name, "shape": shape, "op_name": op_name, "from": before, "to": after})
+    return tensors

@@ -18,8 +18,11 @@ import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
-from mucpt_jax.config import Config, Model
+from mucpt_jax import config
+from mucpt_jax.config import FORMAT, Config
 from mucpt_jax.errors import UserError
+from mucpt_jax.formats.files import read_json
+from mucpt_jax.formats.version import as_text, written_by
 from mucpt_jax.step import model, sharding
 from mucpt_jax.weights import hf, transfer
 
@@ -35,6 +38,7 @@ def save(ckpt: ocp.CheckpointManager, step: int, state: tuple, cfg: Config, iden
     """`identity` is data.fingerprint; with the step it fixes the data position.  Returns before all is written."""
     params, opt_state = state
     meta = {"step": step, "model": dataclasses.asdict(cfg.model), "identity": identity}
+    meta |= {"format": FORMAT, "written_by": written_by()}
     items = ocp.args.Composite(
         params=ocp.args.StandardSave(params), opt_state=ocp.args.StandardSave(opt_state), meta=ocp.args.JsonSave(meta)
     )
@@ -67,16 +71,13 @@ def restore(ckpt: ocp.CheckpointManager, abstract_state: tuple, cfg: Config, ide
     step = ckpt.latest_step()
     if step is None:
         return None
-    found = read_meta(ckpt, step, cfg)["identity"]
+    meta, where = read_meta(ckpt, step, cfg), f"{ckpt.directory}/{step}"
+    saved = config.without_retired(meta["identity"], where, meta.get("written_by"))
     for key, value in identity.items():
-        if key not in found:
+        before = saved[key] if key in saved else config.value_of(Config(), key)  # a knob that was not there yet
+        if before != value:
             raise UserError(
-                f"{ckpt.directory}/{step} was written by an older version, which did not keep {key}: the run cannot "
-                "go on exactly; start in another --workdir with --config.init_from"
-            )
-        if found[key] != value:
-            raise UserError(
-                f"{ckpt.directory}/{step} was trained with {key}={found[key]}, now it is {value}: the run cannot "
+                f"{where} was trained with {key}={before}, now it is {value}: the run cannot "
                 "go on exactly; restore that setting, or start in another --workdir with --config.init_from"
             )
     params, opt_state = abstract_state
@@ -97,10 +98,15 @@ def read_meta(ckpt: ocp.CheckpointManager, step: int, cfg: Config) -> dict:
     """What is known about a checkpoint, after checking that it holds the config's model."""
     try:
         meta = ckpt.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
-        found = Model(**meta["model"])
+        saved = config.from_saved({"model": meta["model"]}).model
     except Exception as error:
         raise damaged(ckpt, step, error) from error
-    hf.check_same_model(found, cfg.model, f"{ckpt.directory}/{step}")
+    if meta.get("format", 1) > FORMAT:
+        raise UserError(
+            f"{ckpt.directory}/{step} has format {meta['format']}, this version reads up to {FORMAT}; go on with "
+            f"the version that wrote it ({as_text(meta.get('written_by'))})"
+        )
+    hf.check_same_model(saved, cfg.model, f"{ckpt.directory}/{step}")
     return meta
 
 
@@ -127,6 +133,39 @@ def restore_params(workdir: Path, abstract_params: dict, cfg: Config) -> dict:
     read_meta(ckpt, step, cfg)
     logging.info("parameters from %s/%d", ckpt.directory, step)
     return read_items(ckpt, step, params=abstract_params)["params"]
+
+
+def saved_config(folder: str | Path) -> Config | None:
+    """The config that a run was started with; None where the folder is not that of a run."""
+    path = Path(folder) / "config.json"
+    values = read_json(path) if path.is_file() else {}
+    return config.from_saved(values) if "optimizer" in values else None  # a Hugging Face folder has a config.json too
+
+
+def lineage(cfg: Config, workdir: Path) -> list[str]:
+    """Folders that a job's parameters come from: its run, the run that this one started from, ..., Hugging Face's."""
+    folders, folder = [], str(workdir) if has_checkpoint(workdir) else cfg.init_from
+    while folder and folder not in folders:
+        folders.append(folder)
+        run = saved_config(folder)
+        folder = run.init_from if run else None
+    return folders
+
+
+def of_run(cfg: Config, workdir: Path, named: set[str]) -> Config:
+    """The config with model and tokenizer of the run that its parameters come from.
+
+    named: keys that the command line gives; these stay.
+    """
+    folders = lineage(cfg, workdir)
+    runs = [run for run in map(saved_config, folders) if run]
+    if runs and not any(key.startswith("model.") for key in named):
+        cfg = dataclasses.replace(cfg, model=runs[0].model)
+    tokenizers = [folder for run in runs for folder in (run.tokenizer, run.init_from) if folder]
+    if "tokenizer" not in named:
+        own = next(filter(hf.has_tokenizer, tokenizers), cfg.tokenizer)  # a folder may be gone since
+        cfg = dataclasses.replace(cfg, tokenizer=own)
+    return cfg
 
 
 def abstract_params(cfg: Config, mesh: jax.sharding.Mesh) -> dict:

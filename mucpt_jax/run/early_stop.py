@@ -1,15 +1,19 @@
-"""Stopping by held-out loss: how a reference model is made.  evaluation/cards.py writes of the model that is kept.
+"""Held-out loss while training, and stopping by it: how a reference model is made.
 
-Only a state that is better on held-out rows than all before is saved, so the newest checkpoint is the best one, and a
-run that was cut off, by SIGTERM too, goes on from there.  Files in the workdir:
-    heldout.jsonl   {step, nll, sources} of every evaluation
-    best.json       the state that is kept: step, hash, loss before and after; ended: by which rule training is over
+Files in the workdir:
+    heldout.jsonl   {step, nll, sources} of every evaluation, the start's too (metrics.jsonl has all others)
+    best.json       keep=best: the state that is kept: step, hash, loss before and after; ended: by which rule training
+                    is over.  evaluation/cards.py writes of this model.
+
+With keep=best only a state that is better on held-out rows than all before is saved, so the newest checkpoint is the
+best one, and a run that was cut off, by SIGTERM too, goes on from there.
 """
 
 import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 
@@ -19,48 +23,61 @@ from mucpt_jax.formats.files import read_json, text_hash, write_json
 from mucpt_jax.run import checkpoint, heldout, metrics
 
 
-def check(cfg: Config) -> None:
-    """Before anything is loaded: are there rows to judge by, and others than those that are trained on?"""
+class Evaluation(NamedTuple):
+    sources: dict[str, dict]  # of heldout.evaluator
+    better: bool  # than all before
+    last: bool  # patience is at its end
+
+
+def check(cfg: Config, workdir: Path) -> None:
+    """Before anything is loaded: are there rows to evaluate on, and others than those that are trained on?"""
     rows, every = cfg.evaluate.rows, cfg.train.evaluate_every
     if every and not rows:
         raise UserError(
             "train.evaluate_every needs --config.evaluate.rows=FOLDER, rows that are not trained on; "
-            "or train to the last step with --config.train.evaluate_every=0"
+            "or train without evaluations: --config.train.evaluate_every=0"
         )
     trained = [Path(folder).resolve() for folder in (cfg.data.domain, cfg.data.general) if folder]
     if every and Path(rows).resolve() in trained:
         raise UserError(f"evaluate.rows={rows} is trained on; name rows of other documents (data_prep --held_out)")
+    run = checkpoint.saved_config(workdir)
+    if run and run.train.keep == "best" and cfg.train.keep != "best" and checkpoint.has_checkpoint(workdir):
+        raise UserError(
+            f"{workdir} keeps its best state, now train.keep={cfg.train.keep}; go on with --config.train.keep=best "
+            f"(train.patience={run.train.patience}), or start in another --workdir with --config.init_from={workdir}"
+        )
 
 
-def judge(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path, start: int,
-          params: dict) -> Callable[[int, dict], tuple[bool, bool]]:  # fmt: skip
-    """Gives (step, params) -> (better than all before, patience is at its end); `params` are those of step `start`."""
-    evaluate = heldout.evaluator(cfg, mesh)
-    found = evaluate(params)
-    best, since = heldout.overall(found), 0
-    line = {"step": start, "nll": best, "sources": found}
+def evaluator(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path, start: int,
+              params: dict) -> Callable[[int, dict], Evaluation]:  # fmt: skip
+    """Gives (step, params) -> Evaluation, noted in the workdir; `params` are those of step `start`."""
+    evaluate, keeps_best = heldout.evaluator(cfg, mesh), cfg.train.keep == "best"
+    first = line_of(start, evaluate(params))
+    best, since = first["nll"], 0
     if start == 0 or not (workdir / "heldout.jsonl").is_file():
-        note(workdir, start - 1, line)
-    write_best(workdir, line, params)  # a kill may have come between a note of a better one and its checkpoint
+        note(workdir, start - 1, first)
+    if keeps_best:
+        write_best(workdir, first, params)  # a kill may have come between a note of a better one and its checkpoint
     logging.info("held-out loss at step %d: %.4f nats a token", start, best)
 
-    def at(step: int, params: dict) -> tuple[bool, bool]:
+    def at(step: int, params: dict) -> Evaluation:
         nonlocal best, since
-        found = evaluate(params)
-        nll = heldout.overall(found)
-        better = nll < best
-        best, since = (nll, 0) if better else (best, since + 1)
-        line = {"step": step, "nll": nll, "sources": found}
+        line = line_of(step, evaluate(params))
+        better = line["nll"] < best
+        best, since = (line["nll"], 0) if better else (best, since + 1)
         note(workdir, step - 1, line)
-        if better:
+        if better and keeps_best:
             write_best(workdir, line, params)
-        patience = f"{since} of {cfg.train.patience} without a better one than {best:.4f}"
-        logging.info(
-            "held-out loss at step %d: %.4f nats a token, %s", step, nll, "the best so far" if better else patience
-        )
-        return better, since >= cfg.train.patience
+        limit = f" of {cfg.train.patience}" if cfg.train.patience else ""
+        rank = "the best so far" if better else f"{since}{limit} without a better one than {best:.4f}"
+        logging.info("held-out loss at step %d: %.4f nats a token, %s", step, line["nll"], rank)
+        return Evaluation(line["sources"], better, 0 < cfg.train.patience <= since)
 
     return at
+
+
+def line_of(step: int, sources: dict[str, dict]) -> dict:
+    return {"step": step, "nll": heldout.overall(sources), "sources": sources}
 
 
 def note(workdir: Path, after: int, line: dict) -> None:
@@ -88,14 +105,20 @@ def end(cfg: Config, workdir: Path, identity: dict) -> None:
 def ended(cfg: Config, workdir: Path, start: int, identity: dict) -> bool:
     """Was this run, by the same rule, stopped early with the state of step `start` as the one that is kept?"""
     path = workdir / "best.json"
-    if not cfg.train.evaluate_every or not path.is_file():
+    if cfg.train.keep != "best" or not path.is_file():
         return False
-    found = read_json(path)
-    return found["step"] == start and found["ended"] == rule_of(cfg, identity)
+    best, rule = read_json(path), rule_of(cfg, identity)
+    if start:  # checkpoint.restore has compared the identity, whose hash changes with the knobs that there are
+        del rule["run"]
+    return best["step"] == start and best["ended"] is not None and rule.items() <= best["ended"].items()
 
 
 def rule_of(cfg: Config, identity: dict) -> dict:
     """What must be the same for a run that has ended to have nothing to do; identity: data.fingerprint."""
-    rule = {name: getattr(cfg.train, name) for name in ("evaluate_every", "patience")}
-    named = {"run": text_hash(json.dumps(identity, sort_keys=True)), "rows": cfg.evaluate.rows}
-    return rule | named | {"steps": cfg.optimizer.steps}
+    return {
+        "evaluate_every": cfg.train.evaluate_every,
+        "patience": cfg.train.patience,
+        "run": text_hash(json.dumps(identity, sort_keys=True)),
+        "rows": cfg.evaluate.rows,
+        "steps": cfg.optimizer.steps,
+    }

@@ -27,11 +27,11 @@ PHASES = ("init", "compile", "data_wait", "evaluate", "checkpoint")
 
 
 class Ledger:
-    """Writes the lines above; knows when the last step ended, and what came between."""
+    """Writes the lines above; knows when the last step ended, and the seconds (`between`) timed since then."""
 
     def __init__(self, workdir: Path, start: int):
-        self.path, self.lines = workdir / "goodput.jsonl", []
-        self.first, self.between = True, 0.0
+        self.path, self.first, self.between = workdir / "goodput.jsonl", True, 0.0
+        self.lines: list[str] = []  # not yet written
         self.end_cut_line()
         self.add("init", time.time() - psutil.Process().create_time(), start)
         self.last = time.monotonic()
@@ -60,7 +60,7 @@ class Ledger:
         self.lines = []
 
     def end_cut_line(self) -> None:
-        """What a kill cut off gets its newline, else the first line of this start would be lost with it."""
+        """A line that a kill cut off gets its newline, else this start's first line would be lost with it."""
         if self.path.exists() and not self.path.read_bytes().endswith(b"\n"):
             self.lines.insert(0, "\n")
 
@@ -82,7 +82,7 @@ def read(path: Path) -> list[dict]:
 def totals(lines: list[dict]) -> dict[str, float]:
     """Seconds by phase, with "step" split into what was kept and "lost"."""
     seconds = dict.fromkeys((*PHASES, "kept", "lost"), 0.0)
-    kept = []  # steps of earlier starts that still count, (step, seconds)
+    kept: list[tuple[int, float]] = []  # (step, seconds) of steps of earlier starts that still count
     for line in lines:
         if line["phase"] == "init":  # a start goes on from line["step"]
             seconds["lost"] += sum(s for step, s in kept if step > line["step"])

@@ -1,4 +1,4 @@
-"""Plain loss on held-out rows, per source: for the evaluate job, and for stopping a training run early."""
+"""Plain loss on held-out rows, per source: for the evaluate job, and while training (early_stop.py)."""
 
 import functools
 from collections.abc import Callable, Iterator
@@ -10,7 +10,8 @@ import numpy as np
 from mucpt_jax.config import Config
 from mucpt_jax.errors import UserError
 from mucpt_jax.formats.manifest import read_manifest
-from mucpt_jax.formats.rows import read_shard, target_mask
+from mucpt_jax.formats.rows import Row, read_shard, target_mask
+from mucpt_jax.formats.tokenizer import check_same_tokenizer
 from mucpt_jax.run import data
 from mucpt_jax.step import losses, sharding
 
@@ -19,16 +20,12 @@ def evaluator(cfg: Config, mesh: jax.sharding.Mesh) -> Callable[[dict], dict[str
     """params -> {source: {"nll": mean -log p in nats, "tokens": targets}} over the rows of evaluate.rows."""
     manifest = read_manifest(cfg.evaluate.rows)
     data.check_manifest(manifest, cfg.evaluate.rows, cfg)
-    for rows in filter(None, (cfg.data.domain, cfg.data.general)):
-        if read_manifest(rows)["tokenizer_hash"] != manifest["tokenizer_hash"]:
-            raise UserError(
-                f"{cfg.evaluate.rows} was written with another tokenizer than {rows}; shard one of them again"
-            )
+    check_same_tokenizer(cfg.evaluate.rows, cfg.data.domain, cfg.data.general)
     if not sum(shard["targets"] for shard in manifest["shards"]):
         raise UserError(f"evaluate.rows={cfg.evaluate.rows} holds no targets; name rows of held-out documents")
     step = jax.jit(functools.partial(losses.batch_nll, cfg=cfg), out_shardings=sharding.replicated(mesh))
 
-    def rows_of(source: str) -> Iterator[dict]:
+    def rows_of(source: str) -> Iterator[Row]:
         for shard in manifest["shards"]:
             if shard["source"] == source:
                 yield from read_shard(Path(cfg.evaluate.rows) / shard["name"], cfg.data.sequence_length)
@@ -40,7 +37,7 @@ def evaluator(cfg: Config, mesh: jax.sharding.Mesh) -> Callable[[dict], dict[str
             nll_BT = np.asarray(step(params, sharding.place(inputs, mesh)), np.float64)[:count]
             mask_BT = target_mask(batch["segment_ids"][:count])
             total, tokens = total + nll_BT[mask_BT].sum(), tokens + int(mask_BT.sum())
-        return {"nll": total / max(tokens, 1), "tokens": tokens}
+        return {"nll": float(total) / max(tokens, 1), "tokens": tokens}
 
     sources = list(dict.fromkeys(shard["source"] for shard in manifest["shards"]))
     return lambda params: {source: mean_nll(params, source) for source in sources}

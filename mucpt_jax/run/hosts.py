@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from mucpt_jax.errors import UserError
 from mucpt_jax.run import runtime
 
-# Who starts processes, how to see it, jax's name for it (None: jax looks itself).  First match wins.
-# mpirun stands before Slurm: inside an allocation it leaves Slurm's variables too, and they are its daemons'.
+# Who starts processes, the variables that show it, jax's name for it (None: jax looks itself).  First match wins.
+# Open MPI stands before Slurm: inside an allocation mpirun's processes see Slurm's variables of mpirun's daemons.
 LAUNCHERS = (
     ("Open MPI", ("OMPI_MCA_orte_hnp_uri",), "ompi"),  # up to 4
     ("MPI", ("OMPI_COMM_WORLD_SIZE",), "mpi4py"),  # Open MPI 5
@@ -27,8 +27,7 @@ FLAGS = ("--coordinator", "--num_processes", "--process_id")
 
 def launcher(env: Mapping = os.environ) -> tuple[str, str | None]:
     """(who started this process beside others, jax's name for it); ("", None) where nobody is seen."""
-    found = ((name, method) for name, seen, method in LAUNCHERS if all(v in env for v in seen))
-    return next(found, ("", None))
+    return next(((name, method) for name, signs, method in LAUNCHERS if all(v in env for v in signs)), ("", None))
 
 
 def processes_started(env: Mapping = os.environ) -> int:
@@ -49,12 +48,12 @@ def refuse_strangers(env: Mapping = os.environ) -> None:
 
 
 def start(initialize: Callable, coordinator: str | None = None, processes: int | None = None,
-                process: int | None = None, env: Mapping = os.environ) -> None:  # fmt: skip
+          process: int | None = None, env: Mapping = os.environ) -> None:  # fmt: skip
     """Joins the other processes of the run.  `initialize` is jax.distributed.initialize.
 
-    In this order: the three arguments, the three JAX_ variables, what launched us (Slurm, MPI, TPU, Kubernetes).
+    Asked in this order: the three arguments, the three JAX_ variables, the launcher (Slurm, MPI, TPU, Kubernetes).
     """
-    values = [
+    values: list = [
         env.get(name) or None if value is None else value
         for name, value in zip(TRIPLE, (coordinator, processes, process), strict=True)
     ]
@@ -72,6 +71,11 @@ def start(initialize: Callable, coordinator: str | None = None, processes: int |
             f"{' and '.join(missing)} must be given too: the three of {', '.join(FLAGS)} belong together; "
             "give all, or none where Slurm, MPI or Kubernetes starts the processes"
         )
+    ask_launcher(initialize, env)
+
+
+def ask_launcher(initialize: Callable, env: Mapping) -> None:
+    """jax asks the launcher where the other processes are."""
     name, method = launcher(env)
     devices = local_gpus(name, env)
     if method == "mpi4py" and importlib.util.find_spec("mpi4py") is None:
@@ -79,10 +83,10 @@ def start(initialize: Callable, coordinator: str | None = None, processes: int |
     try:
         initialize(cluster_detection_method=method, local_device_ids=devices)
     except Exception as error:  # whatever jax's search raises, down to the Kubernetes client's own errors
-        told = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        seen = f"{name} could not be asked for the other hosts" if name else "no Slurm, MPI or Kubernetes was found"
+        cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        failure = f"{name} could not be asked for the other hosts" if name else "no Slurm, MPI or Kubernetes was found"
         raise UserError(
-            f"mesh.distributed is on but {seen} ({told}); give {', '.join(FLAGS)} (docs/scaling.md), or set "
+            f"mesh.distributed is on but {failure} ({cause}); give {', '.join(FLAGS)} (docs/scaling.md), or set "
             "--config.mesh.distributed=False for a single process"
         ) from error
 
@@ -103,13 +107,13 @@ def checked_triple(coordinator: str, processes: int | str, process: int | str) -
 def wait_for(address: str, seconds: float = 300) -> None:
     """Waits until process 0 listens.  jax would wait too, but then end this process with a C++ stack trace."""
     host, _, port = address.rpartition(":")
-    end = time.monotonic() + seconds
+    deadline = time.monotonic() + seconds
     while True:
         try:
             socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
             return
         except OSError as error:  # refused, no route, or a name that DNS does not know yet
-            if time.monotonic() > end:
+            if time.monotonic() > deadline:
                 raise UserError(
                     f"the coordinator {address} did not answer in {seconds:.0f} s ({error}); start process 0 there, "
                     "and let the hosts reach that port"
@@ -120,8 +124,8 @@ def wait_for(address: str, seconds: float = 300) -> None:
 def local_gpus(name: str, env: Mapping = os.environ) -> list[int] | None:
     """Which of the GPUs it can see this process drives; None: jax decides.
 
-    Under Slurm and MPI jax gives process i of a host GPU i alone.  That fits one process per GPU; with one per host it
-    would leave the others idle without a word, and with --gpus-per-task each process sees one GPU, called 0.
+    Under Slurm and MPI jax gives process i of a host GPU i alone.  That fits one process per GPU.  With one process per
+    host it would leave all GPUs but the first idle, and with --gpus-per-task each process sees one GPU, called 0.
     """
     here = processes_here(name, env)
     if here is None or env.get("JAX_LOCAL_DEVICE_IDS") or runtime.accelerator(env) != "gpu":

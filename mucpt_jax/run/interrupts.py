@@ -52,8 +52,8 @@ class Watchdog:
     """
 
     def __init__(self, factor: float, seconds: float):
-        self.factor, self.seconds = factor, seconds
-        self.durations, self.last, self.done = [], time.monotonic(), threading.Event()
+        self.factor, self.seconds, self.last, self.done = factor, seconds, time.monotonic(), threading.Event()
+        self.durations: list[float] = []  # of the last steps, seconds
 
     def __enter__(self):
         if self.factor:

@@ -1,10 +1,9 @@
-"""What a run tells: metrics.jsonl, TensorBoard events, the progress line, model FLOPs and MFU."""
+"""What a run says about itself: metrics.jsonl, TensorBoard events, the progress line, model FLOPs and MFU."""
 
 import contextlib
 import json
 import logging
 import math
-import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ import jax
 from tensorboardX import SummaryWriter
 
 from mucpt_jax.config import Config, Model, Train
+from mucpt_jax.formats.files import write_text
 from mucpt_jax.run.data import Source, token_share
 
 # Dense bfloat16 FLOP/s of one device, from the makers' data sheets; matched in jax's device_kind.
@@ -63,11 +63,12 @@ class Clock:
     """Tokens, FLOPs and seconds since the start, the first step (compilation) apart."""
 
     def __init__(self, cfg: Config, start: int):
-        self.cfg, self.first, self.tokens, self.flops, self.by_source = cfg, start + 1, 0, 0.0, {}
+        self.cfg, self.first, self.tokens, self.flops = cfg, start + 1, 0, 0.0
+        self.by_source: dict[str, int] = {}  # target tokens
         self.since = self.last = time.monotonic()
         kind = jax.devices()[0].device_kind
-        one = cfg.mesh.peak_tflops * 1e12 if cfg.mesh.peak_tflops else peak_flops(kind)
-        self.peak = one and one * jax.device_count()
+        device_peak = cfg.mesh.peak_tflops * 1e12 if cfg.mesh.peak_tflops else peak_flops(kind)
+        self.peak = device_peak and device_peak * jax.device_count()
         if not self.peak:
             logging.info("MFU is unknown: name the dense bfloat16 peak of %s by --config.mesh.peak_tflops", kind)
 
@@ -83,8 +84,8 @@ class Clock:
             self.flops += packed_flops(self.cfg.model, float(values["real_tokens"]), float(values["attended_pairs"]))
 
     def rates(self, step: int) -> dict[str, float | None]:
-        """tokens_per_second: targets.  mfu: of real tokens attending in their documents; mfu_causal: of all positions,
-        attending to their whole row, as it is usually published.  None where not known (yet)."""
+        """tokens_per_second: target tokens.  mfu counts real tokens, each attending inside its document; mfu_causal, as
+        usually published, counts all positions, attending to their whole row.  None where not known (yet)."""
         cfg, done = self.cfg, step - self.first
         seconds = max(self.last - self.since, 1e-9)
         positions = done * cfg.data.batch_rows * cfg.data.sequence_length
@@ -109,13 +110,13 @@ class Clock:
 def per_source(values: dict, sources: list[Source]) -> dict:
     """Means over the step's tokens of each source, nats; ess: effective share of tokens, 1 = equal weights;
     at_floor, at_cap: shares of the tokens with r at or below the floor, with a weight at a cap."""
-    found = {}
+    means = {}
     for i, source in enumerate(sources):
         n = int(values["tokens"][i])
         if n == 0:
             continue
         weight = float(values["weight"][i])
-        found[source.name] = {
+        means[source.name] = {
             "is_domain": source.is_domain,
             "nll": float(values["nll"][i]) / n,
             "weighted_nll": float(values["weighted_nll"][i]) / n,
@@ -125,16 +126,17 @@ def per_source(values: dict, sources: list[Source]) -> dict:
             "at_cap": int(values["capped"][i]) / n,
             "tokens": n,
         }
-    return found
+    return means
 
 
 @contextlib.contextmanager
 def profiler(cfg: Train, workdir: Path) -> Iterator[Callable]:
     """Gives at(step, pending), called before each step: traces train.profile_steps steps from train.profile_step on.
 
-    The window closes at the end of the run too; a run that goes on from inside it has none.
+    The trace also ends with the run.  A run that goes on from a later step than train.profile_step traces nothing.
     """
-    first = None  # step at which the window was opened
+    first = None  # step at which the trace began
+    last = 0
 
     def close(step: int) -> None:
         nonlocal first
@@ -153,7 +155,6 @@ def profiler(cfg: Train, workdir: Path) -> Iterator[Callable]:
             jax.block_until_ready(pending)
             close(step)
 
-    last = 0
     try:
         yield at
     finally:
@@ -209,9 +210,7 @@ def keep_until(path: Path, step: int) -> None:
         with contextlib.suppress(json.JSONDecodeError):  # a line cut off by a kill
             if json.loads(line)["step"] <= step:
                 kept.append(line + "\n")
-    beside = path.with_suffix(".writing")
-    beside.write_text("".join(kept), encoding="utf-8")
-    os.replace(beside, path)
+    write_text(path, "".join(kept))
 
 
 def flat(values: dict, prefix: str = "") -> Iterator[tuple[str, float]]:

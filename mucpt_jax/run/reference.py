@@ -7,6 +7,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
+from mucpt_jax import config
 from mucpt_jax.config import Config, Model
 from mucpt_jax.errors import UserError
 from mucpt_jax.formats.files import read_json
@@ -21,7 +22,7 @@ def scorer(cfg: Config, mesh: jax.sharding.Mesh) -> Callable[[dict], dict]:
     folder, rows = cfg.loss.reference, [f for f in (cfg.data.domain, cfg.data.general) if f]
     of_model, manifests = model_of(folder), [read_manifest(f) for f in rows]
     for manifest, source in zip(manifests, rows, strict=True):
-        data.check_trained_on(manifest, source, Path(folder))
+        data.check_trained_on(source, Path(folder))
         if manifest["vocab_size"] > of_model.vocab_size:
             raise UserError(
                 f"loss.reference={folder} has vocab_size={of_model.vocab_size}, {source} was written with "
@@ -51,5 +52,5 @@ def scorer(cfg: Config, mesh: jax.sharding.Mesh) -> Callable[[dict], dict]:
 def model_of(folder: str) -> Model:
     """Sizes of the model in a run's workdir or in a Hugging Face folder."""
     if checkpoint.has_checkpoint(Path(folder)):
-        return Model(**read_json(Path(folder) / "config.json")["model"])
+        return config.from_saved(read_json(Path(folder) / "config.json")).model
     return hf.read_config(folder)

@@ -112,7 +112,7 @@ def xla(q_BtHE, k_BSKE, v_BSKE, ids_Bt, ids_BS, first) -> Array:
 def chunked(q_BtHE, k_BSKE, v_BSKE, ids_Bt, ids_BS, first) -> Array:
     if not isinstance(first, int):  # context: which keys come later is not known here
         return by_chunks(q_BtHE, k_BSKE, v_BSKE, ids_Bt, ids_BS, first)
-    # In four groups of queries, of which the first needs a quarter of the keys, ...: 5/8 of all pairs.
+    # Queries in four groups: the first needs a quarter of the keys, the second half of them, ...: 5/8 of all pairs.
     size = CHUNK * -(-q_BtHE.shape[1] // (4 * CHUNK))
     parts = []
     for start in range(0, q_BtHE.shape[1], size):
@@ -149,7 +149,7 @@ def join(x_cBt: Array, tokens: int) -> Array:
 
 
 def cudnn(q_BtHE, k_BSKE, v_BSKE, ids_Bt, ids_BS, first) -> Array:
-    """cuDNN skips what lies above its own causal mask, which starts at query 0; elsewhere the bias says it all.
+    """Where the first query is query 0, cuDNN's own causal mask saves the upper half; else the bias is the whole mask.
 
     jax 0.10 also has cuDNN compute a gradient of that bias, which nobody reads; jax 0.12 does not.
     """

@@ -12,22 +12,36 @@ from jax import Array, lax
 from jax.sharding import PartitionSpec as P
 
 from mucpt_jax.config import Config
+from mucpt_jax.errors import UserError
 from mucpt_jax.formats import rows
-from mucpt_jax.step import model
 from mucpt_jax.step.sharding import fit
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
 def token_nll(hidden_BTD: Array, unembed_DV: Array, targets_BT: Array, parts: int) -> Array:
-    """-log p of each target in nats, float32 [B, T]; logits exist for one of `parts` parts of the vocabulary at a time.
+    """-log p of each target, nats, float32 [B, T]; logits exist for one of `parts` parts of the vocabulary at a time.
 
-    Logits are float32 whatever the inputs' dtype; the backward pass makes them again.  On a mesh the head is gathered
-    over fsdp once before the parts, its gradient summed over devices once after them, and tensor splits V.
+    hidden_BTD    float [B, T, D]: the last hidden states, after the final norm
+    unembed_DV    float [D, V]: the head, or the transposed embedding where the two are tied
+    targets_BT    int [B, T]: token t + 1, in 0..V-1; a place that is no target may hold any of them, its weight is 0
+    parts         a Python int >= 1, which need not divide V; peak memory is that of float32 [B, T, V / parts]
+
+    Logits are float32 whatever the inputs' dtype; the backward pass makes them again.  Gradients flow to hidden_BTD and
+    unembed_DV, in their dtypes, by reverse mode only.  Without a mesh it is plain JAX.  On one (jax.set_mesh) it needs
+    the axes of sharding.make_mesh: rows are split over replica and fsdp, tokens over context; the head is gathered over
+    fsdp once before the parts, its gradient summed over devices once after them, and tensor splits V.  Raises
+    UserError where shapes do not fit together or parts is below 1.
     """
     return nll_forward(hidden_BTD, unembed_DV, targets_BT, parts)[0]
 
 
 def nll_forward(hidden_BTD: Array, unembed_DV: Array, targets_BT: Array, parts: int) -> tuple:
+    fits = hidden_BTD.shape[:-1] == targets_BT.shape and hidden_BTD.shape[-1:] == unembed_DV.shape[:1]
+    if not fits or hidden_BTD.ndim != 3 or unembed_DV.ndim != 2 or parts < 1:
+        raise UserError(
+            f"token_nll takes hidden [B, T, D], unembed [D, V], targets [B, T] and parts >= 1, not {hidden_BTD.shape}, "
+            f"{unembed_DV.shape}, {targets_BT.shape} and {parts}; transpose a head of [V, D]"
+        )
     local = functools.partial(local_nll, parts=parts, vocab=unembed_DV.shape[1])
     arrays = (hidden_BTD, pad_vocab(unembed_DV, parts), targets_BT)
     nll_BT, norm_BT = on_mesh(local, arrays, (BY_TOKEN, BY_TOKEN))
@@ -56,10 +70,10 @@ def on_mesh(local: Callable, arrays: tuple, out_specs: tuple):
     if mesh.empty:
         return local(*arrays, axes={"tokens": (), "vocab": ()})
     wanted = [BY_TOKEN, P(None, "tensor")] + [BY_TOKEN] * (len(arrays) - 2)
-    specs = tuple(fit(found, x.shape, mesh) for found, x in zip(wanted, arrays, strict=True))
+    specs = tuple(fit(spec, x.shape, mesh) for spec, x in zip(wanted, arrays, strict=True))
     tokens = specs[2]  # as the rows divide: few of them lie whole on every device
     axes = {"tokens": tuple(jax.tree.leaves(tuple(tokens))), "vocab": ("tensor",)}
-    out_specs = tuple(tokens if found == BY_TOKEN else found for found in out_specs)
+    out_specs = tuple(tokens if spec == BY_TOKEN else spec for spec in out_specs)
     return jax.shard_map(functools.partial(local, axes=axes), in_specs=specs, out_specs=out_specs, check_vma=False)(
         *arrays
     )
@@ -87,8 +101,8 @@ def local_nll(hidden_BTD, unembed_DV, targets_BT, *, parts: int, vocab: int, axe
         total_BT = total_BT * jnp.exp(top_BT - new_top_BT) + jnp.exp(logits_BTv - new_top_BT[..., None]).sum(-1)
         own_BT = targets_BT - first
         here_BT = (own_BT >= 0) & (own_BT < width)
-        found_BT = jnp.take_along_axis(logits_BTv, jnp.where(here_BT, own_BT, 0)[..., None], -1)[..., 0]
-        return (new_top_BT, total_BT, jnp.where(here_BT, found_BT, target_BT)), None
+        logit_BT = jnp.take_along_axis(logits_BTv, jnp.where(here_BT, own_BT, 0)[..., None], -1)[..., 0]
+        return (new_top_BT, total_BT, jnp.where(here_BT, logit_BT, target_BT)), None
 
     zero_BT = jnp.zeros(targets_BT.shape, jnp.float32)
     lowest_BT = jnp.full(targets_BT.shape, jnp.finfo(jnp.float32).min)  # not -inf: its difference to itself is NaN
@@ -150,6 +164,8 @@ def target_mask(batch: dict) -> Array:
 
 def batch_nll(params: dict, batch: dict, cfg: Config, head_dtype: str | None = None) -> Array:
     """Plain -log p of every target of packed rows, nats, float32 [B, T]."""
+    from mucpt_jax.step import model  # flax, which who takes token_nll alone does not need
+
     tokens_BT, segment_ids_BT = batch["tokens"][:, :-1], batch["segment_ids"][:, :-1]
     hidden_BTD = model.hidden(params, tokens_BT, segment_ids_BT, cfg.model, cfg.train)
     head_dtype = head_dtype or cfg.train.compute_dtype

@@ -19,8 +19,9 @@ from mucpt_jax.config import Model, Train
 from mucpt_jax.formats.rows import segment_numbers
 from mucpt_jax.step import attention, sharding
 
-# What the backward pass finds in memory, in growing order.  By name: q, k, v and the output of attention, so that only
-# the MLP (and inside cuDNN or splash the scores) are computed again; dots: the output of every matrix product.
+# What stays in memory for the backward pass, in growing order.  full: inputs of the layers; attention: q, k, v and the
+# output of attention, so that only the MLP (and inside cuDNN or splash the scores) are computed again; dots: the output
+# of every matrix product; none: everything.
 REMAT = {
     "full": jax.checkpoint,
     "attention": functools.partial(jax.checkpoint, policy=jax.checkpoint_policies.save_only_these_names("attention")),
@@ -31,7 +32,7 @@ REMAT = {
 
 @jax.custom_vjp
 def project(x_BTI: Array, kernel_IO: Array) -> Array:
-    """x @ kernel with its gradient written out: autodiff's own asks XLA on CPUs for a transposed copy of every
+    """x @ kernel with its gradient written out: for autodiff's own gradient XLA on CPUs transposes a copy of every
     activation's gradient, a third of a step's time."""
     return jnp.einsum("BTI,IO->BTO", x_BTI, kernel_IO)
 

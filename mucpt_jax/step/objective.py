@@ -1,7 +1,8 @@
 """The objective: how much every target counts.  All logarithms are natural: nats.
 
 nll = -log p(target | before) of the model in training, r = -log p_RM of the frozen reference model (RM).
-A loss is a token-weight function (nll, batch, domain, cfg) -> weights; general text always has weight 1:
+An objective is a token-weight function and an entry of OBJECTIVES, the one place that knows it; general text always
+has weight 1:
 
     ntp     w = 1
     rho1    w = 1 / share selected, for the `keep` share of the step's domain tokens with the largest nll - r; else 0
@@ -17,29 +18,77 @@ A loss is a token-weight function (nll, batch, domain, cfg) -> weights; general 
 not / sum(w): that would cancel alpha.  The paper (arXiv 2511.14245) prints -alpha log p / log p_RM, whose sign
 would raise the loss when minimised; alpha * nll / r is meant.
 
-Not in the paper: loss.smooth takes r over a unit (token or word) and its neighbours in the segment, so that a
-surprising token in a sentence that the RM otherwise knows, as a fact that its seed lacked, counts more than noise.
-
-B rows, T tokens; u units of a row, W neighbours.
+Functions import jax themselves: config, compare and the audit page read the table without it.  B rows, T tokens.
 """
 
-import jax.numpy as jnp
-from jax import Array, lax
+from __future__ import annotations
 
-from mucpt_jax.config import Loss
-from mucpt_jax.formats import rows
-from mucpt_jax.step.losses import target_mask
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+from mucpt_jax.config import Loss, check_choice
+from mucpt_jax.errors import UserError
+from mucpt_jax.formats.rows import target_mask
+
+if TYPE_CHECKING:
+    from jax import Array
+
+
+class Objective(NamedTuple):
+    weights: Callable[[Array, dict, Array, Loss], Array]  # (nll_BT, batch, domain_BT, cfg) -> weights [B, T]
+    needs_nll: bool  # of the whole step before any weight is known: one forward pass more with micro-batches
+    needs_scores: bool  # r of domain rows
+    knobs: tuple[str, ...]  # of Loss, that the weights depend on
+    sentence: str  # of the model card; {knob} is replaced
+    colour: str  # in plots and pages
 
 
 def token_weights(nll_BT: Array, batch: dict, cfg: Loss) -> Array:
-    """Weight of every target, float32 [B, T]: 0 where there is none, 1 on general text; no gradient flows."""
-    mask_BT = target_mask(batch)
+    """Weight of every target, float32 [B, T]; the loss is (weights * nll_BT).sum() / count of targets.
+
+    0 where token t + 1 is no target (padding, the first token of a segment), 1 on general text, the objective's weight
+    on domain text.  No gradient flows through the weights.  rho1 and batch_mean_one look at all rows that they are
+    given: give them those of the whole optimiser step.
+
+    nll_BT   float [B, T], nats: -log p of token t + 1 by the model in training; only read where needs_nll
+    batch    arrays of numpy or jax:
+                 segment_ids   uint16 [B, T + 1]: 1, 2, ... for the segments of a row, 0 is padding
+                 is_domain     bool [B]
+                 rm_nll        float [B, T + 1], nats: r of token t; NaN where there is none.  Only where needs_scores
+    cfg      the objective's knobs; vocab_parts, reference and rm_hash are not read
+
+    Raises UserError for an unknown kind or weight_norm, a missing key of the batch, and where weight_norm divides by a
+    mean over the corpus that mean_raw_weight does not give.
+    """
+    import jax.numpy as jnp
+    from jax import lax
+
+    check(batch, cfg)
+    mask_BT = target_mask(batch["segment_ids"])
     domain_BT = mask_BT & batch["is_domain"][:, None]
-    weight_BT = WEIGHTS[cfg.kind](lax.stop_gradient(nll_BT), batch, domain_BT, cfg)
+    weight_BT = OBJECTIVES[cfg.kind].weights(lax.stop_gradient(nll_BT), batch, domain_BT, cfg)
     return lax.stop_gradient(jnp.where(domain_BT, weight_BT, mask_BT.astype(jnp.float32)))
 
 
+def check(batch: dict, cfg: Loss) -> None:
+    check_choice("loss.kind", cfg.kind)
+    check_choice("loss.weight_norm", cfg.weight_norm)
+    needed = ("segment_ids", "is_domain") + ("rm_nll",) * OBJECTIVES[cfg.kind].needs_scores
+    if missing := [name for name in needed if name not in batch]:
+        raise UserError(
+            f"the batch has no {' and no '.join(missing)}, which loss.kind={cfg.kind} needs; the docstring of "
+            "objective.token_weights says what to add"
+        )
+    if wants_corpus_mean(cfg) and not cfg.mean_raw_weight:
+        raise UserError(
+            f"weight_norm={cfg.weight_norm} divides by a mean over the corpus, and mean_raw_weight is empty; set it "
+            'to the mean of 1 / max(r, rm_floor), or use weight_norm="batch_mean_one" or "none"'
+        )
+
+
 def ntp_weights(nll_BT: Array, batch: dict, domain_BT: Array, cfg: Loss) -> Array:
+    import jax.numpy as jnp
+
     return jnp.ones_like(nll_BT)
 
 
@@ -48,6 +97,8 @@ def rho1_weights(nll_BT: Array, batch: dict, domain_BT: Array, cfg: Loss) -> Arr
 
     round(keep * domain tokens) of them, at least one (the product in float32); ties go to the earlier token.
     """
+    import jax.numpy as jnp
+
     excess = jnp.where(domain_BT, nll_BT - scores(batch, domain_BT), -jnp.inf).ravel()
     domain = domain_BT.sum()
     selected = jnp.maximum(jnp.round(cfg.keep * domain), 1).astype(jnp.int32)
@@ -58,91 +109,57 @@ def rho1_weights(nll_BT: Array, batch: dict, domain_BT: Array, cfg: Loss) -> Arr
 
 def mucpt_weights(nll_BT: Array, batch: dict, domain_BT: Array, cfg: Loss) -> Array:
     """alpha / max(r, floor): what the RM finds unlikely counts less (MuCPT, section on the objective)."""
-    weight_BT = jnp.zeros(domain_BT.shape, jnp.float32)
-    for share, mean, raw_BT in zip(shares(cfg), means(cfg), raw_weights(batch, domain_BT, cfg), strict=True):
-        if cfg.weight_norm == "batch_mean_one":
-            mean = jnp.where(domain_BT, raw_BT, 0).sum() / jnp.maximum(domain_BT.sum(), 1)
-        weight_BT += share * raw_BT / mean
-    return cfg.alpha * jnp.clip(weight_BT, cfg.min_weight, cfg.max_weight)
+    import jax.numpy as jnp
+
+    raw_BT = 1 / jnp.maximum(scores(batch, domain_BT), cfg.rm_floor)
+    mean = cfg.mean_raw_weight if wants_corpus_mean(cfg) else 1.0
+    if cfg.weight_norm == "batch_mean_one":
+        mean = jnp.where(domain_BT, raw_BT, 0).sum() / jnp.maximum(domain_BT.sum(), 1)
+    return cfg.alpha * jnp.clip(raw_BT / mean, cfg.min_weight, cfg.max_weight)
 
 
-WEIGHTS = {"ntp": ntp_weights, "rho1": rho1_weights, "mucpt": mucpt_weights}
+OBJECTIVES = {
+    "ntp": Objective(
+        ntp_weights, needs_nll=False, needs_scores=False, knobs=(), colour="#4c566a",
+        sentence="The plain loss, on domain and general text.",
+    ),
+    "rho1": Objective(
+        rho1_weights, needs_nll=True, needs_scores=True, knobs=("keep",), colour="#d08770",
+        sentence="RHO-1: of the domain tokens the {keep:.0%} with the largest excess loss over a reference model.",
+    ),
+    "mucpt": Objective(
+        mucpt_weights, needs_nll=False, needs_scores=True, colour="#2a6f97",
+        knobs=("alpha", "rm_floor", "weight_norm", "mean_raw_weight", "min_weight", "max_weight"),
+        sentence="MuCPT (arXiv 2511.14245): the loss of a domain token counts alpha / max(-log p of a reference model, "
+        "floor), alpha={alpha:g}, floor={rm_floor:g} nats, weights divided by {weight_norm}; general text counts "
+        "plainly.",
+    ),
+}  # fmt: skip
+
+
+def wants_corpus_mean(cfg: Loss) -> bool:
+    """Are the weights divided by a mean over the corpus, mean_raw_weight?"""
+    return "weight_norm" in OBJECTIVES[cfg.kind].knobs and cfg.weight_norm in ("corpus_mean_one", "loss_match")
 
 
 def scores(batch: dict, domain_BT: Array) -> Array:
     """r of every domain target; 0 elsewhere: NaN may stand there, and where() keeps it out of the gradient."""
+    import jax.numpy as jnp
+
     return jnp.where(domain_BT, batch["rm_nll"][:, 1:].astype(jnp.float32), 0.0)
 
 
-def shares(cfg: Loss) -> tuple[float, ...]:
-    """Of the parts that a mucpt weight is a sum of: one, or mean and median when they are mixed."""
-    return (1 - cfg.smooth_mix, cfg.smooth_mix) if cfg.smooth == "mix" else (1.0,)
-
-
-def means(cfg: Loss) -> tuple[float, ...]:
-    """Mean raw weight of each part; 1 where it is not normalised by a constant."""
-    found = (cfg.mean_raw_weight or 1.0, cfg.mean_raw_median or 1.0)
-    return found[: len(shares(cfg))]
-
-
-def raw_weights(batch: dict, domain_BT: Array, cfg: Loss) -> tuple[Array, ...]:
-    """1 / max(r, floor) of each part, [B, T]; r as it is stored or smoothed."""
-    r_BT = scores(batch, domain_BT)
-    if cfg.smooth == "none":
-        return (1 / jnp.maximum(r_BT, cfg.rm_floor),)
-    parts = []
-    for kind in ("mean", "median"):
-        if cfg.smooth in (kind, "mix"):
-            floor = cfg.smooth_median_floor if (cfg.smooth, kind) == ("mix", "median") else cfg.rm_floor
-            parts.append(1 / jnp.maximum(smoothed(r_BT, batch, domain_BT, kind, cfg.smooth_window), floor))
-    return tuple(parts)
-
-
-def smoothed(r_BT: Array, batch: dict, domain_BT: Array, kind: str, window: int) -> Array:
-    """Mean or median of r over a target's unit and (window - 1) / 2 units to each side, never across segments.
-
-    Units are tokens, or words where the batch has `word_starts` (bool [B, T+1]); a word's r is its tokens' mean.
-    At the ends of a segment fewer neighbours count.
-    """
-    ids = rows.segment_numbers(batch["segment_ids"]).astype(jnp.int32)
-    before_BT, segments_BT = ids[:, :-1], ids[:, 1:]
-    if "word_starts" not in batch:
-        return over_neighbours(jnp.where(domain_BT, r_BT, jnp.nan), segments_BT, kind, window)
-    starts_BT = jnp.asarray(batch["word_starts"][:, 1:]) | (segments_BT != before_BT)
-    unit_BT = jnp.cumsum(starts_BT.at[:, 0].set(True), axis=1) - 1  # a row's first target begins its first unit
-    at = jnp.arange(r_BT.shape[0])[:, None], unit_BT
-    total_Bu = jnp.zeros(r_BT.shape).at[at].add(jnp.where(domain_BT, r_BT, 0.0))
-    count_Bu = jnp.zeros(r_BT.shape).at[at].add(domain_BT)
-    segment_Bu = jnp.zeros(segments_BT.shape, jnp.int32).at[at].max(segments_BT)
-    word_Bu = jnp.where(count_Bu > 0, total_Bu / jnp.maximum(count_Bu, 1), jnp.nan)
-    return jnp.take_along_axis(over_neighbours(word_Bu, segment_Bu, kind, window), unit_BT, 1)
-
-
-def over_neighbours(r_Bu: Array, segment_Bu: Array, kind: str, window: int) -> Array:
-    """Mean or median over neighbours of the same segment that have a score; NaN has none.  0 where none has."""
-    half = window // 2
-    padded = jnp.pad(r_Bu, ((0, 0), (half, half)), constant_values=jnp.nan)
-    segments = jnp.pad(segment_Bu, ((0, 0), (half, half)), constant_values=-1)
-    length = r_Bu.shape[1]
-    near_WBu = jnp.stack([
-        jnp.where(segments[:, i : i + length] == segment_Bu, padded[:, i : i + length], jnp.nan)
-        for i in range(window)
-    ])  # fmt: skip
-    known_Bu = jnp.isfinite(near_WBu).sum(0)
-    if kind == "mean":
-        return jnp.where(known_Bu > 0, jnp.nansum(near_WBu, 0) / jnp.maximum(known_Bu, 1), 0.0)
-    sorted_WBu, place = jnp.sort(near_WBu, 0), jnp.arange(window)[:, None, None]  # NaN last
-    middle = [jnp.where(place == at[None], sorted_WBu, 0).sum(0) for at in ((known_Bu - 1) // 2, known_Bu // 2)]
-    return jnp.where(known_Bu > 0, (middle[0] + middle[1]) / 2, 0.0)
-
-
 def limits(weight_BT: Array, batch: dict, cfg: Loss) -> dict[str, Array]:
-    """Which domain targets have r (smoothed, where weights are) at the floor, which a weight at a cap: bool [B, T]."""
-    domain_BT = target_mask(batch) & batch["is_domain"][:, None]
-    if cfg.kind != "mucpt":
-        return {"floored": jnp.zeros_like(domain_BT), "capped": jnp.zeros_like(domain_BT)}
-    highest = jnp.inf if cfg.max_weight is None else jnp.float32(cfg.max_weight)
-    lowest, highest = (jnp.float32(cfg.alpha) * cap for cap in (jnp.float32(cfg.min_weight), highest))
-    floored_BT = raw_weights(batch, domain_BT, cfg)[0] >= 1 / jnp.float32(cfg.rm_floor)
-    capped_BT = (weight_BT <= lowest) | (weight_BT >= highest)
-    return {"floored": domain_BT & floored_BT, "capped": domain_BT & capped_BT}
+    """Which domain targets have r at the floor, which a weight at a cap: bool [B, T]; none where no knob says so."""
+    import jax.numpy as jnp
+
+    domain_BT = target_mask(batch["segment_ids"]) & batch["is_domain"][:, None]
+    floored_BT = capped_BT = jnp.zeros_like(domain_BT)
+    knobs = OBJECTIVES[cfg.kind].knobs
+    if "rm_floor" in knobs:
+        floored_BT = domain_BT & (scores(batch, domain_BT) <= jnp.float32(cfg.rm_floor))
+    if "max_weight" in knobs:
+        highest = jnp.inf if cfg.max_weight is None else jnp.float32(cfg.max_weight)
+        lowest, highest = (jnp.float32(cfg.alpha) * cap for cap in (jnp.float32(cfg.min_weight), highest))
+        capped_BT = domain_BT & ((weight_BT <= lowest) | (weight_BT >= highest))
+    return {"floored": floored_BT, "capped": capped_BT}

@@ -1,4 +1,4 @@
-"""AdamW with clipping, cosine to a floor, warm-up by a share of the steps; steps that went wrong change nothing."""
+"""AdamW with clipping, warm-up, then cosine down to a floor; steps that went wrong change nothing."""
 
 import functools
 import re
@@ -30,11 +30,11 @@ def decays(params: dict) -> dict:
 
 def trained(params: dict, pattern: str) -> dict:
     """True for parameters whose path, such as layers/mlp/up_proj/kernel, holds a match of the regex."""
-    found = jax.tree_util.tree_map_with_path(lambda path, _: bool(re.search(pattern, path_name(path))), params)
-    if not any(jax.tree.leaves(found)):
+    matches = jax.tree_util.tree_map_with_path(lambda path, _: bool(re.search(pattern, path_name(path))), params)
+    if not any(jax.tree.leaves(matches)):
         paths = [path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
         raise UserError(f"optimizer.trainable={pattern!r} matches no parameter; there are {', '.join(paths)}")
-    return found
+    return matches
 
 
 def without_frozen(params: dict, pattern: str | None) -> dict:
@@ -52,14 +52,14 @@ def make(cfg: Config) -> optax.GradientTransformationExtraArgs:
     if opt.trainable:
         labels = functools.partial(trained, pattern=opt.trainable)
         clipped = optax.partition({True: clipped, False: optax.set_to_zero()}, labels)
-    return leave_out_bad_steps(kept_as(clipped, opt.moments_dtype), cfg.train.spike)
+    return leave_out_bad_steps(with_moments_in(opt.moments_dtype, clipped), cfg.train.spike)
 
 
 def cast_moments(state, dtype: str):
     return jax.tree.map(lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, state)
 
 
-def kept_as(tx: optax.GradientTransformation, dtype: str) -> optax.GradientTransformation:
+def with_moments_in(dtype: str, tx: optax.GradientTransformation) -> optax.GradientTransformation:
     """Keeps the moments in `dtype` between steps; the update itself is float32."""
 
     def update(grads, state, params=None):
@@ -71,7 +71,7 @@ def kept_as(tx: optax.GradientTransformation, dtype: str) -> optax.GradientTrans
 
 class Guarded(NamedTuple):
     inner: tuple  # AdamW's own state
-    bad_steps: Array  # int32: left out, the last ones in a row; 0 after a good step
+    bad_steps: Array  # int32: how many steps in a row were left out just now; 0 after a good step
     good_steps: Array  # int32
     mean_loss: Array  # float32, of about the last WINDOW good steps, nats
 
@@ -79,8 +79,8 @@ class Guarded(NamedTuple):
 def leave_out_bad_steps(tx: optax.GradientTransformation, spike: float | None) -> optax.GradientTransformationExtraArgs:
     """No update, and no change of the moments, where loss or gradient is not finite or the loss jumps up.
 
-    A spike lies more than `spike` nats above the mean of the last steps, of which WINDOW must have been seen.  All
-    of it is in the state, so that a run that goes on from a checkpoint judges as the one that was not cut.
+    A spike lies more than `spike` nats above the mean loss of the last good steps, once there are WINDOW of them.  Mean
+    and counts are in the state, so that a run that goes on from a checkpoint judges as if it had never been cut.
     """
 
     def init(params):

@@ -28,21 +28,21 @@ RULES = [
 ]
 
 
-def make_mesh(cfg: config.Config, on: list[jax.Device] | None = None) -> Mesh:
-    """The mesh of the config over all devices (or those of `on`); -1 takes what remains."""
-    on = on or jax.devices()
+def make_mesh(cfg: config.Config, devices: list[jax.Device] | None = None) -> Mesh:
+    """The mesh of the config over these devices, or all there are; -1 takes what remains."""
+    devices = devices or jax.devices()
     sizes = [getattr(cfg.mesh, axis) for axis in AXES]
     named = " ".join(f"{axis}={size}" for axis, size in zip(AXES, sizes, strict=True))
-    devices, fixed = len(on), math.prod(s for s in sizes if s > 0)
-    if -1 in sizes and devices % fixed == 0:
-        sizes[sizes.index(-1)] = devices // fixed
-    if math.prod(sizes) != devices:
+    count, fixed = len(devices), math.prod(s for s in sizes if s > 0)
+    if -1 in sizes and count % fixed == 0:
+        sizes[sizes.index(-1)] = count // fixed
+    if math.prod(sizes) != count:
         raise UserError(
-            f"the mesh {named} needs {'a multiple of ' if -1 in sizes else ''}{fixed} devices, here are {devices} "
-            f"({on[0].device_kind}); start it on such machines, or try --config.mesh.fsdp=-1"
+            f"the mesh {named} needs {'a multiple of ' if -1 in sizes else ''}{fixed} devices, here are {count} "
+            f"({devices[0].device_kind}); start it on such machines, or try --config.mesh.fsdp=-1"
         )
     checks.check_mesh(cfg, dict(zip(AXES, sizes, strict=True)))
-    return jax.make_mesh(sizes, AXES, axis_types=(jax.sharding.AxisType.Auto,) * len(AXES), devices=on)
+    return jax.make_mesh(sizes, AXES, axis_types=(jax.sharding.AxisType.Auto,) * len(AXES), devices=devices)
 
 
 def path_name(path: tuple) -> str:
@@ -51,21 +51,18 @@ def path_name(path: tuple) -> str:
 
 
 def spec(name: str, shape: tuple[int, ...]) -> P:
-    if not shape:
-        return P()
-    for pattern, found in RULES:
-        if re.search(pattern, name):
-            return found
-    raise AssertionError(f"no sharding rule matches {name} {shape}; add a row to RULES")
+    """The first rule that matches a parameter's path; scalars are copied everywhere."""
+    matching = [axes for pattern, axes in RULES if re.search(pattern, name)] if shape else [P()]
+    assert matching, f"no sharding rule matches {name} {shape}; add a row to RULES"
+    return matching[0]
 
 
 def with_shardings(abstract, mesh: Mesh):
     """Shapes -> the same shapes with shardings.  Takes parameters, or an optimiser state over them."""
 
     def place(path, leaf):
-        name = path_name(path)
-        found = fit(spec(name, leaf.shape), leaf.shape, mesh)
-        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=NamedSharding(mesh, found))
+        axes = fit(spec(path_name(path), leaf.shape), leaf.shape, mesh)
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=NamedSharding(mesh, axes))
 
     return jax.tree_util.tree_map_with_path(place, abstract)
 
@@ -80,10 +77,10 @@ def in_host_memory(abstract):
     return jax.tree.map(move, abstract)
 
 
-def fit(found: P, shape: tuple[int, ...], mesh: Mesh) -> P:
+def fit(wanted: P, shape: tuple[int, ...], mesh: Mesh) -> P:
     """Leaves a dim whole where the mesh does not divide it (small models on many devices)."""
-    ways = [math.prod(mesh.shape[a] for a in ((axes,) if isinstance(axes, str) else axes or ())) for axes in found]
-    return P(*(axes if n % w == 0 else None for axes, n, w in zip(found, shape, ways, strict=False)))
+    ways = [math.prod(mesh.shape[a] for a in ((axes,) if isinstance(axes, str) else axes or ())) for axes in wanted]
+    return P(*(axes if n % w == 0 else None for axes, n, w in zip(wanted, shape, ways, strict=False)))
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
@@ -102,16 +99,16 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 def to_global(batch: dict[str, np.ndarray], mesh: Mesh, rows: int) -> dict[str, jax.Array]:
     """This host's rows of every array -> global arrays of `rows` rows."""
-    place = batch_sharding(mesh)
-    return {name: jax.make_array_from_process_local_data(place, x, (rows, *x.shape[1:])) for name, x in batch.items()}
+    split = batch_sharding(mesh)
+    return {name: jax.make_array_from_process_local_data(split, x, (rows, *x.shape[1:])) for name, x in batch.items()}
 
 
 def place(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
     """Arrays that every host holds whole -> global arrays, rows split where they divide."""
 
     def put(x):
-        found = NamedSharding(mesh, fit(P(("replica", "fsdp")), x.shape, mesh))
-        return jax.make_array_from_callback(x.shape, found, lambda index: x[index])
+        rows = NamedSharding(mesh, fit(P(("replica", "fsdp")), x.shape, mesh))
+        return jax.make_array_from_callback(x.shape, rows, lambda index: x[index])
 
     return {name: put(x) for name, x in batch.items()}
 
@@ -133,9 +130,9 @@ def constrain(x: jax.Array, *axes) -> jax.Array:
 def look_up(embedding_VD: jax.Array, tokens_BT: jax.Array, dtype) -> jax.Array:
     """Rows of the float32 embedding -> [B, T, D] in dtype, rows over (replica, fsdp), tokens over context.
 
-    Each device holds a part of D for all of V: it looks up the rows of all its fsdp neighbours and trades parts of D
-    for its own rows.  So activations move, never the table, and its gradient is complete where it is made.  (Left to
-    the partitioner, a table that is also split over tensor would be gathered whole.)
+    Each device holds a part of D for all of V.  It looks that part up for the rows of all its fsdp neighbours, and they
+    exchange: whole D for own rows.  So activations move, never the table, and the table's gradient is complete on each
+    device.  (Left to the partitioner, a table that is also split over tensor would be gathered whole.)
     """
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or tokens_BT.shape[0] % row_ways(mesh):

@@ -123,10 +123,10 @@ def in_one_chunk(chunks) -> int:
     return chunks.get("chunk_size", 0) - chunks.get("local_size", 0) if isinstance(chunks, dict) else 0
 
 
-def check_same_model(found: Model, wanted: Model, where: str) -> None:
+def check_same_model(model: Model, wanted: Model, where: str) -> None:
     """The sizes that shape the arrays and the function must agree; names and length limits need not."""
     names = [f.name for f in dataclasses.fields(Model) if f.name not in ("name", "max_position_embeddings")]
-    a, b = ({name: getattr(of, name) for name in names} for of in (found, wanted))
+    a, b = ({name: getattr(of, name) for name in names} for of in (model, wanted))
     if wrong := [name for name in names if a[name] != b[name]]:
         overrides = " ".join(f"--config.model.{name}={a[name]}" for name in wrong)
         raise UserError(
@@ -158,9 +158,13 @@ def config_json(cfg: Model, dtype: str, like: str | None, end_of_text: int | Non
 def tokenizer_folder(tokenizer: str | None, init_from: str | None) -> str:
     """config.tokenizer, else the Hugging Face folder that the run starts from."""
     folder = tokenizer or init_from or ""
-    if not any((Path(folder) / name).is_file() for name in ("tokenizer.json", "vocab.json")):
+    if not has_tokenizer(folder):
         raise UserError(f"no tokenizer in {folder or 'an empty path'}; set --config.tokenizer=FOLDER (Hugging Face)")
     return folder
+
+
+def has_tokenizer(folder: str) -> bool:
+    return any((Path(folder) / name).is_file() for name in ("tokenizer.json", "vocab.json"))
 
 
 # Tensors
@@ -187,18 +191,20 @@ def unreadable(file: Path, error: Exception) -> UserError:
 
 def open_tensors(folder: str) -> dict[str, Tensor]:
     """All tensors of the folder by name; only the files' headers are read."""
-    found = {}
+    tensors = {}
     for file in weight_files(Path(folder)):
         try:
             with safe_open(file, framework="numpy") as opened:
                 for name in opened.keys():  # noqa: SIM118 (no dict)
-                    if name in found:
-                        raise UserError(f"{name} is in {found[name].file} and in {file}; leave the files of one model")
+                    if name in tensors:
+                        raise UserError(
+                            f"{name} is in {tensors[name].file} and in {file}; leave the files of one model"
+                        )
                     part = opened.get_slice(name)
-                    found[name] = Tensor(file, name, tuple(part.get_shape()), dtype_of(part.get_dtype(), name, file))
+                    tensors[name] = Tensor(file, name, tuple(part.get_shape()), dtype_of(part.get_dtype(), name, file))
         except (SafetensorError, OSError) as error:
             raise unreadable(file, error) from error
-    return found
+    return tensors
 
 
 def dtype_of(name: str, tensor: str, file: Path) -> np.dtype:
@@ -213,8 +219,8 @@ def weight_files(folder: Path) -> list[Path]:
     """Those that the index names, else model.safetensors, else all *.safetensors."""
     index, single = folder / "model.safetensors.index.json", folder / "model.safetensors"
     if index.is_file():
-        found = read_json(index)
-        names = found.get("weight_map") if isinstance(found, dict) else None
+        listing = read_json(index)
+        names = listing.get("weight_map") if isinstance(listing, dict) else None
         if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
             raise UserError(f"{index} has no weight_map of file names; copy it again")
         files = [folder / name for name in sorted(set(names.values()))]
@@ -225,26 +231,26 @@ def weight_files(folder: Path) -> list[Path]:
     return files
 
 
-def check_tensors(found: dict[str, Tensor], shapes: dict[str, tuple[int, ...]], cfg: Model, folder: str) -> None:
+def check_tensors(tensors: dict[str, Tensor], shapes: dict[str, tuple[int, ...]], cfg: Model, folder: str) -> None:
     """Every tensor has its place, every place its tensor, of the right shape; shapes: {name: shape} of the model."""
-    extra = found.keys() - shapes.keys()
+    extra = tensors.keys() - shapes.keys()
     if cfg.tie_word_embeddings:
         extra -= {HEAD}  # some tied folders carry the embedding once more
-    if missing := sorted(shapes.keys() - found.keys()):
+    if missing := sorted(shapes.keys() - tensors.keys()):
         raise UserError(
-            f"{missing[0]} is missing in {folder} (found {len(shapes.keys() & found.keys())} of {len(shapes)} tensors)"
-            f"; is this {cfg.name}?"
+            f"{missing[0]} is missing in {folder} (found {len(shapes.keys() & tensors.keys())} of {len(shapes)} "
+            f"tensors); is this {cfg.name}?"
         )
     if extra:
         raise UserError(
             f"{folder} holds {min(extra)}, which {cfg.name} has no place for ({len(extra)} such); use another folder"
         )
     for name, shape in shapes.items():
-        if found[name].shape != shape:
+        if tensors[name].shape != shape:
             raise UserError(
-                f"{name} in {folder} has shape {found[name].shape}, {cfg.name} needs {shape}; use another folder"
+                f"{name} in {folder} has shape {tensors[name].shape}, {cfg.name} needs {shape}; use another folder"
             )
-    if cfg.tie_word_embeddings and HEAD in found and not same(found[HEAD], found[EMBEDDING]):
+    if cfg.tie_word_embeddings and HEAD in tensors and not same(tensors[HEAD], tensors[EMBEDDING]):
         raise UserError(
             f"{HEAD} in {folder} is not the embedding, though config.json says tie_word_embeddings; if the model was "
             "trained with a head of its own, set that to false there and --config.model.tie_word_embeddings=False"

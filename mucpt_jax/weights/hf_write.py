@@ -1,22 +1,17 @@
 """Writes a Hugging Face folder: weights, config.json, tokenizer, model card, checksums.  Neither jax nor torch.
 
-    model.safetensors, or model-00001-of-0000N.safetensors with model.safetensors.index.json
-    config.json, generation_config.json, the tokenizer's files        as in the folder that the model comes from
-    README.md                                                        the model card
-    SHA256SUMS                                                       of all other files; `sha256sum -c SHA256SUMS`
-    mucpt_jax_export.json                                            tells an export, which the next may replace
-
-All is written beside, under another name, and renamed: a folder under its final name is whole.
+model.safetensors, or model-00001-of-0000N.safetensors with model.safetensors.index.json
+config.json, generation_config.json, the tokenizer's files        as in the folder that the model comes from
+README.md                                                        the model card
+SHA256SUMS                                                       of all other files; `sha256sum -c SHA256SUMS`
+mucpt_jax_export.json                                            tells an export, which the next may replace
 """
 
-import contextlib
-import errno
-import fcntl
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,7 +19,7 @@ import numpy as np
 
 from mucpt_jax.config import Model
 from mucpt_jax.errors import UserError
-from mucpt_jax.formats.files import file_hash, read_json, write_json
+from mucpt_jax.formats.files import file_hash, read_json, replacing_folder, sync, write_json
 from mucpt_jax.weights import hf
 
 # Files beside the weights that make a folder usable; copied where they exist.
@@ -51,22 +46,14 @@ Shapes = dict[str, tuple[int, ...]]  # of tensors by name
 
 def write(shapes: Shapes, read: Callable[[str], np.ndarray], cfg: Model, about: About) -> None:
     """read(name) gives a tensor, in any float dtype; it is asked for each once, in the order of `shapes`."""
-    folder = Path(about.folder).resolve()  # a link stays: what it points to is replaced
-    check_place(folder)
-    with alone_in(folder.with_name(folder.name + ".writing")) as beside:
-        try:
-            check_room(beside, shapes, about.dtype)
-            sums = write_weights(beside, shapes, read, about)
-            write_rest(beside, cfg, about)
-            write_sums(beside, sums)
-            for path in (*beside.iterdir(), beside):  # before the name that says that all is there
-                sync(path)
-        except BaseException as error:
-            shutil.rmtree(beside, ignore_errors=True)
-            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise UserError(f"the disk is full: nothing was written to {folder}; make room") from error
-            raise
-        replace_folder(beside, folder)
+    check_place(Path(about.folder).resolve())
+    with replacing_folder(about.folder, about.folder) as beside:
+        check_room(beside, shapes, about)
+        sums = write_weights(beside, shapes, read, about)
+        write_rest(beside, cfg, about)
+        write_sums(beside, sums)
+        for path in (*beside.iterdir(), beside):  # before the name that says that all is there
+            sync(path)
 
 
 def check_place(folder: Path) -> None:
@@ -77,47 +64,12 @@ def check_place(folder: Path) -> None:
         raise UserError(f"{folder} exists and is no export of ours; choose another folder")
 
 
-@contextlib.contextmanager
-def alone_in(folder: Path) -> Iterator[Path]:
-    """Makes a folder, or empties what a killed export left; locked, for as long as this process lives at most."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder, os.O_RDONLY)
-    except OSError as error:
-        raise UserError(f"{folder} cannot be made ({error.strerror}); name another folder") from error
-    try:
-        if not locked(lock, folder):
-            raise UserError(f"another export is writing {folder}; wait for it, or name another folder")
-        for path in folder.iterdir():
-            path.unlink()
-        yield folder
-    finally:
-        os.close(lock)
-
-
-def locked(lock: int, folder: Path) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return os.path.samestat(os.fstat(lock), os.stat(folder))  # not renamed meanwhile
-    except OSError as error:
-        return error.errno not in (errno.EWOULDBLOCK, errno.ENOENT)  # else: a file system without locks
-
-
-def sync(path: Path) -> None:
-    """A file's bytes, or a folder's names, are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def check_room(beside: Path, shapes: Shapes, dtype: str) -> None:
-    needed, free = sum(map(bytes_of(dtype), shapes.values())) + ROOM, shutil.disk_usage(beside).free
+def check_room(beside: Path, shapes: Shapes, about: About) -> None:
+    needed, free = sum(map(bytes_of(about.dtype), shapes.values())) + ROOM, shutil.disk_usage(beside).free
     if needed > free:
         raise UserError(
-            f"{beside.parent} has {free / 1e9:.1f} GB free, the export needs {needed / 1e9:.1f}; make room or name "
-            "another folder"
+            f"the disk of {about.folder} has {free / 1e9:.1f} GB free, the export needs {needed / 1e9:.1f}; make room "
+            "or name another folder"
         )
 
 
@@ -210,9 +162,9 @@ def write_rest(folder: Path, cfg: Model, about: About) -> None:
 def end_of_text(tokenizer: Path) -> int | None:
     """Id of <|endoftext|>, which ended every document in training."""
     path = tokenizer / "tokenizer.json"
-    found = read_json(path) if path.is_file() else {}
-    added = {token["content"]: token["id"] for token in found.get("added_tokens", [])}
-    vocabulary = found.get("model", {}).get("vocab", {})
+    content = read_json(path) if path.is_file() else {}
+    added = {token["content"]: token["id"] for token in content.get("added_tokens", [])}
+    vocabulary = content.get("model", {}).get("vocab", {})
     known = added | (vocabulary if isinstance(vocabulary, dict) else {})
     return known.get("<|endoftext|>")
 
@@ -222,14 +174,3 @@ def write_sums(folder: Path, known: dict[str, str]) -> None:
     names = sorted(file.name for file in folder.iterdir())
     lines = [f"{known.get(name) or file_hash(folder / name)}  {name}\n" for name in names]
     (folder / SUMS).write_text("".join(lines), encoding="utf-8")
-
-
-def replace_folder(new: Path, final: Path) -> None:
-    """At every moment a whole folder stands under the final name or, with .replaced or .writing, beside it."""
-    old = final.with_name(final.name + ".replaced")
-    if final.exists():
-        shutil.rmtree(old, ignore_errors=True)
-        os.replace(final, old)
-    os.replace(new, final)
-    sync(final.parent)
-    shutil.rmtree(old, ignore_errors=True)

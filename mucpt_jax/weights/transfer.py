@@ -28,17 +28,25 @@ from mucpt_jax.weights import hf, hf_write
 ROWS = ("fsdp", "tensor", "replica", "context")  # axes of the mesh that a file's rows are read by
 
 
-def tensor_places(abstract: dict, cfg: Model) -> dict[str, tuple[str, int | None, tuple[int, ...]]]:
-    """Tensor name -> our path, its layer (None outside the layers), its shape in the file; in the order of a pass."""
-    found = {}
+class Place(NamedTuple):
+    """Where a tensor of the file stands among our parameters."""
+
+    path: str
+    layer: int | None  # None outside the layers
+    shape: tuple[int, ...]  # in the file
+
+
+def tensor_places(abstract: dict, cfg: Model) -> dict[str, Place]:
+    """Tensor name -> its place; in the order of a pass."""
+    places = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(abstract):
         name = sharding.path_name(path)
         names, layers = hf.tensor_names(name, cfg.num_hidden_layers), name.startswith("layers/")
         shape = leaf.shape[1:] if layers else leaf.shape
         for i, tensor in enumerate(names):
-            found[tensor] = (name, i if layers else None, shape[::-1] if name.endswith("kernel") else shape)
+            places[tensor] = Place(name, i if layers else None, shape[::-1] if name.endswith("kernel") else shape)
     order = {"embed_tokens": 0, "layers": 1, "norm": 2, "lm_head": 3}
-    return dict(sorted(found.items(), key=lambda item: (order[item[1][0].split("/")[0]], item[1][1] or 0)))
+    return dict(sorted(places.items(), key=lambda item: (order[item[1].path.split("/")[0]], item[1].layer or 0)))
 
 
 def from_hf(folder: str, cfg: Model, abstract: dict) -> dict:
@@ -68,16 +76,16 @@ def checked(folder: str, cfg: Model, abstract: dict) -> dict[str, hf.Tensor]:
 
 
 def shapes_of(abstract: dict, cfg: Model) -> hf_write.Shapes:
-    return {name: shape for name, (_, _, shape) in tensor_places(abstract, cfg).items()}
+    return {name: place.shape for name, place in tensor_places(abstract, cfg).items()}
 
 
 def together(look: Callable[[], dict]) -> dict:
     """look(), at files; where one host finds them bad all hosts end: else the others would wait for it."""
     if jax.process_count() == 1:
         return look()
-    found, error = None, None
+    tensors, error = None, None
     try:
-        found = look()
+        tensors = look()
     except UserError as raised:
         error = raised
     failed = multihost_utils.process_allgather(np.array(error is not None))
@@ -87,7 +95,7 @@ def together(look: Callable[[], dict]) -> dict:
         raise UserError(
             f"the weights are bad on host {failed.argmax()}, whose log tells why; mend its folder and start again"
         )
-    return found
+    return tensors
 
 
 class Kind(NamedTuple):
@@ -177,9 +185,9 @@ def to_hf(params: dict, cfg: Model, about: hf_write.About) -> None:
     turn = jax.jit(jnp.transpose)  # a program of its own, as on the way in
 
     def read(tensor: str) -> np.ndarray:
-        path, layer, _ = places[tensor]
-        part = take(leaves[path], layer)
-        return np.asarray(turn(part) if path.endswith("kernel") else part)
+        place = places[tensor]
+        part = take(leaves[place.path], place.layer)
+        return np.asarray(turn(part) if place.path.endswith("kernel") else part)
 
     hf_write.write(shapes_of(params, cfg), read, cfg, about)
 

@@ -1,4 +1,4 @@
-"""Words and names in a run of tokens: the units of loss.smooth and the claims of data_prep.agree.  No jax here.
+"""Names of a list in a run of tokens.
 
 A name is found where its own tokens stand.  Those of the Qwen2 tokenizer do at 99% of the English names in an
 encyclopaedia and at 96% of the Chinese ones in text on music; the others share a token with their neighbours, two
@@ -15,12 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mucpt_jax.errors import UserError
-
-
-def load(folder: str):
-    from transformers import AutoTokenizer  # a second of imports that training does not need otherwise
-
-    return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+from mucpt_jax.formats.tokenizer import load_tokenizer
 
 
 @functools.cache
@@ -30,7 +25,7 @@ def letters(tokenizer_folder: str) -> tuple[np.ndarray, np.ndarray]:
     Letters and digits of scripts with spaces do; so do bytes of a character that no token holds whole.  Where no token
     holds the blank before it, tokens are whole words.
     """
-    tokenizer = load(tokenizer_folder)
+    tokenizer = load_tokenizer(tokenizer_folder)
     texts = tokenizer.batch_decode([[i] for i in range(len(tokenizer))])
     blanks = any(text.startswith(" ") for text in texts)
     begins = np.array([blanks and bool(text) and in_word(text[0]) for text in texts])
@@ -55,18 +50,18 @@ Span = tuple[int, int, int]  # start, end, the name's number
 
 
 @functools.cache
-def names(tokenizer_folder: str, file: str) -> Names:
+def read(tokenizer_folder: str, file: str) -> Names:
     """A file of names, one a line, as tokens: as they stand at the start of a text and behind a blank."""
-    tokenizer = load(tokenizer_folder)
+    tokenizer = load_tokenizer(tokenizer_folder)
     try:  # utf-8-sig: utf-8 with a byte order mark or without
         lines = sorted({line.strip() for line in Path(file).read_text(encoding="utf-8-sig").split("\n")} - {""})
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"the names in {file} cannot be read ({error}); name a text file, a name a line") from error
     texts = ((before + line, number) for before in ("", " ") for number, line in enumerate(lines))
-    found = index(in_tokens(texts, tokenizer))
-    if not found.number_of:
+    names = index(in_tokens(texts, tokenizer))
+    if not names.number_of:
         raise UserError(f"{file} holds no names; write one a line")
-    return found
+    return names
 
 
 def in_tokens(texts: Iterable[tuple[str, int]], tokenizer) -> Iterator[tuple[list[int], int]]:
@@ -86,7 +81,7 @@ def index(runs: Iterable[tuple[Sequence[int], int]]) -> Names:
             lengths.setdefault(run[0], set()).add(len(run))
     begins = np.zeros(max(lengths, default=0) + 2, bool)  # the last one is for all ids beyond
     begins[list(lengths)] = True
-    return Names(number_of, {first: sorted(found, reverse=True) for first, found in lengths.items()}, begins)
+    return Names(number_of, {first: sorted(sizes, reverse=True) for first, sizes in lengths.items()}, begins)
 
 
 def goes_on(tokens: np.ndarray, begins: np.ndarray, ends: np.ndarray) -> np.ndarray:
@@ -98,22 +93,13 @@ def goes_on(tokens: np.ndarray, begins: np.ndarray, ends: np.ndarray) -> np.ndar
 
 def spans(tokens: np.ndarray, goes_on: np.ndarray, names: Names) -> list[Span]:
     """Where names stand, from left to right, the longest where several begin at a token; whole words only."""
-    run, first, found, until = tokens.astype(np.int32).tobytes(), tokens.tolist(), [], 0
+    run, first, places, until = tokens.astype(np.int32).tobytes(), tokens.tolist(), [], 0
     possible = names.begins[np.minimum(tokens, len(names.begins) - 1)] & ~goes_on
     for i in np.flatnonzero(possible).tolist():
         for length in names.lengths[first[i]] if i >= until else ():
             number = names.number_of.get(run[4 * i : 4 * (i + length)]) if i + length <= len(first) else None
             if number is not None and not goes_on[i + length : i + length + 1].any():
-                found.append((i, i + length, number))
+                places.append((i, i + length, number))
                 until = i + length
                 break
-    return found
-
-
-def starts(tokens: np.ndarray, begins: np.ndarray, ends: np.ndarray, names: Names | None = None) -> np.ndarray:
-    """i4[N] -> bool [N]: does a unit, a word or a name, start at the token?"""
-    inside = goes_on(tokens, begins, ends)
-    found = ~inside
-    for start, end, _ in spans(tokens, inside, names) if names else ():
-        found[start + 1 : end] = False
-    return found
+    return places

@@ -1,0 +1,78 @@
+"""Files and folders are replaced whole, by one run at a time."""
+
+import errno
+import os
+
+import pytest
+
+from mucpt_jax.errors import UserError, exiting
+from mucpt_jax.formats import files
+
+
+def names(folder) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_is_the_old_one_until_the_new_one_is_whole(tmp_path):
+    files.write_text(tmp_path / "a.txt", "old")
+    with files.replacing(tmp_path / "a.txt") as beside:
+        beside.write_text("new")
+        assert (tmp_path / "a.txt").read_text() == "old" and beside.parent == tmp_path
+    assert (tmp_path / "a.txt").read_text() == "new" and names(tmp_path) == ["a.txt"]
+    with pytest.raises(KeyError), files.replacing(tmp_path / "a.txt") as beside:
+        beside.write_text("half")
+        raise KeyError
+    assert (tmp_path / "a.txt").read_text() == "new" and names(tmp_path) == ["a.txt"]
+
+
+def test_two_writers_of_one_file_do_not_meet(tmp_path):
+    with files.replacing(tmp_path / "a") as one, files.replacing(tmp_path / "a") as other:
+        assert one != other
+        one.write_text("1"), other.write_text("2")
+    assert (tmp_path / "a").read_text() == "1"  # the last one to end
+
+
+def test_a_folder_takes_the_place_of_the_old_one_as_a_whole(tmp_path):
+    out = tmp_path / "below" / "out"
+    for content in ("old", "new"):
+        with files.replacing_folder(out, "OUT") as folder:
+            (folder / content).touch()
+            assert names(out) == ["old"] if content == "new" else not out.exists()
+        assert names(out) == [content] and names(out.parent) == ["out"]
+    full = pytest.raises(UserError, match=r"OUT cannot be written to the end \(.*No space left.*\); make room")
+    with full, files.replacing_folder(out, "OUT") as folder:
+        (folder / "half").touch()
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert names(out) == ["new"] and names(out.parent) == ["out"]
+
+
+def test_a_second_run_into_a_folder_is_refused_until_the_first_has_ended(tmp_path):
+    refused = pytest.raises(UserError, match="OUT is being written by another run")
+    with files.locked(tmp_path, "OUT"), refused, files.locked(tmp_path, "OUT"):
+        pass
+    with files.locked(tmp_path, "OUT"):
+        pass
+
+
+def test_a_lock_that_was_removed_meanwhile_protects_nothing(tmp_path, monkeypatch):
+    def lost(*_):
+        os.unlink(tmp_path / "lock")  # the run before has ended, and cleared its folder
+
+    monkeypatch.setattr(files.fcntl, "flock", lost)
+    with pytest.raises(UserError, match="is being written by another run"), files.locked(tmp_path, "OUT"):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (UserError("a=1 is wrong; use 2"), "error: a=1 is wrong; use 2"),
+        (OSError(errno.ENOSPC, "No space left on device"), "left on device; make room, then run it again"),
+        (PermissionError(errno.EACCES, "Permission denied", "x"), r"error: \[Errno 13\] Permission denied: 'x'$"),
+    ],
+)
+def test_a_command_ends_with_one_sentence_for_what_is_the_users_to_mend(error, sentence):
+    with pytest.raises(SystemExit, match=sentence), exiting():
+        raise error
+    with pytest.raises(ZeroDivisionError), exiting():  # a fault of ours shows its place
+        raise ZeroDivisionError
