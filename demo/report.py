@@ -142,14 +142,10 @@ def curves(run: Path, names: list[str]) -> str:
     """Plain training loss of domain and general text, an objective a line."""
     read = {name: (run / name / "metrics.jsonl").read_text().splitlines() for name in names}
     steps = {name: [json.loads(line) for line in lines] for name, lines in read.items()}
-    drawn = []
+    drawn, colours = [], {name: OBJECTIVES[name].colour for name in names}
     for kind in ("domain", "general"):
         points = {name: [(line["step"], plain_loss(line, kind)) for line in lines] for name, lines in steps.items()}
-        drawn.append(
-            pictures.lines(
-                points, {name: OBJECTIVES[name].colour for name in names}, f"{kind} text, plain training loss"
-            )
-        )
+        drawn.append(pictures.lines(points, colours, f"{kind} text, plain training loss"))
     key = "".join(f'<li style="--own:var(--{name})"><i class="dot"></i>{name}</li>' for name in names)
     return f'<ul class="key">{key}</ul><div class="pictures">{"".join(drawn)}</div>'
 
