@@ -161,7 +161,8 @@ def cut(document: dict, limit: int) -> dict:
 def audit(scored: Scored, tokenizer, documents: int, floor: float, objective: str) -> str:
     """Scored rows -> HTML."""
     rows, manifest = survey.spread_rows(scored.manifest), scored.manifest
-    found = survey.survey(scored, rows, floor)
+    kinds = survey.letters(tokenizer)
+    found = survey.survey(scored, rows, floor, kinds)
     if not found["documents"]:
         raise UserError(f"{scored.folder} holds no target tokens; name a folder of longer documents")
     means = {"corpus_mean_one": list(manifest["scores"]["mean_raw_weight"].values())}
@@ -179,7 +180,7 @@ def audit(scored: Scored, tokenizer, documents: int, floor: float, objective: st
         "rows": sum(s["records"] for s in manifest["shards"]), "rows_read": sum(len(n) for _, n in rows),
         "edges": survey.R_EDGES.tolist(), "excess_edges": survey.EXCESS_EDGES.tolist(),
         "sources": [source_facts(name, scored, counts) for name, counts in found["by_source"].items()],
-        "phrases": survey.phrases(scored, rows, found, floor, tokenizer),
+        "phrases": survey.phrases(scored, rows, found, floor, tokenizer, kinds),
     }  # fmt: skip
     return page(facts, read_documents(scored, choose(found["documents"], documents), tokenizer))
 

@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 from audit_rows import SOURCES, T, payload, row_of, write_page, write_scored
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from mucpt_jax import audit
@@ -43,7 +43,8 @@ def test_words_that_are_tokens_keep_the_blanks_between_them():
 
 def test_a_phrase_has_its_occurrences_and_its_mean_weight_at_every_floor(audited, tmp_path):
     # The raw weight 1 / max(8, floor) of " noise" is that of its tokens at every floor.
-    spans = [("a", 1.0), (" noise", 8.0), ("bcde", 0.5), (" noise", 8.0), ("fghi", 0.5), (" noise", 8.0), ("jkl", 0.5)]
+    known = [(f" {word}", 0.5) for word in ("bcde", "fghi", "jkl")]
+    spans = [("a", 1.0), *(span for one in known for span in ((" noise", 8.0), one))]
     write_scored(tmp_path / "scored", audited / "tokenizer", {"s": {"d": spans}})
     audit.run([str(tmp_path / "scored"), f"--tokenizer={audited / 'tokenizer'}"])
     (phrase,) = payload(tmp_path / "scored/audit.html")["phrases"]
@@ -52,12 +53,41 @@ def test_a_phrase_has_its_occurrences_and_its_mean_weight_at_every_floor(audited
     assert phrase["means"] == [0.125 if floor < 8 else 0.1 for floor in floors]
 
 
+@pytest.mark.parametrize(
+    ("text", "phrases", "others"),
+    [
+        ("?see spam.com now", ["spam", " spam.com", "com now"], ["pam.com", "spam.c", "see s", "ee spam"]),
+        ("?他在广告。唱歌QR5群", ["。唱歌", "唱歌QR5", "QR5群"], ["他在广", "在广告", "歌QR5", "R5群"]),
+        ("?a\N{REPLACEMENT CHARACTER}b-c", [], ["b-c"]),  # b may be of the damaged word
+    ],
+)
+def test_a_phrase_begins_and_ends_with_words(text, phrases, others):
+    """Every character is a token.  Chinese has no blanks: its words are known to end only where its characters do."""
+    kinds = np.array([[survey.letter(character)] * 2 for character in text])
+    block = {"tokens": np.arange(len(text))[None], "is_target": np.arange(len(text))[None] > 0}
+    texts = {text[start : start + n] for n, starts, _ in survey.ngrams(block, kinds) for start in starts}
+    assert texts >= set(phrases) and not texts & set(others)
+
+
+@pytest.mark.parametrize("blanks", [False, True])
+def test_kinds_of_letters_are_those_of_the_text_that_a_token_adds(audited, blanks):
+    words = {"she": 0, "歌": 1, ".": 2, "r2": 3}
+    made = Tokenizer(models.WordLevel(words))
+    made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    if not blanks:
+        made.decoder = decoders.Fuse()
+    kinds = survey.letters(PreTrainedTokenizerFast(tokenizer_object=made)).tolist()
+    # Where the tokenizer sets blanks between its tokens each begins behind one.
+    assert kinds == [[0 if blanks else kind, kind] for kind in (1, 2, 0, 1)]
+
+
 def test_an_ngram_lies_within_one_segment_of_one_row():
     tokens = np.array([[7, 1, 2, 3, 7, 1, 2, 3, 4], [1, 2, 3, 1, 2, 3, 0, 0, 0]])
     is_target = np.array([[0, 1, 1, 1, 0, 1, 1, 1, 1], [0, 1, 1, 1, 1, 1, 0, 0, 0]], bool)
-    found = {n: (starts, hashes) for n, starts, hashes in survey.ngrams({"tokens": tokens, "is_target": is_target})}
-    assert {n: starts.tolist() for n, (starts, _) in found.items()} == {
-        3: [1, 5, 6, 10, 11, 12], 4: [5, 10, 11], 5: [10], 6: [],
+    block = {"tokens": tokens, "is_target": is_target}
+    found = {n: (starts, hashes) for n, starts, hashes in survey.ngrams(block, np.zeros((9, 2), np.int8))}
+    assert {n: starts.tolist() for n, (starts, _) in found.items() if len(starts)} == {
+        3: [1, 5, 6, 10, 11, 12], 4: [5, 10, 11], 5: [10],
     }  # fmt: skip
     first, second, other, turned, _, last = found[3][1].tolist()
     assert first == second == last and len({first, other, turned}) == 3  # 1 2 3; 2 3 4; 2 3 1

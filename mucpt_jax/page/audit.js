@@ -294,7 +294,7 @@ function start() {
       make("td", {}, whole(p.lost))));
     $("phrases").lastElementChild.replaceChildren(
       make("table", {}, heading("phrase", "tokens", "occurrences", "mean weight", "weight lost"), ...rows));
-    $("phrase-note").textContent = `Runs of 3 to 6 tokens in the ${whole(facts.rows_read)} rows that were read, by the ` +
+    $("phrase-note").textContent = `Runs of whole words, 3 to 10 tokens, in the ${whole(facts.rows_read)} rows that were read, by the ` +
       `sum of 1 − w over all their tokens (mucpt, floor ${state.floor} nats, corpus mean one). They were ` +
       `found at a floor of ${facts.floor} nats; of runs that share three tokens one is shown.`;
   }

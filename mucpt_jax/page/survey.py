@@ -4,6 +4,7 @@ r = -log p_RM of a target in nats; its raw weight is 1 / max(r, floor).  At most
 a block of them at a time: B rows of S = T + 1 slots.  Plain numpy.
 """
 
+import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -22,8 +23,9 @@ ROWS_READ, TOKENS_READ = 20_000, 20_000_000  # whichever is less
 SOURCE_ROWS = 50  # of a source at least: it may be a ten-thousandth of the corpus
 BLOCK = 1 << 18  # slots that are in memory at once
 PHRASES, PHRASE_COUNT = 100, 3  # shown; occurrences that make an n-gram a phrase
-NGRAMS = (3, 4, 5, 6)  # tokens
+NGRAMS = range(3, 11)  # tokens
 BUCKET_BITS, CANDIDATES = 22, 20_000  # of the sketch that finds them
+HALF = "\N{REPLACEMENT CHARACTER}"  # what a tokenizer decodes bytes to that are no character
 # Histograms: 20 bins a decade of r, nats; of r(start model) - r, 10 bins a nat.
 R_EDGES = np.array([0.0, *10 ** np.arange(-3, 1.501, 0.05), 65504.0])
 EXCESS_EDGES = np.array([-65504.0, *np.arange(-100, 101) / 10, 65504.0])
@@ -93,8 +95,8 @@ def scores(rm_nll: np.ndarray, is_target: np.ndarray, path: Path) -> np.ndarray:
 # What the rows say together
 
 
-def survey(scored: Scored, rows: list, floor: float) -> dict:
-    """Over the rows: histograms by source, documents, a sketch of n-grams."""
+def survey(scored: Scored, rows: list, floor: float, kinds: np.ndarray) -> dict:
+    """Over the rows: histograms by source, documents, a sketch of n-grams.  kinds: letters() of the tokenizer."""
     mean = score_sums.at_floor(scored.manifest["scores"]["mean_raw_weight"], floor)
     bins = {"r": len(R_EDGES) - 1, "inverse": len(R_EDGES) - 1, "excess": len(EXCESS_EDGES) - 1}
     by_source = {s["source"]: {k: np.zeros(n) for k, n in bins.items()} for s in scored.manifest["shards"]}
@@ -109,7 +111,7 @@ def survey(scored: Scored, rows: list, floor: float) -> dict:
         owners = owners_of(scored.folder, shard["name"], numbers)
         add_documents(documents, shard["source"], numbers, block, weight, owners)
         lost = running_sum(np.where(block["is_target"], 1 - weight, 0))
-        for n, starts, hashes in ngrams(block):
+        for n, starts, hashes in ngrams(block, kinds):
             np.add.at(lost_of_bucket, slots(hashes, BUCKET_BITS), lost[starts + n] - lost[starts])
     return {"by_source": by_source, "documents": documents, "lost": lost_of_bucket, "mean": mean}
 
@@ -143,8 +145,37 @@ def add_documents(documents: dict, source: str, numbers, block: dict, weight: np
 # n-grams: a sketch of lost weight by hash finds the buckets worth counting, then each of their n-grams is counted
 
 
-def ngrams(block: dict) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """(n, starts, hashes u8) of all runs of n targets, places counting through the block's slots, for n of NGRAMS."""
+def letters(tokenizer) -> np.ndarray:
+    """i1 [V, 2]: the kinds of a token's first and last character.  Within a word two of one kind follow each other.
+
+    Chinese has no blanks between words, so a whole run of its characters counts as one; so does what stands beside a
+    character that takes several tokens.
+    """
+    alone = tokenizer.batch_decode([[i] for i in range(len(tokenizer))], clean_up_tokenization_spaces=False)
+    # Behind itself a token shows the blank that some tokenizers set before it.
+    twice = tokenizer.batch_decode([[i, i] for i in range(len(tokenizer))], clean_up_tokenization_spaces=False)
+    texts = [text[len(one) :] or HALF for one, text in zip(alone, twice, strict=True)]
+    return np.array([(letter(text[0]), letter(text[-1])) for text in texts], np.int8)
+
+
+def letter(character: str) -> int:
+    """0 is no part of a word, 1 a letter or digit, 2 one of Chinese, Japanese, Korean, 3 some bytes of a character."""
+    if character == HALF:
+        return 3
+    return (1 + (unicodedata.east_asian_width(character) == "W")) if character.isalnum() else 0
+
+
+def inside_words(block: dict, kinds: np.ndarray) -> np.ndarray:
+    """Is the edge before each slot within a word?  bool [slots + 1]."""
+    first, last = kinds[block["tokens"].ravel()].T
+    same = (last[:-1] == first[1:]) & (first[1:] > 0) | (last[:-1] == 3) | (first[1:] == 3)
+    return np.concatenate([[False], same & block["is_target"].ravel()[1:], [False]])
+
+
+def ngrams(block: dict, kinds: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """(n, starts, hashes u8) of all runs of n targets that begin and end with words, places counting through the
+    block's slots, for n of NGRAMS."""
+    whole = ~inside_words(block, kinds)
     # Slot 0 of a row is no target, so that no run goes from row to row.
     targets = block["is_target"].ravel()
     tokens = block["tokens"].ravel().astype(np.uint64) + np.uint64(1)
@@ -153,7 +184,7 @@ def ngrams(block: dict) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
         runs = runs[:-1] & targets[n - 1 :]
         hashes = hashes[:-1] * GOLDEN + tokens[n - 1 :]
         if n in NGRAMS:
-            starts = np.flatnonzero(runs)
+            starts = np.flatnonzero(runs & whole[: len(runs)] & whole[n:])
             yield n, starts, hashes[starts]
 
 
@@ -162,15 +193,15 @@ def running_sum(values: np.ndarray) -> np.ndarray:
     return np.concatenate([[0.0], np.cumsum(values.ravel(), dtype=np.float64)])
 
 
-def phrases(scored: Scored, rows: list, surveyed: dict, floor: float, tokenizer) -> list[dict]:
+def phrases(scored: Scored, rows: list, surveyed: dict, floor: float, tokenizer, kinds: np.ndarray) -> list[dict]:
     """N-grams that lose most weight, sum(1 - w) over their tokens: text, tokens, count, mean raw weight by floor."""
-    chosen = pick_phrases(count_ngrams(scored, rows, surveyed, floor), tokenizer)
+    chosen = pick_phrases(count_ngrams(scored, rows, surveyed, floor, kinds), tokenizer)
     known = np.array(sorted(chosen), np.uint64)
     sums = np.zeros((len(known), len(scored.floors)))
     for _, _, block in blocks(scored, rows) if chosen else ():
         raw = [np.where(block["is_target"], 1 / np.maximum(block["r"], f), 0) for f in scored.floors]
         before = np.stack([running_sum(values) for values in raw], 1)
-        for n, starts, hashes in ngrams(block):
+        for n, starts, hashes in ngrams(block, kinds):
             at = np.searchsorted(known, hashes).clip(max=len(known) - 1)
             hit = known[at] == hashes
             np.add.at(sums, at[hit], before[starts[hit] + n] - before[starts[hit]])
@@ -181,14 +212,14 @@ def phrases(scored: Scored, rows: list, surveyed: dict, floor: float, tokenizer)
     ]
 
 
-def count_ngrams(scored: Scored, rows: list, surveyed: dict, floor: float) -> dict[int, list]:
+def count_ngrams(scored: Scored, rows: list, surveyed: dict, floor: float, kinds: np.ndarray) -> dict[int, list]:
     """hash -> [lost weight, occurrences, tokens] of the n-grams in the buckets that lose most."""
     threshold = max(np.partition(surveyed["lost"], -CANDIDATES)[-CANDIDATES], 1e-9)
     counted = {}
     for _, _, block in blocks(scored, rows):
         weight = 1 / np.maximum(block["r"], floor) / surveyed["mean"]
         lost, tokens = running_sum(np.where(block["is_target"], 1 - weight, 0)), block["tokens"].ravel()
-        for n, starts, hashes in ngrams(block):
+        for n, starts, hashes in ngrams(block, kinds):
             hit = surveyed["lost"][slots(hashes, BUCKET_BITS)] >= threshold
             keys, first, inverse = np.unique(hashes[hit], return_index=True, return_inverse=True)
             sums = np.bincount(inverse, (lost[starts + n] - lost[starts])[hit], len(keys)).tolist()
@@ -208,7 +239,7 @@ def pick_phrases(counted: dict[int, list], tokenizer) -> dict[int, tuple[str, in
         inner = {tokens[i : i + 3] for i in range(len(tokens) - 2)}
         text = tokenizer.decode(tokens, clean_up_tokenization_spaces=False)
         # A year of three tokens is no phrase to read, nor is half a Chinese character.
-        readable = len(text.strip().encode()) > 4 and "\N{REPLACEMENT CHARACTER}" not in text
+        readable = len(text.strip().encode()) > 4 and HALF not in text
         if lost < 0 and readable and not inner & covered:
             chosen[key], covered = (text, len(tokens), count), covered | inner
         if len(chosen) == PHRASES:
