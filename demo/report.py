@@ -9,9 +9,9 @@ import numpy as np
 
 from demo import pictures
 from demo.results import cells
-from mucpt_jax.evaluation.tables import COLOURS
 from mucpt_jax.formats import pages
 from mucpt_jax.formats.manifest import read_manifest
+from mucpt_jax.step.objective import OBJECTIVES
 
 GROUPS = 5  # of questions by who answers them, the largest ones
 ROLES = {"base": "the start of all the others", "reference": "trained on the seed alone; scores the corpus"}
@@ -19,7 +19,7 @@ ROLES = {"base": "the start of all the others", "reference": "trained on the see
 
 def write(run: Path, table: dict) -> None:
     names = [row["objective"] for row in table["rows"] if "weight_rest" in row]
-    colours = "".join(f"--{name}: color-mix(in oklab, {COLOURS[name]}, var(--lift)); " for name in names)
+    colours = "".join(f"--{name}: color-mix(in oklab, {OBJECTIVES[name].colour}, var(--lift)); " for name in names)
     page = pages.page(
         Path(__file__).with_name("report.html.template"),
         COLOURS=colours, INTRO=intro(run, table), BARS=bars(table["rows"]), ANSWERS=answers(run, names),
@@ -142,10 +142,10 @@ def curves(run: Path, names: list[str]) -> str:
     """Plain training loss of domain and general text, an objective a line."""
     read = {name: (run / name / "metrics.jsonl").read_text().splitlines() for name in names}
     steps = {name: [json.loads(line) for line in lines] for name, lines in read.items()}
-    drawn = []
+    drawn, colours = [], {name: OBJECTIVES[name].colour for name in names}
     for kind in ("domain", "general"):
         points = {name: [(line["step"], plain_loss(line, kind)) for line in lines] for name, lines in steps.items()}
-        drawn.append(pictures.lines(points, COLOURS, f"{kind} text, plain training loss"))
+        drawn.append(pictures.lines(points, colours, f"{kind} text, plain training loss"))
     key = "".join(f'<li style="--own:var(--{name})"><i class="dot"></i>{name}</li>' for name in names)
     return f'<ul class="key">{key}</ul><div class="pictures">{"".join(drawn)}</div>'
 

@@ -4,7 +4,6 @@ import html
 import json
 import re
 import shutil
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from audit_rows import write_scored
+from browser import browse, needs_browser, stands_out
 
 from mucpt_jax import audit, config
 from mucpt_jax.formats.files import read_json, write_json
@@ -19,8 +19,7 @@ from mucpt_jax.formats.manifest import INDEX_SCHEMA, write_index
 from mucpt_jax.formats.rows import target_mask
 from mucpt_jax.step import objective
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no chromium, chromium-browser or google-chrome here")
+pytestmark = needs_browser
 ATTACK = "<script>document.title='hacked'</script><img src=x onerror=\"document.title='hacked'\"></script><!--"
 
 
@@ -31,12 +30,7 @@ def page(audited) -> Path:
 
 def dom(page: Path, settings: str = "") -> str:
     """The page as Chromium shows it, with the settings that stand behind # in the address."""
-    profile = page.parent / "profile"
-    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}", "--dump-dom"]
-    done = subprocess.run(
-        [*command, f"file://{page}#{settings}"], capture_output=True, text=True, encoding="utf-8", timeout=120
-    )
-    return done.stdout
+    return browse(page, f"#{settings}")[0]
 
 
 def shading(shown: str) -> dict[str, int]:
@@ -203,6 +197,22 @@ def test_documents_of_few_tokens_are_neither_worst_nor_best(audited, tmp_path):
     shown = dom(audit.run([str(tmp_path / "scored"), f"--tokenizer={audited / 'tokenizer'}"]))
     ranked = re.search('<div id="ranked">(.*?)</div>', shown).group(1)
     assert re.findall(r'title="(\w+) ', ranked) == ["low", "middle", "high", "middle"]
+
+
+def test_the_legend_names_weights_and_their_shares_apart(page):
+    legend = re.search('<ul id="legend".*?</ul>', dom(page), re.DOTALL).group(0)
+    items = re.findall(r"<li><span[^>]*>(.*?)</span><small>(.*?)</small>", legend)
+    # 80 of 160 tokens weigh 0.22, 80 weigh 1.78.
+    assert items == [
+        ("weight", "tokens"), ("below 0.1", "0%"), ("0.1 to 0.25", "50%"), ("0.25 to 0.5", "0%"), ("0.5 to 0.8", "0%"),
+        ("0.8 to 1.25", "0%"), ("1.25 to 2", "50%"), ("2 to 4", "0%"), ("4 and more", "0%"),
+        ("no score", "first of a segment"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("width", [375, 1280])
+def test_nothing_stands_out_of_the_page(page, tmp_path, width):
+    assert stands_out(page, tmp_path, width) == []
 
 
 def test_histograms_are_shaded_by_what_the_objective_weighs(page):

@@ -11,6 +11,7 @@ from conftest import write_rows
 
 from demo import report
 from mucpt_jax.evaluation.alias import wilson
+from mucpt_jax.step.objective import OBJECTIVES
 
 NAMES = ("base", "reference", "ntp", "rho1", "mucpt")
 # Of 6 questions; by objective, who answers: 2 none, 1 mucpt, 1 rho1 and mucpt, 2 all.
@@ -111,10 +112,10 @@ def test_links_lead_to_pages_that_are_there(page):
 def test_every_objective_has_its_colour_in_bars_answers_and_curves(page):
     shown = page.read_text(encoding="utf-8")
     for name in RIGHT:
-        assert f"--{name}: color-mix(in oklab, {report.COLOURS[name]}, var(--lift))" in shown
+        assert f"--{name}: color-mix(in oklab, {OBJECTIVES[name].colour}, var(--lift))" in shown
         assert len(re.findall(rf"--own:var\(--{name}\)", shown)) == 3  # bar, answers, key of the curves
         assert shown.count(f"stroke: var(--{name})") == 2
-        assert report.COLOURS[name] not in shown.partition("</style>")[2]
+        assert OBJECTIVES[name].colour not in shown.partition("</style>")[2]
 
 
 def test_the_page_runs_nothing_asks_for_nothing_and_tells_its_pictures(page):

@@ -3,23 +3,21 @@
 import html
 import itertools
 import json
+import math
 import re
-import shutil
-import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from browser import browse, measured, needs_browser, stands_out
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from data_prep import pipeline, report
 from data_prep.reporting import charts
 from mucpt_jax.errors import UserError
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-needs_browser = pytest.mark.skipif(not CHROMIUM, reason="no chromium, chromium-browser or google-chrome here")
 ATTACK = (
     "</script><script>document.title='hacked'</script><img src=x onerror=\"document.title='hacked'\">"
     "'\"><!-- @PAYLOAD@ \u202egnihton\u202c \x00 \ud83d " + "word" * 40
@@ -310,16 +308,6 @@ def test_every_language_has_a_colour_of_its_own_or_is_grey():
 # In a browser
 
 
-def browse(page: Path, settings: str = "", *flags: str) -> tuple[str, str]:
-    """The page as Chromium shows it, and what it said to its console."""
-    command = [
-        CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr",
-        f"--user-data-dir={page.parent / 'profile'}", *flags, "--dump-dom", f"file://{page}{settings}",
-    ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", timeout=120)
-    return done.stdout, "\n".join(line for line in done.stderr.splitlines() if "CONSOLE" in line)
-
-
 def funnel_cells(shown: str) -> list[list[str]]:
     body = re.search(r'<table class="funnel">.*?<tbody>(.*?)</tbody>', shown, re.DOTALL).group(1)
     return [
@@ -366,14 +354,35 @@ def test_a_script_that_got_into_the_page_would_be_refused(out, tmp_path):
 
 
 @needs_browser
-@pytest.mark.parametrize("width", [500, 1200])
+@pytest.mark.parametrize("width", [375, 1200])
 def test_nothing_stands_out_of_the_page(out, tmp_path, width):
-    page = re.sub("<meta http-equiv[^>]*>", "", (out / "report.html").read_text(encoding="utf-8"))
-    told = """<script>
-      for (const part of document.querySelectorAll("details")) part.open = true;
-      document.title = [innerWidth, document.documentElement.scrollWidth];
-    </script></body>"""
-    (tmp_path / "wide.html").write_text(page.replace("</body>", told), encoding="utf-8")
-    shown, _ = browse(tmp_path / "wide.html", "", f"--window-size={width},900")
-    inner, scrolled = map(int, re.search(r"<title>(\d+),(\d+)", shown).groups())
-    assert scrolled <= inner <= width
+    assert stands_out(out / "report.html", tmp_path, width) == []
+
+
+@needs_browser
+@pytest.mark.parametrize(
+    ("sizes", "shown"),
+    [
+        ({"en": 133_150, "zh-Hans": 104_553}, ["en", "zh-Hans", "237,703", "characters"]),
+        ({"zh-Hant": 999_999}, ["zh-Hant", "999,999", "characters"]),
+        ({"en": 95 * 10**10, "zh-Hans": 5 * 10**10, "zh-Hant": 10**10}, ["en", "1.01", "trillion", "characters"]),
+        ({"en": 6, "a-language": 3}, ["en", "a-langua…", "9", "characters"]),
+    ],
+)
+def test_letters_of_the_chart_stay_in_the_hole_and_in_their_arcs(out, tmp_path, sizes, shown):
+    given = rows(*((lang, lang, 1, size) for lang, size in sizes.items()))
+    drawn = charts.sunburst(charts.groups(given, "characters", {}), "characters")
+    style = re.search("<style>.*?</style>", (out / "report.html").read_text(encoding="utf-8"), re.DOTALL)[0]
+    (tmp_path / "chart.html").write_text(f"{style}<figure>{drawn}</figure>", encoding="utf-8")
+    script = """return [...document.querySelectorAll("svg text")].map((text) => {
+      const { x, y, width, height } = text.getBBox(), high = 0.25 * height; // the box has room above and below letters
+      return [text.textContent, ...[x, x + width].flatMap((a) => [y + high, y + height - high].map((b) => [a, b]))];
+    })"""
+    boxes = measured(tmp_path / "chart.html", tmp_path, script)
+    assert [text for text, *_ in boxes] == shown
+    for text, *corners in boxes:
+        distances = [math.hypot(*corner) for corner in corners]
+        if text in [*sizes, "a-langua…"]:
+            assert min(distances) > charts.INNER and max(distances) < charts.MIDDLE, text
+        else:
+            assert max(distances) < charts.INNER - 4, text

@@ -11,7 +11,8 @@ _HIDDEN = re.compile(
 _COLORS = {"en": 0, "zh-Hans": 1, "zh-Hant": 2, "zh": 1, "other": 6, "": 6, "(other)": 6}
 _FREE, _GREY = (3, 4, 5, 7), 6  # colours of the page that no language owns
 LANGS_SHOWN, SOURCES_SHOWN, LEAST_SHARE = 7, 20, 0.004
-INNER, MIDDLE, OUTER = 84, 142, 194  # radii
+INNER, MIDDLE, OUTER = 80, 146, 196  # radii
+WIDEST = 0.7  # of a bold letter or digit in the fonts that the page may be shown in, in sizes of the font
 
 
 def number(value: float | None) -> str:
@@ -156,16 +157,18 @@ def sunburst(groups: list[dict], unit: str) -> str:
             size = 2 * math.pi * part["size"] / whole
             arcs.append(arc(MIDDLE + 2, OUTER, start, size, part | {"color": group["color"]}, part["shade"], whole))
             start += size
-        if angle > 0.36 and group["code"]:
-            arcs.append(arc_label(turn + angle / 2, group))
+        arcs.append(arc_label(turn + angle / 2, angle, group))
         turn += angle
-    middle = re.sub("<.*?>", "", short(whole)).split(" ")
-    lines = "".join(
-        f'<text class="{kind}" y="{y}">{text}</text>'
-        for kind, y, text in zip(("big", "", ""), (-4, 20, 38), [middle[0], *middle[1:], unit], strict=False)
-    )
     head = '<svg viewBox="-200 -200 400 400" role="img" aria-label="Shares of languages and sources">'
-    return f"{head}{''.join(arcs)}{lines}</svg>"
+    return f"{head}{''.join(arcs)}{hole(whole, unit)}</svg>"
+
+
+def hole(whole: int, unit: str) -> str:
+    """The sum, in letters that the hole holds, however long it is."""
+    figure, *names = [*re.sub("<.*?>", "", short(whole)).split(" "), unit]
+    size = min(38, 1.6 * INNER / (WIDEST * len(figure)))
+    lines = [f'<text class="big" y="-4" style="font-size:{size:.1f}px">{figure}</text>']
+    return "".join(lines + [f'<text y="{20 + 18 * i}">{name}</text>' for i, name in enumerate(names)])
 
 
 def arc(inner: float, outer: float, start: float, angle: float, part: dict, shade: float, whole: int) -> str:
@@ -187,7 +190,20 @@ def point(radius: float, turn: float) -> tuple[float, float]:
     return radius * math.sin(turn), -radius * math.cos(turn)
 
 
-def arc_label(turn: float, group: dict) -> str:
+def arc_label(turn: float, angle: float, group: dict) -> str:
+    """The language's code in the middle of its arc, where it fits."""
+    code = re.sub("<.*?>", "", visible(group["code"], 8))
+    letters = len(html.unescape(code))
+    size = min(12.5, (MIDDLE - INNER - 10) / (WIDEST * max(letters, 1)))
     x, y = point((INNER + MIDDLE) / 2, turn)
-    code = re.sub("</?bdi>", "", visible(group["code"], 8))
-    return f'<text class="on{group["color"]}" x="{x:.1f}" y="{y + 4:.1f}">{code}</text>'
+    corners = [(x + a * WIDEST * size * letters / 2, y + b * size / 2) for a in (-1, 1) for b in (-1, 1)]
+    if not code or not all(within(*corner, turn, angle) for corner in corners):
+        return ""
+    place = f'x="{x:.1f}" y="{y + 0.35 * size:.1f}" style="font-size:{size:.1f}px"'
+    return f'<text class="on{group["color"]}" {place}>{code}</text>'
+
+
+def within(x: float, y: float, turn: float, angle: float) -> bool:
+    """Does the place lie in the inner ring, within half of `angle` of `turn`?"""
+    aside = math.remainder(math.atan2(x, -y) - turn, 2 * math.pi)
+    return INNER < math.hypot(x, y) < MIDDLE and abs(aside) < angle / 2

@@ -138,12 +138,12 @@ function start() {
   function showLegend() {
     const counts = Array(STEPS.length + 1).fill(0);
     for (const w of weights) for (const x of w) if (x !== null) counts[stepOf(x)]++;
-    const total = counts.reduce((a, b) => a + b, 0), names = STEPS.map((edge, i) => `${i ? STEPS[i - 1] : 0}–${edge}`);
+    const names = STEPS.map((edge, i) => (i ? `${STEPS[i - 1]} to ${edge}` : `below ${edge}`));
     names.push(`${STEPS.at(-1)} and more`);
-    const items = names.map((name, i) =>
-      make("li", {}, make("span", { class: `w${i}` }, name), make("small", {}, percent(counts[i] / Math.max(total, 1)))));
-    const none = make("li", {}, make("span", { class: "u" }, "no score"), make("small", {}, "first of a segment"));
-    $("legend").replaceChildren(make("li", {}, "Weight"), ...items, none);
+    const shares = counts.map((n) => percent(n / Math.max(sum(counts), 1)));
+    const item = (name, told, kind = "") => make("li", {}, make("span", { class: kind }, name), make("small", {}, told));
+    $("legend").replaceChildren(item("weight", "tokens"), ...names.map((name, i) => item(name, shares[i], `w${i}`)),
+      item("no score", "first of a segment", "u"));
   }
 
   function listed() {
@@ -272,10 +272,10 @@ function start() {
       return make("tbody", {}, make("tr", {}, make("th", { colspan: 4, scope: "rowgroup" }, make("bdi", {}, s.name))),
         make("tr", {}, make("td", {}, bars), ...cells));
     });
-    const head = make("thead", {}, heading("source", "tokens", "weight", "mean w"));
+    const head = make("thead", {}, heading("source", "tokens", "weight", "mean weight"));
     $("masses").lastElementChild.replaceChildren(make("table", {}, head, ...rows));
     const shown = facts.objectives[state.objective].needs_nll ? " The threshold is that of the tokens shown here." : "";
-    $("mass-note").textContent = "Share of all tokens (grey) and of all weight (in colour), by the " +
+    $("mass-note").textContent = "Share of all tokens (grey) and of all weight (in the objective's colour), by the " +
       `${whole(facts.rows_read)} rows that were read.${shown}`;
     $("summary").textContent = `mean weight ${fixed(mass / tokens)} · ` +
       `effective sample ${percent(square ? mass ** 2 / (tokens * square) : 0)} of the tokens`;
@@ -293,7 +293,7 @@ function start() {
       make("td", {}, p.tokens), make("td", {}, whole(p.count)), make("td", { class: `w${stepOf(p.w)}` }, fixed(p.w)),
       make("td", {}, whole(p.lost))));
     $("phrases").lastElementChild.replaceChildren(
-      make("table", {}, heading("phrase", "tokens", "occurrences", "mean w", "weight lost"), ...rows));
+      make("table", {}, heading("phrase", "tokens", "occurrences", "mean weight", "weight lost"), ...rows));
     $("phrase-note").textContent = `Runs of 3 to 6 tokens in the ${whole(facts.rows_read)} rows that were read, by the ` +
       `sum of 1 − w over all their tokens (mucpt, floor ${state.floor} nats, corpus mean one). They were ` +
       `found at a floor of ${facts.floor} nats; of runs that share three tokens one is shown.`;

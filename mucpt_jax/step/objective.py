@@ -120,15 +120,15 @@ def mucpt_weights(nll_BT: Array, batch: dict, domain_BT: Array, cfg: Loss) -> Ar
 
 OBJECTIVES = {
     "ntp": Objective(
-        ntp_weights, needs_nll=False, needs_scores=False, knobs=(), colour="#4c566a",
+        ntp_weights, needs_nll=False, needs_scores=False, knobs=(), colour="#7a8290",
         sentence="The plain loss, on domain and general text.",
     ),
     "rho1": Objective(
-        rho1_weights, needs_nll=True, needs_scores=True, knobs=("keep",), colour="#d08770",
+        rho1_weights, needs_nll=True, needs_scores=True, knobs=("keep",), colour="#d9722e",
         sentence="RHO-1: of the domain tokens the {keep:.0%} with the largest excess loss over a reference model.",
     ),
     "mucpt": Objective(
-        mucpt_weights, needs_nll=False, needs_scores=True, colour="#2a6f97",
+        mucpt_weights, needs_nll=False, needs_scores=True, colour="#1f77b4",
         knobs=("alpha", "rm_floor", "weight_norm", "mean_raw_weight", "min_weight", "max_weight"),
         sentence="MuCPT (arXiv 2511.14245): the loss of a domain token counts alpha / max(-log p of a reference model, "
         "floor), alpha={alpha:g}, floor={rm_floor:g} nats, weights divided by {weight_norm}; general text counts "
