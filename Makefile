@@ -14,7 +14,8 @@ VENV = .venv/bin/python
 SEQIO = .venv-seqio/bin/python
 PIP = -m pip install --quiet --disable-pip-version-check
 
-QUICK = imports config docs package
+QUICK = imports config docs package benchmarks hf rows data losses clean language words signatures components calibration \
+        hosts metrics paired runtime loss_ratio overlap hlo
 
 .PHONY: demo ablation quick ruff types test parity seqio clean
 demo: .venv/installed

@@ -49,7 +49,7 @@ def mean_weights(run: Path, name: str, slots: dict) -> dict:
 
     rho1's selection depends on the model in training: here it is the start model's, batch by batch.
     """
-    cfg = config.from_dict(config.Config, read_json(run / name / "config.json"))
+    cfg = config.from_saved(read_json(run / name / "config.json"))
     loss = data.resolved_loss(cfg)
     sums = {True: [0.0, 0], False: [0.0, 0]}
     for batch, nll_BT, noise_BT in scored_batches(run, cfg, slots):
