@@ -33,9 +33,6 @@ ALLOWED_FILES: set[str] = {
     "data_prep/pipeline.py",
     "data_prep/quality.py",
     "data_prep/report.py",
-    "data_prep/reporting/charts.py",
-    "data_prep/reporting/page.py",
-    "data_prep/reporting/small_sections.py",
     "data_prep/select.py",
 }
 
