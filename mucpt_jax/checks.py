@@ -192,16 +192,16 @@ def check_overrides(argv: list[str]) -> None:
 
 def explain(error: Exception) -> str:
     """The one sentence for what absl and ml_collections raise on a bad value, key or config file."""
-    told = " ".join(str(error).split())
-    if match := re.search(r"flag --config\.([\w.]+)=", told):
-        return f"{told}; {match[1]} is {value_of(Config(), match[1])!r} by default"
-    if match := re.search(r"\[Errno \d+\] ([\w ]+): '(.+)'", told):
+    message = " ".join(str(error).split())
+    if match := re.search(r"flag --config\.([\w.]+)=", message):
+        return f"{message}; {match[1]} is {value_of(Config(), match[1])!r} by default"
+    if match := re.search(r"\[Errno \d+\] ([\w ]+): '(.+)'", message):
         return f"the config file {match[2]} cannot be read ({match[1]}); name another, such as configs/demo.py"
-    if "has no attribute 'get_config'" in told:
+    if "has no attribute 'get_config'" in message:
         return "the config file has no get_config(); name another, such as configs/demo.py"
-    if match := re.search(r'Key "(\w+)" does not exist', told):
+    if match := re.search(r'Key "(\w+)" does not exist', message):
         leaves = {key.rsplit(".", 1)[-1]: key for key in keys()}
         close = difflib.get_close_matches(match[1], leaves, 1, 0.5)
         way_out = f"did you mean {leaves[close[0]]}?" if close else "mucpt_jax/config.py has all keys"
         return f"the config sets {match[1]}, there is no such key; {way_out}"
-    return told
+    return message

@@ -165,7 +165,7 @@ def memory(cfg: Config, stats, params: int, offloaded: int) -> dict:
     results = stats.output_size_in_bytes - stats.alias_size_in_bytes
     temporaries = max(stats.temp_size_in_bytes, offloaded + params if offloaded else 0)
     total = arguments + results + temporaries
-    found = {
+    parts = {
         "arguments": arguments,
         "results": results,
         "temporaries": temporaries,
@@ -174,7 +174,7 @@ def memory(cfg: Config, stats, params: int, offloaded: int) -> dict:
         "memory": round(accelerators.ACCELERATORS[cfg.plan.accelerator].memory),
         "host": offloaded,
     }
-    return {"bytes_per_device": found, "fits": total <= limit}
+    return {"bytes_per_device": parts, "fits": total <= limit}
 
 
 def bytes_of(tree) -> int:
@@ -216,15 +216,15 @@ def expected(cfg: Config, devices: int) -> dict:
 
 def collectives(counts: hlo.Counts) -> list[dict]:
     """Alike ones together, the most bytes first.  in_program: operations; a_step: runs; bytes: results of all runs."""
-    found = {}
+    row_of = {}
     for c in counts.collectives:
         key = (c.kind, c.dtype, c.group, near(c.members))
         start = dict(zip(("kind", "dtype", "group", "near"), key, strict=True))
-        row = found.setdefault(key, start | {"in_program": 0, "a_step": 0, "bytes": 0})
+        row = row_of.setdefault(key, start | {"in_program": 0, "a_step": 0, "bytes": 0})
         row["in_program"] += 1
         row["a_step"] += c.executed
         row["bytes"] += c.executed * c.bytes
-    return sorted(found.values(), key=lambda row: -row["bytes"])
+    return sorted(row_of.values(), key=lambda row: -row["bytes"])
 
 
 def near(members: tuple[int, ...]) -> int:
@@ -279,10 +279,10 @@ def computed(work: dict) -> str:
 def traffic(rows: list[dict] | None) -> list[str]:
     if rows is None:
         return ["  collectives  not countable: this compiler writes no trip counts"]
-    told = ["  collectives of one device            group  in program  a step   results GB a step"]
+    lines = ["  collectives of one device            group  in program  a step   results GB a step"]
     for row in rows:
         name = f"{row['kind']} {row['dtype']}"
-        told.append(
+        lines.append(
             f"    {name:30} {row['group']:8} {row['in_program']:11} {row['a_step']:7} {row['bytes'] / 1e9:12.4g}"
         )
-    return told
+    return lines

@@ -46,9 +46,9 @@ def score(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
     started, positions, tokens = time.monotonic(), 0, 0
     mine = manifest["shards"][cfg.score.worker :: cfg.score.workers]
     for number, shard in enumerate(mine, 1):
-        told = f"shard {number}/{len(mine)} {shard['name']}"
+        label = f"shard {number}/{len(mine)} {shard['name']}"
         if is_done(output, shard):
-            logging.info("%s: scored already", told)
+            logging.info("%s: scored already", label)
             continue
         rows = read_shard(Path(cfg.score.input) / shard["name"], cfg.data.sequence_length)
         scored = scored_rows(rows, step, params, mesh, cfg.score.batch_rows)
@@ -61,7 +61,7 @@ def score(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
         batches = data.batch_sizes(shard["records"], cfg.score.batch_rows, sharding.row_ways(mesh))
         positions += sum(batches) * cfg.data.sequence_length
         rate = tokens / (time.monotonic() - started)
-        logging.info("%s: %s tok/s, padding %.2f%%", told, f"{rate:,.0f}", 100 * (1 - tokens / positions))
+        logging.info("%s: %s tok/s, padding %.2f%%", label, f"{rate:,.0f}", 100 * (1 - tokens / positions))
     if jax.process_index() == 0:
         finish(cfg, manifest, about, output)
     multihost_utils.sync_global_devices("score")
@@ -184,11 +184,11 @@ def claim_folder(output: Path, about: dict) -> None:
     """Scores of two models, two corpora or two dtypes never meet in one folder."""
     path = output / "scoring.json"
     if path.is_file():
-        found = read_json(path)
+        owner = read_json(path)
         for key, value in about.items():
-            if found.get(key) != value:
+            if owner.get(key) != value:
                 raise UserError(
-                    f"{output} holds scores with {key}={found.get(key)}, this job has {value}; "
+                    f"{output} holds scores with {key}={owner.get(key)}, this job has {value}; "
                     "choose another --config.score.output"
                 )
     elif any(output.glob("*.array_record")):

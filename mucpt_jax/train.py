@@ -205,8 +205,7 @@ def loss_and_grads(params: dict, batch: dict, cfg: Config, tokens: Array, only_B
     weights = split(objective.token_weights(nll_BT, batch, cfg.loss))
 
     def add(total, part):
-        found = jax.value_and_grad(loss_fn, has_aux=True)(params, *part)
-        (loss, aux), grads = found
+        (loss, aux), grads = jax.value_and_grad(loss_fn, has_aux=True)(params, *part)
         return jax.tree.map(jnp.add, total, (loss, grads)), aux
 
     zero = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, params))
@@ -217,11 +216,11 @@ def loss_and_grads(params: dict, batch: dict, cfg: Config, tokens: Array, only_B
 def gradient_norms(params: dict, batch: dict, *, cfg: Config) -> dict[str, Array]:
     """Norms of the two parts that a step's gradient is the sum of: domain and general rows, weights and all."""
     tokens = losses.target_mask(batch).sum()
-    found = {}
+    norms = {}
     for name, rows_B in (("domain", batch["is_domain"]), ("general", ~batch["is_domain"])):
         _, grads = loss_and_grads(params, batch, cfg, tokens, rows_B)
-        found[name] = optax.tree.norm(grads)
-    return found
+        norms[name] = optax.tree.norm(grads)
+    return norms
 
 
 def token_metrics(nll_BT: Array, weight_BT: Array, batch: dict, cfg: Loss, num_sources: int) -> dict:
@@ -277,20 +276,20 @@ def report(run: Run, step: int, values: dict) -> None:
 def bad_step(run: Run, step: int, values: dict) -> None:
     """Writes the rows and documents of a step that was left out to bad_steps.jsonl; raises if the config says stop."""
     cfg, first = run.cfg, (step - 1) * run.cfg.data.batch_rows
-    found = data.describe_rows(run.rows, run.sources, cfg, range(first, first + cfg.data.batch_rows))
-    for row, nll in zip(found, values["row_nll"], strict=True):
+    rows = data.describe_rows(run.rows, run.sources, cfg, range(first, first + cfg.data.batch_rows))
+    for row, nll in zip(rows, values["row_nll"], strict=True):
         row["nll"] = float(nll)
-    told = {"step": step, "loss": float(values["loss"]), "grad_norm": float(values["grad_norm"])}
+    facts = {"step": step, "loss": float(values["loss"]), "grad_norm": float(values["grad_norm"])}
     if jax.process_index() == 0:
         with open(run.workdir / "bad_steps.jsonl", "a", encoding="utf-8") as file:
-            file.write(metrics.to_json(told | {"action": cfg.train.on_bad_step, "rows": found}))
-    broken = [row for row in found if not math.isfinite(row["nll"])]
+            file.write(metrics.to_json(facts | {"action": cfg.train.on_bad_step, "rows": rows}))
+    broken = [row for row in rows if not math.isfinite(row["nll"])]
     named = "; ".join(f"{r['file']} record {r['record']} (documents {', '.join(r['documents'])})" for r in broken[:3])
     more = f" and {len(broken) - 3} more rows" if len(broken) > 3 else ""
-    finite = math.isfinite(told["loss"]) and math.isfinite(told["grad_norm"])
+    finite = math.isfinite(facts["loss"]) and math.isfinite(facts["grad_norm"])
     where = f"not finite in {named or 'none: the gradient overflowed'}{more}" if not finite else "a spike"
     sentence = (
-        f"step {step}: loss is {told['loss']} (grad_norm {told['grad_norm']}); rows {first}..."
+        f"step {step}: loss is {facts['loss']} (grad_norm {facts['grad_norm']}); rows {first}..."
         f"{first + cfg.data.batch_rows - 1} of the run, {where}; {run.workdir}/bad_steps.jsonl has their documents"
     )
     if cfg.train.on_bad_step == "stop" or values["bad"] >= MAX_BAD_STEPS:

@@ -187,15 +187,15 @@ def load_params(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> dict:
 def describe_sources(cfg: Config, workdir: Path) -> str:
     """The list above as it is for this run."""
     own, other = newest_step(workdir), newest_step(Path(cfg.init_from)) if cfg.init_from else None
-    what = "all of it" if cfg.init_state == "all" else "parameters only"
-    found = [
+    extent = "all of it" if cfg.init_state == "all" else "parameters only"
+    places = [
         (f"the newest checkpoint in {workdir}", own is not None, f"step {own}"),
-        ("init_from, another run", other is not None, f"{cfg.init_from} step {other}, {what}"),
+        ("init_from, another run", other is not None, f"{cfg.init_from} step {other}, {extent}"),
         ("init_from, a Hugging Face folder", bool(cfg.init_from) and other is None, cfg.init_from),
         ("random", True, f"seed {cfg.seed}"),
     ]
-    taken = next(i for i, (_, there, _) in enumerate(found) if there)
-    lines = [f"  {i + 1}. {name}{f': {told}  <-' if i == taken else ''}" for i, (name, _, told) in enumerate(found)]
+    taken = next(i for i, (_, there, _) in enumerate(places) if there)
+    lines = [f"  {i + 1}. {name}{f': {what}  <-' if i == taken else ''}" for i, (name, _, what) in enumerate(places)]
     return "\n".join(lines)
 
 
@@ -212,10 +212,10 @@ def branch(cfg: Config, abstract_state: tuple) -> tuple[int, tuple]:
             f"init_state=all needs a run's workdir, {cfg.init_from} has no checkpoint; use init_state=params"
         )
     ckpt, wanted = manager(Path(cfg.init_from)), cfg.optimizer.trainable
-    found = read_meta(ckpt, ckpt.latest_step(), cfg)["identity"].get("optimizer.trainable")
-    if found != wanted:
+    trainable = read_meta(ckpt, ckpt.latest_step(), cfg)["identity"].get("optimizer.trainable")
+    if trainable != wanted:
         raise UserError(
-            f"{cfg.init_from} was trained with optimizer.trainable={found}, now it is {wanted}: its moments are of "
+            f"{cfg.init_from} was trained with optimizer.trainable={trainable}, now it is {wanted}: its moments are of "
             "other parameters; use that one, or init_state=params"
         )
     restored = restore(ckpt, abstract_state, cfg, {})
