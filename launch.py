@@ -120,7 +120,7 @@ def run(name: str, job: Job, cfg: config.Config, workdir: Path) -> None:
         mesh = module.simulated_mesh(cfg)
     else:
         cfg, mesh = on_devices(cfg, workdir)
-    logging.info("config\n%s", config.describe(dataclasses.asdict(cfg)))
+    logging.info("config\n%s", describe(cfg))
     if jax.process_index() == 0 and name != "train":  # train saves its own when it really starts
         write_json(workdir / f"config.{name}.json", config.to_saved(cfg))
     logging.info(
@@ -129,6 +129,15 @@ def run(name: str, job: Job, cfg: config.Config, workdir: Path) -> None:
     )  # fmt: skip
     with jax.set_mesh(mesh):
         getattr(module, name)(cfg, mesh, workdir)
+
+
+def describe(cfg: config.Config) -> str:
+    """The resolved config, a section a line."""
+    lines = []
+    for name, value in dataclasses.asdict(cfg).items():
+        knobs = [f"{k}={v!r}" for k, v in value.items()] if isinstance(value, dict) else []
+        lines.append(f"  {name}: {' '.join(knobs)}" if knobs else f"  {name}={value!r}")
+    return "\n".join(lines)
 
 
 def of_run(cfg: config.Config, workdir: Path) -> config.Config:

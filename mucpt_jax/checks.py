@@ -7,7 +7,7 @@ import re
 
 from ml_collections import ConfigDict
 
-from mucpt_jax.config import AXES, Config, Mesh, Model, check_choice, choices, from_dict, keys, nearest, value_of
+from mucpt_jax.config import AXES, Config, Mesh, Model, check_choice, choices, flat, from_dict, keys, nearest, value_of
 from mucpt_jax.errors import UserError
 from mucpt_jax.step import objective
 
@@ -58,9 +58,9 @@ def check_ranges(config: Config) -> None:
         "evaluate.prompt must hold {question}": "{question}" in config.evaluate.prompt,
         "plan.mfu must be in (0, 1]: a share of the peak": 0 < config.plan.mfu <= 1,
     }
-    others = set(keys()) - {sentence.split()[0] for sentence in rules}
-    numbers = {key: value for key in sorted(others) if type(value := value_of(config, key)) in (int, float)}
-    for sentence, fine in (rules | {f"{key} must be > 0": value > 0 for key, value in numbers.items()}).items():
+    named = {sentence.split()[0] for sentence in rules}
+    others = {k: value for k, value in flat(config).items() if k not in named and type(value) in (int, float)}
+    for sentence, fine in (rules | {f"{key} must be > 0": value > 0 for key, value in others.items()}).items():
         if not fine:
             key, _, rest = sentence.partition(" ")
             raise UserError(f"{key}={value_of(config, key)!r} {rest}")

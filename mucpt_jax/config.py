@@ -314,25 +314,20 @@ def value_of(config: Config, key: str):
     return functools.reduce(getattr, key.split("."), config)
 
 
-def describe(values: dict) -> str:
-    """The resolved config, a section a line."""
-    lines = []
-    for name, value in values.items():
-        inner = value.items() if isinstance(value, dict) else [(name, value)]
-        line = " ".join(f"{k}={v!r}" for k, v in inner)
-        lines.append(f"  {name}: {line}" if isinstance(value, dict) else f"  {line}")
-    return "\n".join(lines)
+def flat(config: Config) -> dict:
+    """Dotted key of every knob -> its value."""
+    return {key: value_of(config, key) for key in keys()}
 
 
 def explained() -> str:
     """All keys with default, choices and meaning, which is the comment beside the knob in this file."""
-    lines, words_of, defaults = [], choices(), Config()
-    for key in keys():
+    lines, words_of = [], choices()
+    for key, value in flat(Config()).items():
         section, _, name = key.rpartition(".")
-        source = inspect.getsource(type(value_of(defaults, section)) if section else Config)
+        source = inspect.getsource(type(value_of(Config(), section)) if section else Config)
         meaning = re.search(rf"^    {name}: .* = .*?  # (.*)$", source, re.M)[1]
         words = f" ({' | '.join(words_of[key])})" if key in words_of else ""
-        lines.append(f"  --config.{key}={value_of(defaults, key)!r}{words}\n      {meaning}")
+        lines.append(f"  --config.{key}={value!r}{words}\n      {meaning}")
     return "\n".join(lines)
 
 

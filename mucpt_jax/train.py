@@ -29,7 +29,7 @@ MAX_BAD_STEPS = 16  # in a row, that are left out before a run gives up
 
 
 class Run(NamedTuple):
-    """What is told about every step, and to whom."""
+    """What report() needs: what a step's rows are of, and who notes its metrics, time and end."""
 
     cfg: Config
     sources: list[data.Source]
@@ -43,10 +43,10 @@ class Run(NamedTuple):
 
 
 def train(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
-    """Trains to optimizer.steps, from the newest checkpoint in workdir or from init_from or at random.
+    """Trains to optimizer.steps, from the newest checkpoint in workdir, else init_from, else random parameters.
 
     A SIGTERM saves at the next step that all hosts agree on, and leaves with status 143.  With train.keep=best
-    nothing is saved but states that are better on held-out rows than all before: the newest checkpoint is the best.
+    only a state that is better on held-out rows than all states before is saved: the newest checkpoint is the best.
     """
     early_stop.check(cfg, workdir)
     sources = data.open_sources(cfg)
@@ -175,7 +175,7 @@ def train_step(state: tuple, batch: dict, *, cfg: Config, tx: optax.GradientTran
 def loss_and_grads(params: dict, batch: dict, cfg: Config, tokens: Array, only_B: Array | None = None) -> tuple:
     """((loss, (nll [B, T], weights [B, T])), grads): sums over micro-batches, divided by `tokens` once.
 
-    only_B: rows that count in the loss, bool [B]; all of them make the weights.
+    only_B: rows whose tokens count in the loss, bool [B]; the weights are those of the whole batch all the same.
     """
     rows_B = jnp.ones(batch["is_domain"].shape, bool) if only_B is None else only_B
 
@@ -214,7 +214,7 @@ def loss_and_grads(params: dict, batch: dict, cfg: Config, tokens: Array, only_B
 
 
 def gradient_norms(params: dict, batch: dict, *, cfg: Config) -> dict[str, Array]:
-    """Norms of the two parts that a step's gradient is the sum of: domain and general rows, weights and all."""
+    """A step's gradient is the sum of the domain rows' and the general rows', both weighted: the norm of each part."""
     tokens = losses.target_mask(batch).sum()
     norms = {}
     for name, rows_B in (("domain", batch["is_domain"]), ("general", ~batch["is_domain"])):
