@@ -29,7 +29,7 @@ MAX_BAD_STEPS = 16  # in a row, that are left out before a run gives up
 
 
 class Run(NamedTuple):
-    """What is told about every step, and to whom."""
+    """What report() needs: what a step's rows are of, and who notes its metrics, time and end."""
 
     cfg: Config
     sources: list[data.Source]
@@ -43,10 +43,10 @@ class Run(NamedTuple):
 
 
 def train(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
-    """Trains to optimizer.steps, from the newest checkpoint in workdir or from init_from or at random.
+    """Trains to optimizer.steps, from the newest checkpoint in workdir, else init_from, else random parameters.
 
     A SIGTERM saves at the next step that all hosts agree on, and leaves with status 143.  With train.keep=best
-    nothing is saved but states that are better on held-out rows than all before: the newest checkpoint is the best.
+    only a state that is better on held-out rows than all states before is saved: the newest checkpoint is the best.
     """
     early_stop.check(cfg, workdir)
     sources = data.open_sources(cfg)
@@ -175,7 +175,7 @@ def train_step(state: tuple, batch: dict, *, cfg: Config, tx: optax.GradientTran
 def loss_and_grads(params: dict, batch: dict, cfg: Config, tokens: Array, only_B: Array | None = None) -> tuple:
     """((loss, (nll [B, T], weights [B, T])), grads): sums over micro-batches, divided by `tokens` once.
 
-    only_B: rows that count in the loss, bool [B]; all of them make the weights.
+    only_B: rows whose tokens count in the loss, bool [B]; the weights are those of the whole batch all the same.
     """
     rows_B = jnp.ones(batch["is_domain"].shape, bool) if only_B is None else only_B
 
@@ -205,8 +205,7 @@ def loss_and_grads(params: dict, batch: dict, cfg: Config, tokens: Array, only_B
     weights = split(objective.token_weights(nll_BT, batch, cfg.loss))
 
     def add(total, part):
-        found = jax.value_and_grad(loss_fn, has_aux=True)(params, *part)
-        (loss, aux), grads = found
+        (loss, aux), grads = jax.value_and_grad(loss_fn, has_aux=True)(params, *part)
         return jax.tree.map(jnp.add, total, (loss, grads)), aux
 
     zero = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, params))
@@ -215,13 +214,13 @@ def loss_and_grads(params: dict, batch: dict, cfg: Config, tokens: Array, only_B
 
 
 def gradient_norms(params: dict, batch: dict, *, cfg: Config) -> dict[str, Array]:
-    """Norms of the two parts that a step's gradient is the sum of: domain and general rows, weights and all."""
+    """A step's gradient is the sum of the domain rows' and the general rows', both weighted: the norm of each part."""
     tokens = losses.target_mask(batch).sum()
-    found = {}
+    norms = {}
     for name, rows_B in (("domain", batch["is_domain"]), ("general", ~batch["is_domain"])):
         _, grads = loss_and_grads(params, batch, cfg, tokens, rows_B)
-        found[name] = optax.tree.norm(grads)
-    return found
+        norms[name] = optax.tree.norm(grads)
+    return norms
 
 
 def token_metrics(nll_BT: Array, weight_BT: Array, batch: dict, cfg: Loss, num_sources: int) -> dict:
@@ -277,20 +276,20 @@ def report(run: Run, step: int, values: dict) -> None:
 def bad_step(run: Run, step: int, values: dict) -> None:
     """Writes the rows and documents of a step that was left out to bad_steps.jsonl; raises if the config says stop."""
     cfg, first = run.cfg, (step - 1) * run.cfg.data.batch_rows
-    found = data.describe_rows(run.rows, run.sources, cfg, range(first, first + cfg.data.batch_rows))
-    for row, nll in zip(found, values["row_nll"], strict=True):
+    rows = data.describe_rows(run.rows, run.sources, cfg, range(first, first + cfg.data.batch_rows))
+    for row, nll in zip(rows, values["row_nll"], strict=True):
         row["nll"] = float(nll)
-    told = {"step": step, "loss": float(values["loss"]), "grad_norm": float(values["grad_norm"])}
+    facts = {"step": step, "loss": float(values["loss"]), "grad_norm": float(values["grad_norm"])}
     if jax.process_index() == 0:
         with open(run.workdir / "bad_steps.jsonl", "a", encoding="utf-8") as file:
-            file.write(metrics.to_json(told | {"action": cfg.train.on_bad_step, "rows": found}))
-    broken = [row for row in found if not math.isfinite(row["nll"])]
+            file.write(metrics.to_json(facts | {"action": cfg.train.on_bad_step, "rows": rows}))
+    broken = [row for row in rows if not math.isfinite(row["nll"])]
     named = "; ".join(f"{r['file']} record {r['record']} (documents {', '.join(r['documents'])})" for r in broken[:3])
     more = f" and {len(broken) - 3} more rows" if len(broken) > 3 else ""
-    finite = math.isfinite(told["loss"]) and math.isfinite(told["grad_norm"])
+    finite = math.isfinite(facts["loss"]) and math.isfinite(facts["grad_norm"])
     where = f"not finite in {named or 'none: the gradient overflowed'}{more}" if not finite else "a spike"
     sentence = (
-        f"step {step}: loss is {told['loss']} (grad_norm {told['grad_norm']}); rows {first}..."
+        f"step {step}: loss is {facts['loss']} (grad_norm {facts['grad_norm']}); rows {first}..."
         f"{first + cfg.data.batch_rows - 1} of the run, {where}; {run.workdir}/bad_steps.jsonl has their documents"
     )
     if cfg.train.on_bad_step == "stop" or values["bad"] >= MAX_BAD_STEPS:

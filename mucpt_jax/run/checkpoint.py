@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
 from mucpt_jax import config
-from mucpt_jax.config import FORMAT, Config
+from mucpt_jax.config import Config
 from mucpt_jax.errors import UserError
 from mucpt_jax.formats.files import read_json
 from mucpt_jax.formats.version import as_text, written_by
@@ -38,7 +38,7 @@ def save(ckpt: ocp.CheckpointManager, step: int, state: tuple, cfg: Config, iden
     """`identity` is data.fingerprint; with the step it fixes the data position.  Returns before all is written."""
     params, opt_state = state
     meta = {"step": step, "model": dataclasses.asdict(cfg.model), "identity": identity}
-    meta |= {"format": FORMAT, "written_by": written_by()}
+    meta |= {"format": config.FORMAT, "written_by": written_by()}
     items = ocp.args.Composite(
         params=ocp.args.StandardSave(params), opt_state=ocp.args.StandardSave(opt_state), meta=ocp.args.JsonSave(meta)
     )
@@ -74,7 +74,7 @@ def restore(ckpt: ocp.CheckpointManager, abstract_state: tuple, cfg: Config, ide
     meta, where = read_meta(ckpt, step, cfg), f"{ckpt.directory}/{step}"
     saved = config.without_retired(meta["identity"], where, meta.get("written_by"))
     for key, value in identity.items():
-        before = saved[key] if key in saved else config.value_of(Config(), key)  # a knob that was not there yet
+        before = saved[key] if key in saved else config.value_of(Config(), key)  # newer than the checkpoint
         if before != value:
             raise UserError(
                 f"{where} was trained with {key}={before}, now it is {value}: the run cannot "
@@ -101,10 +101,10 @@ def read_meta(ckpt: ocp.CheckpointManager, step: int, cfg: Config) -> dict:
         saved = config.from_saved({"model": meta["model"]}).model
     except Exception as error:
         raise damaged(ckpt, step, error) from error
-    if meta.get("format", 1) > FORMAT:
+    if meta.get("format", 1) > config.FORMAT:
         raise UserError(
-            f"{ckpt.directory}/{step} has format {meta['format']}, this version reads up to {FORMAT}; go on with "
-            f"the version that wrote it ({as_text(meta.get('written_by'))})"
+            f"{ckpt.directory}/{step} has format {meta['format']}, this version reads up to {config.FORMAT}; go on "
+            f"with the version that wrote it ({as_text(meta.get('written_by'))})"
         )
     hf.check_same_model(saved, cfg.model, f"{ckpt.directory}/{step}")
     return meta
@@ -173,7 +173,7 @@ def abstract_params(cfg: Config, mesh: jax.sharding.Mesh) -> dict:
 
 
 def load_params(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> dict:
-    """Parameters for a job that needs trained ones: sources 1 to 3 of the list above."""
+    """Parameters for a job that needs trained ones: sources 1 to 3 of the list at the head of this file."""
     if has_checkpoint(workdir):
         return restore_params(workdir, abstract_params(cfg, mesh), cfg)
     if cfg.init_from:
@@ -185,17 +185,17 @@ def load_params(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> dict:
 
 
 def describe_sources(cfg: Config, workdir: Path) -> str:
-    """The list above as it is for this run."""
+    """The list at the head of this file as it is for this run; an arrow marks the source that is taken."""
     own, other = newest_step(workdir), newest_step(Path(cfg.init_from)) if cfg.init_from else None
-    what = "all of it" if cfg.init_state == "all" else "parameters only"
-    found = [
+    extent = "all of it" if cfg.init_state == "all" else "parameters only"
+    places = [
         (f"the newest checkpoint in {workdir}", own is not None, f"step {own}"),
-        ("init_from, another run", other is not None, f"{cfg.init_from} step {other}, {what}"),
+        ("init_from, another run", other is not None, f"{cfg.init_from} step {other}, {extent}"),
         ("init_from, a Hugging Face folder", bool(cfg.init_from) and other is None, cfg.init_from),
         ("random", True, f"seed {cfg.seed}"),
     ]
-    taken = next(i for i, (_, there, _) in enumerate(found) if there)
-    lines = [f"  {i + 1}. {name}{f': {told}  <-' if i == taken else ''}" for i, (name, _, told) in enumerate(found)]
+    taken = next(i for i, (_, there, _) in enumerate(places) if there)
+    lines = [f"  {i + 1}. {name}{f': {what}  <-' if i == taken else ''}" for i, (name, _, what) in enumerate(places)]
     return "\n".join(lines)
 
 
@@ -212,10 +212,10 @@ def branch(cfg: Config, abstract_state: tuple) -> tuple[int, tuple]:
             f"init_state=all needs a run's workdir, {cfg.init_from} has no checkpoint; use init_state=params"
         )
     ckpt, wanted = manager(Path(cfg.init_from)), cfg.optimizer.trainable
-    found = read_meta(ckpt, ckpt.latest_step(), cfg)["identity"].get("optimizer.trainable")
-    if found != wanted:
+    trainable = read_meta(ckpt, ckpt.latest_step(), cfg)["identity"].get("optimizer.trainable")
+    if trainable != wanted:
         raise UserError(
-            f"{cfg.init_from} was trained with optimizer.trainable={found}, now it is {wanted}: its moments are of "
+            f"{cfg.init_from} was trained with optimizer.trainable={trainable}, now it is {wanted}: its moments are of "
             "other parameters; use that one, or init_state=params"
         )
     restored = restore(ckpt, abstract_state, cfg, {})
