@@ -28,11 +28,11 @@ def page(facts: dict, samples: dict[str, dict[str, list[dict]]], lines: list[dic
     """HTML of less than 2 MB.  samples: {stage: {reason: dropped documents}}; lines: those that boilerplate repeats."""
     template = Path(__file__).with_name("report.html.template")
     for most in (5, 3, 1, 0):
-        fewer = {stage: {why: some[:most] for why, some in found.items()} for stage, found in samples.items()}
-        made = pages.page(template, **sections(facts, fewer, lines))
-        if len(made.encode()) < LARGEST_PAGE:
+        fewer = {stage: {why: some[:most] for why, some in by_reason.items()} for stage, by_reason in samples.items()}
+        html = pages.page(template, **sections(facts, fewer, lines))
+        if len(html.encode()) < LARGEST_PAGE:
             break
-    return made
+    return html
 
 
 def sections(facts: dict, samples: dict, lines: list[dict]) -> dict[str, str]:
@@ -46,11 +46,11 @@ def sections(facts: dict, samples: dict, lines: list[dict]) -> dict[str, str]:
 
 def header(facts: dict) -> str:
     when = (facts["finished"] or "")[:16].replace("T", " ")
-    told = [
+    phrases = [
         f"finished {when} UTC" if when else "",
         f"from {visible(str(facts['input']), 200)}" if facts["input"] else "",
     ]
-    line = " &middot; ".join(filter(None, told))
+    line = " &middot; ".join(filter(None, phrases))
     last = facts["funnel"][-1]
     tiles = [tile("documents kept", facts["kept"], f"{share(facts['kept'], facts['read'])} of {number(facts['read'])}")]
     tiles.append(
@@ -120,11 +120,11 @@ def payload(facts: dict) -> str:
     for group, by in (("language", "by_language"), ("source", "by_source")):
         names = {name: 0 for point in points for name in point[by] or {}}
         for name in names:
-            found = [(p[by] or {}).get(name) if p[by] is not None else None for p in points]
+            sizes = [(p[by] or {}).get(name) if p[by] is not None else None for p in points]
             known = [p[by] is not None for p in points]
             if by == "by_language" and points[1]["stage"] == "clean":
                 known[0] = False  # languages are clean's: what the input called them is another matter
-            values = [triple(f or {}) if k else None for f, k in zip(found, known, strict=True)]
+            values = [triple(f or {}) if k else None for f, k in zip(sizes, known, strict=True)]
             label = LANGS.get(name, name) if group == "language" else name
             series.append({"key": f"{group}:{name[:80]}", "label": label[:80], "group": group, "points": values})
     return json.dumps({"series": series}, ensure_ascii=True, separators=(",", ":")).replace("<", "\\u003c")
@@ -202,12 +202,12 @@ def source_row(name: str, read: dict, kept: dict, tokens: str | None) -> str:
 def drops(stages: list[dict], samples: dict) -> str:
     most = max((n for stage in stages for n in stage["dropped"].values()), default=1)
     quiet = [stage["stage"] for stage in stages if not stage["dropped"]]
-    made = [stage_drops(stage, samples.get(stage["stage"], {}), most) for stage in stages if stage["dropped"]]
+    parts = [stage_drops(stage, samples.get(stage["stage"], {}), most) for stage in stages if stage["dropped"]]
     if quiet:
         names = " and ".join(filter(None, [", ".join(quiet[:-1]), quiet[-1]]))
-        made.append(f'<p class="none">{names} dropped nothing.</p>')
+        parts.append(f'<p class="none">{names} dropped nothing.</p>')
     note = "Documents by reason, in shares of what the stage read. A reason opens to show some of its documents."
-    return section("Why documents were dropped", note, "".join(made), "drops")
+    return section("Why documents were dropped", note, "".join(parts), "drops")
 
 
 def stage_drops(stage: dict, samples: dict, most: int) -> str:
@@ -226,8 +226,8 @@ def reason(why: str, n: int, read: int, most: int, samples: list[dict]) -> str:
     return f'<details class="reason"><summary>{line}</summary>{shown}</details>'
 
 
-def sample(found: dict) -> str:
-    facts = [visible(str(found.get(name) or ""), 80) for name in ("source", "lang", "id")]
+def sample(document: dict) -> str:
+    facts = [visible(str(document.get(name) or ""), 80) for name in ("source", "lang", "id")]
     head = "".join(f"<span>{fact}</span>" for fact in facts if fact)
-    text = visible(str(found.get("text") or ""), 300)
+    text = visible(str(document.get("text") or ""), 300)
     return f'<li><p>{head}</p><div class="text" dir="auto">{text or "<em>no text</em>"}</div></li>'

@@ -40,7 +40,7 @@ def sampled(out: Path, stages: list[str], tokenizer: str) -> list[dict]:
     from data_prep.packing import tokens  # brings transformers, which a report of counts does not need
 
     parts = next(filter(None, (sorted((out / s).glob("part-*.parquet")) for s in stages[::-1])), [])
-    loaded, made = tokens.load_tokenizer(tokenizer), []
+    loaded, rows = tokens.load_tokenizer(tokenizer), []
     for path in parts[:: -(-len(parts) // FILES_SAMPLED) or 1]:
         with opened(path) as parquet:
             wanted = ["text", "source", "lang"]
@@ -48,11 +48,11 @@ def sampled(out: Path, stages: list[str], tokenizer: str) -> list[dict]:
                 texts = [text[:CHARACTERS_SAMPLED] for text in batch["text"].to_pylist()]
                 runs = tokens.tokenize(texts, loaded, end_of_document(loaded))
                 names = zip(batch["source"].to_pylist(), batch["lang"].to_pylist(), strict=True)
-                made += [
+                rows += [
                     {"source": source, "lang": lang, "characters": len(text), "tokens": len(run)}
                     for (source, lang), text, run in zip(names, texts, runs, strict=True)
                 ]
-    return made
+    return rows
 
 
 def with_tokens(row: dict, ratios: dict, of: str) -> dict:

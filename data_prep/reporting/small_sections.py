@@ -10,7 +10,7 @@ from data_prep.reporting.charts import bars, columns, named, number, section, sh
 
 def sections(facts: dict, lines: list[dict]) -> str:
     """lines: those that boilerplate repeats, {source, text, documents}."""
-    made = [
+    parts = [
         duplicates(facts["copies"]),
         quality(facts["quality"]),
         counted(facts, "masked", "Private data, masked", "values by type"),
@@ -18,7 +18,7 @@ def sections(facts: dict, lines: list[dict]) -> str:
         counted(facts, "changed", "Documents changed", "one may count in several"),
         speed(facts["stages"]),
     ]
-    return "".join(made)
+    return "".join(parts)
 
 
 def duplicates(copies: dict | None) -> str:
@@ -34,13 +34,13 @@ def duplicates(copies: dict | None) -> str:
     return section("Duplicate groups", note, bars(rows, max((g["groups"] for g in groups), default=1)), "copies")
 
 
-def quality(found: dict | None) -> str:
-    if found is None:
+def quality(scores: dict | None) -> str:
+    if scores is None:
         return ""
-    note = "Documents by score" + (f"; mean {found['mean']:.2f}." if found["mean"] is not None else ".")
-    if found["outside"]:
-        note += f" {number(found['outside'])} are outside 0 to 1."
-    return section("Quality", note, columns(found["edges"], found["counts"]), "quality")
+    note = "Documents by score" + (f"; mean {scores['mean']:.2f}." if scores["mean"] is not None else ".")
+    if scores["outside"]:
+        note += f" {number(scores['outside'])} are outside 0 to 1."
+    return section("Quality", note, columns(scores["edges"], scores["counts"]), "quality")
 
 
 def counted(facts: dict, key: str, title: str, note: str, more: str = "") -> str:
@@ -62,17 +62,17 @@ def counted(facts: dict, key: str, title: str, note: str, more: str = "") -> str
 
 def repeated(lines: list[dict]) -> str:
     """Of lines.jsonl."""
-    found = []
+    items = []
     for line in lines:
         text, n = line.get("text"), line.get("documents")
         if isinstance(text, str) and isinstance(n, int):
             where = visible(str(line.get("source") or ""), 60)
             shown = f'<div dir="auto" class="text">{visible(text, 160)}</div>'
-            found.append(f"<li><b>{number(n)}</b>{shown}<small>{where}</small></li>")
-    if not found:
+            items.append(f"<li><b>{number(n)}</b>{shown}<small>{where}</small></li>")
+    if not items:
         return ""
     title = "<summary>Lines that repeat, with the number of their documents</summary>"
-    return f'<details class="all">{title}<ol class="lines">{"".join(found)}</ol></details>'
+    return f'<details class="all">{title}<ol class="lines">{"".join(items)}</ol></details>'
 
 
 def speed(stages: list[dict]) -> str:
@@ -85,11 +85,11 @@ def speed(stages: list[dict]) -> str:
     )
 
 
-def recipe(found: dict | None) -> str:
-    if not found:
+def recipe(settings_of_run: dict | None) -> str:
+    if not settings_of_run:
         return ""
-    plain = {name: value for name, value in found.items() if not isinstance(value, dict)}
-    parts = ([("run", plain)] if plain else []) + [(k, v) for k, v in found.items() if isinstance(v, dict)]
+    plain = {name: value for name, value in settings_of_run.items() if not isinstance(value, dict)}
+    parts = ([("run", plain)] if plain else []) + [(k, v) for k, v in settings_of_run.items() if isinstance(v, dict)]
     cards = "".join(
         f"<div><h3>{visible(name, 60)}</h3><dl>{settings(values)}</dl></div>" for name, values in parts[:30]
     )
@@ -97,9 +97,11 @@ def recipe(found: dict | None) -> str:
 
 
 def settings(values: dict) -> str:
-    def told(value: object) -> str:
+    def as_text(value: object) -> str:
         if isinstance(value, list):
             value = ", ".join(map(str, value))
         return visible(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False), 200)
 
-    return "".join(f"<div><dt>{visible(str(k), 60)}</dt><dd>{told(v)}</dd></div>" for k, v in list(values.items())[:50])
+    return "".join(
+        f"<div><dt>{visible(str(k), 60)}</dt><dd>{as_text(v)}</dd></div>" for k, v in list(values.items())[:50]
+    )
