@@ -74,8 +74,8 @@ def quality(batch: pa.RecordBatch) -> np.ndarray | float:
     kind = batch.schema.field("quality").type
     if not (pa.types.is_floating(kind) or pa.types.is_integer(kind)):
         raise UserError(f"column quality holds {kind}, not numbers; rename it, or make it a number, more is better")
-    found = batch["quality"].cast(pa.float64()).to_numpy(zero_copy_only=False)
-    return np.where(np.isnan(found), -np.inf, found)
+    scores = batch["quality"].cast(pa.float64()).to_numpy(zero_copy_only=False)
+    return np.where(np.isnan(scores), -np.inf, scores)
 
 
 # Second reading: drops

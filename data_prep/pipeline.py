@@ -135,8 +135,8 @@ def arguments(argv: list[str] | None) -> tuple[argparse.Namespace, ConfigDict, l
     except UserError:
         raise
     except Exception as error:  # whatever the config file raised
-        told = error.args[0] if isinstance(error, KeyError) else str(error)  # of a KeyError, str would be quoted
-        line = (str(told).strip().splitlines() or [repr(error)])[-1]  # behind a stack
+        reason = error.args[0] if isinstance(error, KeyError) else str(error)  # of a KeyError, str would be quoted
+        line = (str(reason).strip().splitlines() or [repr(error)])[-1]  # behind a stack
         raise UserError(f"--config={args.config} cannot be used: {line[:300]}; --help has all keys") from error
 
 
@@ -220,8 +220,8 @@ def hash_of(value: list) -> str:
 
 def seen(paths: Iterable[str]) -> list:
     """Files, folders and globs -> (file, bytes, time) of each file; what this machine does not see by name alone."""
-    found = [file for path in paths for file in sorted(glob.glob(path, recursive=True)) or [path]]
-    inside = [sorted(map(str, Path(path).rglob("*"))) if os.path.isdir(path) else [path] for path in found]
+    matches = [file for path in paths for file in sorted(glob.glob(path, recursive=True)) or [path]]
+    inside = [sorted(map(str, Path(path).rglob("*"))) if os.path.isdir(path) else [path] for path in matches]
     files = itertools.chain(*inside)
     return [(f, os.path.getsize(f), os.path.getmtime(f)) if os.path.isfile(f) else f for f in files]
 

@@ -58,9 +58,9 @@ def is_chinese(counts: Counts) -> np.ndarray:
 
 def word_length(counts: Counts) -> np.ndarray:
     """Mean letters of a word; says nothing of Chinese, nor of numbers."""
-    found = counts["letter_words"] - counts["lone_words"]
-    length = (counts["letters"] - counts["lone_words"]) / np.maximum(1, found)
-    return np.where(is_chinese(counts) | (found == 0), np.nan, length)
+    spelled = counts["letter_words"] - counts["lone_words"]
+    length = (counts["letters"] - counts["lone_words"]) / np.maximum(1, spelled)
+    return np.where(is_chinese(counts) | (spelled == 0), np.nan, length)
 
 
 ENDED = share("ended_words", "words")
@@ -74,9 +74,9 @@ def stop_share(chinese: bool) -> Callable[[Counts], np.ndarray]:
     """
 
     def measure(counts: Counts) -> np.ndarray:
-        told = (is_chinese(counts) == chinese) & (2 * counts["known_letters"] >= counts["letters"])
+        applies = (is_chinese(counts) == chinese) & (2 * counts["known_letters"] >= counts["letters"])
         weight = (1 + ENDED(counts)) / 2
-        return np.where(told, (counts["stop_words"] * weight + 1) / np.maximum(1, counts["words"]), np.nan)
+        return np.where(applies, (counts["stop_words"] * weight + 1) / np.maximum(1, counts["words"]), np.nan)
 
     return measure
 

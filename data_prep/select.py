@@ -73,8 +73,8 @@ def run(argv: list[str] | None = None) -> dict:
             "rho_deciles": [plain(rho) for rho in deciles],
             "sources": sources,
             "nearest": {
-                side: nearest(args, manifest, segments, units, found.tolist(), tokenizer)
-                for side, found in sides.items()
+                side: nearest(args, manifest, segments, units, chosen.tolist(), tokenizer)
+                for side, chosen in sides.items()
             },
         }
         write_json(folder / "select.json", report)
@@ -206,12 +206,12 @@ def write_manifest(folder: Path, manifest: dict, about: dict, kept: dict, writte
         sources[source] = {"documents": documents[source], **sums}
         assert sums.items() >= {name: kept[source][name] for name in ("segments", "targets")}.items()
     slots = sum(facts["records"] for facts in final) * (manifest["sequence_length"] + 1)
-    told = {source: score_sums.summary(sums) for source, sums in stats.items()}
+    summaries = {source: score_sums.summary(sums) for source, sums in stats.items()}
     scores = manifest["scores"] | score_sums.summary(functools.reduce(score_sums.add, stats.values()))
     scores |= {"encoding": "float16", "base_hash": about["base_hash"]}
     scores["sources"] = {
-        source: {name: found[name] for name in ("tokens", "mean_nll", "mean_raw_weight")}
-        for source, found in told.items()
+        source: {name: summary[name] for name in ("tokens", "mean_nll", "mean_raw_weight")}
+        for source, summary in summaries.items()
     }
     fill = sum(facts["tokens"] for facts in final) / slots
     new = {"fill": fill, "sources": sources, "shards": final, "scores": scores, "selected": about}
@@ -249,11 +249,13 @@ def document_counts(segments: dict[str, np.ndarray], kept: np.ndarray) -> dict:
     return {"read": len(held), "kept": int(held.sum()), "dropped": {r: n for r, n in dropped.items() if n}}
 
 
-def nearest(args: argparse.Namespace, manifest: dict, segments: dict, units: dict, found: list[int], tokenizer) -> list:
+def nearest(
+    args: argparse.Namespace, manifest: dict, segments: dict, units: dict, chosen: list[int], tokenizer
+) -> list:
     """What these units are, in their order; their first tokens as text where there is a tokenizer."""
     ordered, result = loss_ratio.in_order(manifest), []
     ends = np.cumsum([facts["segments"] for facts in ordered])
-    for unit in found:
+    for unit in chosen:
         own = np.flatnonzero(units["of_segment"] == unit)
         segment = own[np.argmin(segments["offset"][own])]
         number = np.searchsorted(ends, segment, "right")
@@ -285,14 +287,14 @@ def plain(rho: float) -> float | str:
 def print_report(report: dict) -> None:
     print(f"{'source':<32}{'':<10}{'documents':>12}{'segments':>12}{'targets':>16}{'of read':>10}")
     for source, counts in report["sources"].items():
-        for side, found in counts.items():
-            share = found["targets"] / max(counts["read"]["targets"], 1)
-            print(f"{source:<32}{side:<10}" + "{documents:>12}{segments:>12}{targets:>16}".format(**found)
+        for side, numbers in counts.items():
+            share = numbers["targets"] / max(counts["read"]["targets"], 1)
+            print(f"{source:<32}{side:<10}" + "{documents:>12}{segments:>12}{targets:>16}".format(**numbers)
                   + f"{share:>10.2%}")  # fmt: skip
     print(f"rho, deciles of {report['level']}s: {' '.join(str(rho) for rho in report['rho_deciles'])}")
-    for side, found in report["nearest"].items():
+    for side, entries in report["nearest"].items():
         print(f"next to the threshold, {side}:")
-        for entry in found:
+        for entry in entries:
             text = entry.get("text", "")
             print(f"  {entry['rho']:>10}  {entry['source']}  {shown(entry['document'])}  {text}")
 

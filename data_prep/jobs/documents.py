@@ -86,7 +86,7 @@ def document(fields: object, source: str, columns: Mapping[str, str] = AS_THEY_A
     text = fields["text"]
     other = {name: value for name, value in fields.items() if name not in SCHEMA.names}
     given = {name: "" if fields.get(name) is None else str(fields[name]) for name in SCHEMA.names}
-    made = {
+    row = {
         "id": given["id"] or hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:32],
         "text": text,
         "source": safe_name(given["source"]) if given["source"] else source,
@@ -94,10 +94,10 @@ def document(fields: object, source: str, columns: Mapping[str, str] = AS_THEY_A
         "meta": _json(_meta(fields.get("meta")) | other),
     }
     try:  # "\ud83d" is valid JSON but half a character
-        "".join(made.values()).encode()
+        "".join(row.values()).encode()
     except UnicodeEncodeError:
         return "not_utf8"
-    return "too_long" if len(text) > DOCUMENT_BYTES // 4 and len(text.encode()) > DOCUMENT_BYTES else made
+    return "too_long" if len(text) > DOCUMENT_BYTES // 4 and len(text.encode()) > DOCUMENT_BYTES else row
 
 
 def _meta(value: object) -> dict:
@@ -190,8 +190,8 @@ def _parquet_batches(f, path: str, columns: Mapping[str, str]) -> Batches:
         if ours and not any(batch[name].null_count for name in SCHEMA.names):
             yield from _slices(batch.replace_schema_metadata(None), start)
         else:
-            made = (document(fields, source_of(path), columns) for fields in batch.to_pylist())
-            for some, rejects in _batches(made):
+            parsed = (document(fields, source_of(path), columns) for fields in batch.to_pylist())
+            for some, rejects in _batches(parsed):
                 yield some, [(start + number, reason) for number, reason in rejects]
         start += batch.num_rows
 
@@ -215,12 +215,12 @@ def _slices(batch: pa.RecordBatch, start: int) -> Batches:
 def _batches(parsed: Iterable) -> Batches:
     """Documents, reasons (str) and blanks (None) -> batches of about BATCH_BYTES of text."""
     documents, rejects, size = [], [], 0
-    for number, made in enumerate(parsed, 1):
-        if isinstance(made, str):
-            rejects.append((number, made))
-        elif made is not None:
-            documents.append(made)
-            size += len(made["text"].encode())
+    for number, row in enumerate(parsed, 1):
+        if isinstance(row, str):
+            rejects.append((number, row))
+        elif row is not None:
+            documents.append(row)
+            size += len(row["text"].encode())
         if size >= BATCH_BYTES or len(rejects) >= 10_000:
             yield pa.RecordBatch.from_pylist(documents, SCHEMA), rejects
             documents, rejects, size = [], [], 0
@@ -262,9 +262,9 @@ def read_counted(file: File, folder: Path, columns: Mapping[str, str] = AS_THEY_
             logged += 1
             if logged <= LOGGED_REJECTS:
                 log.warning("%s line %d: %s", path, line, reason)
-        told = ({"file": path, "line": line, "reason": reason} for line, reason in rejects)
+        lines = ({"file": path, "line": line, "reason": reason} for line, reason in rejects)
         if rejects:
-            notes.add_lines(Path(folder) / f"rejects-{part}.jsonl", told)
+            notes.add_lines(Path(folder) / f"rejects-{part}.jsonl", lines)
         if batch.num_rows:
             yield batch.replace_schema_metadata({"part": part})
     composition.write(folder, "read", part)

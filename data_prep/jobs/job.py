@@ -28,26 +28,26 @@ log = logging.getLogger(__name__)
 def find_files(pattern: str) -> list[str]:
     """File, folder or glob (also gs:// and the like) -> sorted paths; UserError where there is nothing to read."""
     if os.path.isfile(pattern):
-        found = [pattern]
+        paths = [pattern]
     elif os.path.isdir(pattern):
-        found = [f.path for f in os.scandir(pattern) if f.is_file() and not f.name.startswith(".")]
+        paths = [f.path for f in os.scandir(pattern) if f.is_file() and not f.name.startswith(".")]
     else:
         patterns = [pattern] if glob.has_magic(pattern) else [pattern, f"{pattern.rstrip('/')}/*"]
         try:
             matches = FileSystems.match(patterns)
         except (BeamIOError, ValueError, OSError) as error:
             raise UserError(f"--input={pattern} cannot be listed ({one_line(error)}); check it") from error
-        found = [m.path for match in matches for m in match.metadata_list if not os.path.isdir(m.path)]
-    written = {os.path.dirname(f) for f in found if os.path.basename(f) == "counts.json"}  # by a job
-    found = [f for f in found if not (os.path.dirname(f) in written and os.path.basename(f) in OTHERS)]
-    files = sorted(f for f in found if f.endswith(SUFFIXES))
+        paths = [m.path for match in matches for m in match.metadata_list if not os.path.isdir(m.path)]
+    written = {os.path.dirname(f) for f in paths if os.path.basename(f) == "counts.json"}  # by a job
+    paths = [f for f in paths if not (os.path.dirname(f) in written and os.path.basename(f) in OTHERS)]
+    files = sorted(f for f in paths if f.endswith(SUFFIXES))
     if not files:
-        state = "holds" if found or os.path.isdir(pattern) else "does not exist, or holds"
+        state = "holds" if paths or os.path.isdir(pattern) else "does not exist, or holds"
         raise UserError(
             f"--input={pattern} {state} no file that ends in {', '.join(SUFFIXES)}; "
             "name such a file, a folder of them or a glob"
         )
-    others = [f for f in found if not f.endswith(SUFFIXES)]
+    others = [f for f in paths if not f.endswith(SUFFIXES)]
     if others:
         log.warning("%d other files are not read, for example %s", len(others), others[0])
     return files

@@ -26,7 +26,7 @@ def add_flags(parser: argparse.ArgumentParser, options: type, needed: str) -> No
     """A flag for each field; `needed` is the one that must be given, if any."""
     for field in dataclasses.fields(options):
         kind, bare = type(field.default), field.metadata["bare"]
-        more: dict = {"help": told(field).replace("%", "%%"), "required": field.name == needed}
+        more: dict = {"help": help_of(field).replace("%", "%%"), "required": field.name == needed}
         if kind is bool:
             more |= {"action": "store_true"}
         elif kind is tuple:
@@ -37,7 +37,7 @@ def add_flags(parser: argparse.ArgumentParser, options: type, needed: str) -> No
         parser.add_argument(f"--{field.name}", **more)
 
 
-def told(field: dataclasses.Field) -> str:
+def help_of(field: dataclasses.Field) -> str:
     default, meaning = in_recipe(field.default), field.metadata["meaning"]
     return meaning if isinstance(default, bool) else f"{meaning} (default {str(default) or 'none'})"
 

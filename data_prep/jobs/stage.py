@@ -83,29 +83,29 @@ class Stage(NamedTuple):
 
     def parse(self, argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
         """(our flags, Beam's)"""
-        made = parser(self.doc)
-        options.add_flags(made, self.options, self.needs)
-        args, beam_args = made.parse_known_args(argv)
+        flags = parser(self.doc)
+        options.add_flags(flags, self.options, self.needs)
+        args, beam_args = flags.parse_known_args(argv)
         check_stage(self, options.of_flags(self.options, args), args.output)
         return args, beam_args
 
 
 def parser(doc: str, more: str = "") -> argparse.ArgumentParser:
     """Flags of every job."""
-    made = argparse.ArgumentParser(
+    flags = argparse.ArgumentParser(
         description=doc,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,  # else flags for Beam could be taken for short forms of ours
         epilog=f"{more}All other flags go to Apache Beam, such as --runner=FlinkRunner; "
         "without one it runs in this process.",
     )
-    made.add_argument("--input", required=True, help=f"file, folder or glob of {', '.join(documents.SUFFIXES)}")
-    made.add_argument("--output", required=True, help="folder, replaced when all is done; every worker must see it")
-    made.add_argument(
+    flags.add_argument("--input", required=True, help=f"file, folder or glob of {', '.join(documents.SUFFIXES)}")
+    flags.add_argument("--output", required=True, help="folder, replaced when all is done; every worker must see it")
+    flags.add_argument(
         "--columns", type=columns_of, default={}, metavar="OURS=THEIRS,...",
         help="fields of the input that stand for ours, such as text=content,id=url,source=site",
     )  # fmt: skip
-    return made
+    return flags
 
 
 def columns_of(text: str) -> dict[str, str]:
