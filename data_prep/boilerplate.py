@@ -2,16 +2,17 @@
 
     python -m data_prep.boilerplate --input=clean/ --output=out/ [--min_documents=20] [--min_share=0.02]
 
-A line repeats where --min_documents documents of its source, and --min_share of them, have one of the same key: the
-same but for case, punctuation, dates, addresses and the names in a byline (line_keys.py).  It goes (`repeated_line`) if
-it is --min_letters long, of which a Han character counts two, or holds an address, a link, ©, a counter or a byline.
-Plain text with a date goes only where a quarter of the documents have it, as they have what a site writes under all
-its pages: laws of one day come into force in the same words.  Headings, turns of a dialogue and short lines stay:
-references, answers and list entries repeat by right.  A chorus is counted once a document.  A document of nothing else
-goes as `only_repeated_lines`.
+A line repeats where --min_documents documents of its source, and the share --min_share of the source's documents, hold
+a line of the same key: lines of one key differ only in case, punctuation, dates, addresses and the names in a byline
+(line_keys.py).  A line that repeats goes (`repeated_line`) if it has --min_letters letters, of which a Han character
+counts two, or holds an address, a link, ©, a counter or a byline.  Plain text with a date goes only where a quarter of
+the source's documents have it, as a line under all pages of a site is; else it stays, since laws of one day come into
+force in the same words.  Headings, turns of a dialogue and short lines stay: references, answers and list entries
+repeat by right.  A document counts once for a line, however often it has it, such as a chorus.  A document whose lines
+all go is dropped as `only_repeated_lines`.
 
-A page that was crawled many times makes none of its lines boilerplate: of documents of the same lines one counts, and
-of others only those with a tenth of their letters in lines of their own, that is, in lines that do not repeat.
+A page that was crawled many times makes none of its lines boilerplate: documents with the same lines count as one
+document, and a document counts only if more than a tenth of its letters stand in lines that do not repeat.
 
 lines.jsonl has the lines that went, the most frequent first: {"source", "documents", "text"}, private data masked.
 
@@ -42,9 +43,6 @@ from mucpt_jax.errors import UserError
 DATED_SHARE = 0.25  # least share of documents, for a DATED line
 EXAMPLES = 2000  # lines in lines.jsonl
 EXAMPLE_CHARACTERS = 300
-
-
-# Lines go
 
 
 def read_without(file: File, repeated: np.ndarray, plan: Plan) -> Iterator[pa.RecordBatch]:
@@ -84,7 +82,7 @@ def without_lines(batch: pa.RecordBatch, place: np.ndarray, sizes: np.ndarray, r
 
 
 def add_removed(removed: dict[int, tuple[int, str]], lines: list[str], places: list[int]) -> None:
-    """Of one document's lines: {place in REPEATED: (documents that it went from, the smallest line)}"""
+    """Adds one document to {place in REPEATED: (documents that lost such a line, the smallest such line)}"""
     for key, line in {key: line.strip() for line, key in zip(lines, places, strict=True) if key >= 0}.items():
         count, smallest = removed.get(key, (0, line))
         removed[key] = count + 1, min(line, smallest)
@@ -92,9 +90,6 @@ def add_removed(removed: dict[int, tuple[int, str]], lines: list[str], places: l
 
 def tidy(lines: Iterable[str]) -> str:
     return re.sub("\n{3,}", "\n\n", "\n".join(lines)).strip()
-
-
-# The pipeline
 
 
 def build(pipeline: beam.Pipeline, files: list[File], run: Run):
@@ -131,7 +126,7 @@ def finish(run: Run) -> None:
 
 
 def repeated_lines(work: Path) -> list[dict]:
-    """Of each key that went the documents and the smallest line, the most frequent first."""
+    """Of each key that went, how many documents lost a line and the smallest such line; the most frequent key first."""
     repeated = work_files.mapped(work / "repeated", REPEATED)
     names = json.loads((work / "sources.json").read_text(encoding="utf-8"))
     total = {}

@@ -32,7 +32,7 @@ from mucpt_jax.errors import UserError
 
 
 def _meaning() -> Iterator[str]:
-    """Whose meaning NFKC would change: 10², 3½, ①, ™, m²; accents that stand alone; letters of Korean and Thai."""
+    """Characters whose meaning NFKC would change: 10², 3½, ①, ™, m²; accents alone; letters of Korean and Thai."""
     yield from "ำຳ"
     yield from map(chr, range(0x3131, 0x318F))
     for code in [*range(0x80, 0x3130), *range(0x3190, 0x3400), *range(0xA640, 0xABFF), *range(0x1D400, 0x1F300)]:
@@ -41,7 +41,7 @@ def _meaning() -> Iterator[str]:
 
 
 def _forms() -> Iterator[str]:
-    """Characters up to U+FFFF that NFKC may change or join with others, but those that are kept."""
+    """Characters up to U+FFFF that NFKC may change or join with others, without those of _KEPT."""
     kept = set(_KEPT)
     for character in map(chr, [*range(0x80, 0x3400), *range(0xA000, 0xAC00), *range(0xF900, 0x10000)]):
         joins = unicodedata.category(character)[0] == "M" or "\u1100" <= character <= "\u11ff"
@@ -147,7 +147,7 @@ def without_others(
 
 
 def meta_with(meta: str, lang_given: str, shares: dict[str, float] | None) -> str:
-    """The JSON object with what is known of the language; of an earlier run lang_given stays, lang_shares go."""
+    """The JSON object `meta` with both; lang_given of an earlier run stays, lang_shares of an earlier run go."""
     if not (lang_given or shares or '"lang_shares"' in meta):
         return meta
     try:
@@ -160,9 +160,6 @@ def meta_with(meta: str, lang_given: str, shares: dict[str, float] | None) -> st
     return json.dumps(fields | ({"lang_shares": shares} if shares else {}), ensure_ascii=False)
 
 
-# The job
-
-
 @dataclass(frozen=True)
 class Options:
     min_chars: int = option(20, "shorter documents go as too_short")
@@ -173,7 +170,7 @@ class Options:
 
 
 def drop_reason(text: str, lang: str, options: Options) -> str | None:
-    """Of a cleaned text."""
+    """Why a cleaned text goes; None where it stays."""
     if not text:
         return "empty"
     if mojibake.is_broken(text):

@@ -11,8 +11,8 @@ Words are those of text/words.py (a Chinese character is one), so case, width, b
 fact that is stated is no leak, nor is an answer alone.  rejects.jsonl names document, question and kind of each hit,
 without their texts.
 
-Questions are JSONL or CSV: `question` (or `problem`), `answer`, `aliases`, `id`; of a multiple choice the answer may be
-the column that holds it (C-Eval, CMMLU).
+Questions are JSONL or CSV: `question` (or `problem`), `answer`, `aliases`, `id`.  In multiple choice `answer` may name
+the column that holds the answer (C-Eval, CMMLU).
 """
 
 import csv
@@ -47,12 +47,9 @@ class Question(NamedTuple):
 
 class Table(NamedTuple):
     questions: list[Question]
-    # Words of a gram -> its hashes, sorted; (question, place) of each.
+    # Size in words -> sorted hashes of the grams of that size; (question, place of the gram in it) of each.
     grams: dict[int, tuple[np.ndarray, np.ndarray]]
     maybe: np.ndarray  # bool: does a gram's hash begin with these bits?
-
-
-# Questions
 
 
 @functools.cache
@@ -124,9 +121,6 @@ def grams_of(words: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
         yield size, hashes
 
 
-# Documents
-
-
 def find(words: np.ndarray, table: Table) -> tuple[str, str] | None:
     """(question's id, whole | near) of the first question that stands among the words; None of a clean document."""
     for size, grams in grams_of(words):
@@ -145,7 +139,7 @@ def find(words: np.ndarray, table: Table) -> tuple[str, str] | None:
 
 
 def kind_of(words: np.ndarray, at: int, size: int, question: Question, place: int) -> str | None:
-    """Is the question held at words[at], where `size` words of it, from its word `place` on, stand?"""
+    """How a document holds the question (None: not at all), of which `size` words, from `place` on, stand at `at`."""
     begin, length = at - place, len(question.words)
     if length >= WHOLE and begin >= 0 and np.array_equal(words[begin : begin + length], question.words):
         return "whole"

@@ -37,7 +37,7 @@ from data_prep.jobs import job, options, runner
 from data_prep.jobs.stage import Counts, Stage, check_stage, most_dropped, run_stage
 from data_prep.jobs.stage import parser as parser_of
 from mucpt_jax.errors import UserError
-from mucpt_jax.formats.files import write_json
+from mucpt_jax.formats.files import locked, writable, write_json
 
 STAGES = tuple(module.STAGE for module in (clean, boilerplate, quality, dedup, decontaminate, mask, shard))
 RECIPE = str(Path(__file__).parents[1] / "configs/curation.py")
@@ -66,10 +66,10 @@ def run(argv: list[str] | None = None) -> dict:
     out = Path(args.output)
     for step in recipe.steps:
         check_stage(step.stage, step.options, str(out / step.folder))
-    with job.writable(args.output):
+    with writable(f"--output={args.output}"):
         check_output(args.output, files)
         out.mkdir(parents=True, exist_ok=True)
-    with job.locked(out, args.output):
+    with locked(out, f"--output={args.output}"):
         begin(out, recipe)
         done = run_steps(args, recipe.steps, beam_args, marks_of(recipe.steps, files, args.columns))
         counts = {step.folder: read_counts(out, step) for step in recipe.steps if step.folder != "held_out"}
@@ -171,7 +171,7 @@ def folders() -> set[str]:
 
 
 def begin(out: Path, recipe: Recipe) -> None:
-    with job.writable(str(out)):
+    with writable(f"--output={out}"):
         (out / "counts.json").unlink(missing_ok=True)
         for name in folders() - {step.folder for step in recipe.steps}:  # of another recipe
             shutil.rmtree(out / name, ignore_errors=True)

@@ -67,10 +67,11 @@ ENDED = share("ended_words", "words")
 
 
 def stop_share(chinese: bool) -> Callable[[Counts], np.ndarray]:
-    """Stop words and one more to a word; they count half in lines that end in no punctuation: few of both are a list.
+    """Stop words, and one added, per word.  A text of few stop words and few ends of sentences is a list: stop words in
+    lines that end in no punctuation count half.
 
-    The one more is for stubs, captions and verse, which may do without.  Says nothing of other scripts than Latin and
-    Han.
+    The one is added for stubs, captions and verse, which may lack stop words.  Says nothing of texts in other scripts
+    than Latin and Han.
     """
 
     def measure(counts: Counts) -> np.ndarray:
@@ -82,7 +83,7 @@ def stop_share(chinese: bool) -> Callable[[Counts], np.ndarray]:
 
 
 def spam_share(counts: Counts) -> np.ndarray:
-    """Words in pairs of adverts to a word, without one pair: any text may hold one.  At most 1, as pairs overlap."""
+    """Words in pairs of adverts, per word; one pair is free, as any text may hold one.  At most 1, as pairs overlap."""
     return np.minimum(1, 2 * np.maximum(0, counts["spam_pairs"] - 1) / np.maximum(1, counts["words"]))
 
 
@@ -92,7 +93,7 @@ def symbol_share(counts: Counts) -> np.ndarray:
 
 
 def truncated_share(counts: Counts) -> np.ndarray:
-    """Lines that end in an ellipsis, without one: that may close a story."""
+    """Share of lines that end in an ellipsis; one such line is free, as it may close a story."""
     return np.maximum(0, counts["ellipsis_lines"] - 1) / np.maximum(1, counts["lines"])
 
 
@@ -122,9 +123,6 @@ RULES = (
 )  # fmt: skip
 
 
-# Judging
-
-
 def judge(texts: Sequence[str], limits: Mapping[str, float]) -> tuple[list[str | None], np.ndarray]:
     """Texts, a threshold for each rule and min_quality -> the first rule that each breaks (or None), f8[n] quality."""
     counts = measures.count(texts)
@@ -142,9 +140,6 @@ def margin(value: np.ndarray, rule: Rule) -> np.ndarray:
     """f8[n] from WORST where the rule's default is reached or broken to 1 where `good` is, or the rule says nothing."""
     way = (value - rule.default) / (rule.good - rule.default)
     return np.clip(np.nan_to_num(way, nan=1.0), WORST, 1.0)
-
-
-# The job
 
 
 LIMITS = [(rule.name, float, option(float(rule.default), rule.comment)) for rule in RULES]

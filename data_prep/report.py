@@ -21,9 +21,9 @@ page is one file of less than 2 MB that opens from disk.  report.json has these 
     largest       sources and languages with a name of their own; the others go together as "(other)"
 """
 
-import argparse
 import datetime
 import json
+from collections import Counter
 from collections.abc import Iterator
 from itertools import islice, pairwise
 from pathlib import Path
@@ -31,6 +31,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from data_prep.jobs import options
 from data_prep.jobs.runner import MORE
 from data_prep.jobs.stage import Stage
 from data_prep.reporting import page
@@ -154,10 +155,9 @@ def samples(out: Path, stage: str) -> dict[str, list[dict]]:
 
 
 def total(stages: list[dict]) -> dict:
-    dropped: dict[str, int] = {}
+    dropped: Counter[str] = Counter()
     for stage in stages:
-        for reason, documents in stage["dropped"].items():
-            dropped[reason] = dropped.get(reason, 0) + documents
+        dropped.update(stage["dropped"])
     read, kept = stages[0]["read"], stages[-1]["kept"]
     chained = all(before["kept"] == after["read"] for before, after in pairwise(stages))
     return {"read": read, "kept": kept, "dropped": dropped, "adds_up": chained and read == kept + sum(dropped.values())}
@@ -266,10 +266,7 @@ def quality(where: Path) -> dict | None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m data_prep.report", description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
-    )  # fmt: skip
+    parser = options.parser(__doc__, prog="python -m data_prep.report")
     parser.add_argument("out", metavar="OUT", help="folder of a run, or of stages that were run alone")
     parser.add_argument("--tokenizer", help="folder; estimates tokens where no rows tell them")
     args = parser.parse_args(argv)

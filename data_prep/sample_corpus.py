@@ -15,17 +15,17 @@ RAW/corpus.json       mode, data folder, seed, counts, tokenizer folder; written
 The same arguments write the same bytes.
 """
 
-import argparse
 import json
 from collections.abc import Iterable
 from pathlib import Path
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from data_prep.jobs import options
 from data_prep.samples.real_text import real
 from data_prep.samples.world import synthetic
 from mucpt_jax.errors import UserError, exiting
-from mucpt_jax.formats.files import write_json
+from mucpt_jax.formats.files import writable, write_json
 
 ROLES = ("seed", "domain", "general", "heldout")
 ENTRIES = 2048
@@ -74,15 +74,6 @@ def write_jsonl(path: Path, rows: Iterable[dict]) -> None:
         out.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
-def make_folder(output: Path) -> None:
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"--output={output} cannot be made ({error.strerror}); name a folder in a place where you may write"
-        ) from error
-
-
 def write_roles(output: Path, roles: dict[str, list[dict]]) -> None:
     """One file per role and source; refuses a folder that holds files of another corpus."""
     files: dict[Path, list[dict]] = {}
@@ -100,7 +91,8 @@ def write_roles(output: Path, roles: dict[str, list[dict]]) -> None:
 def build(output: Path, seed: int, data: Path | None, characters: int) -> dict:
     """Writes the whole folder; returns what corpus.json says."""
     roles, truth, questions = real(data, seed, characters) if data else synthetic(seed)
-    make_folder(output)
+    with writable(f"--output={output}"):
+        output.mkdir(parents=True, exist_ok=True)
     write_roles(output, roles)
     write_jsonl(output / "questions.jsonl", questions)
     write_jsonl(output / "truth.jsonl", truth)
@@ -122,22 +114,14 @@ def build(output: Path, seed: int, data: Path | None, characters: int) -> dict:
     return facts
 
 
-def arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m data_prep.sample_corpus",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def run(argv: list[str] | None = None) -> None:
+    parser = options.parser(__doc__, prog="python -m data_prep.sample_corpus")
     parser.add_argument("--output", type=Path, required=True, metavar="RAW", help="folder to write")
     parser.add_argument("--seed", type=int, default=0, help="another seed is another world or pick (default 0)")
     parser.add_argument("--data", type=Path, metavar="FOLDER", help="real text: music/, general/, eval/, tokenizer/")
     budget = "with --data: characters of domain and of general; seed gets 2/3 of it (default 600000)"
     parser.add_argument("--characters", type=int, metavar="N", help=budget)
-    return parser.parse_args(argv)
-
-
-def run(argv: list[str] | None = None) -> None:
-    args = arguments(argv)
+    args = parser.parse_args(argv)
     if args.characters is not None and not args.data:
         raise UserError("--characters is the budget of --data; leave it out, the synthetic corpus has one size")
     if args.characters is not None and args.characters < 1:

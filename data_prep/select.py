@@ -28,9 +28,9 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.jobs import job
+from data_prep.jobs import job, options
 from data_prep.packing import loss_ratio, pack, tokens
-from data_prep.packing.shards import ROW_FILES, number_shards, write_full
+from data_prep.packing.shards import ROW_FILES, fill_of, number_shards, write_full
 from mucpt_jax.errors import UserError
 from mucpt_jax.formats import rows, score_sums
 from mucpt_jax.formats.files import write_json
@@ -87,9 +87,7 @@ def run(argv: list[str] | None = None) -> dict:
 
 
 def arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = options.parser(__doc__)
     parser.add_argument("--scored", required=True, help="rows scored by the reference model")
     parser.add_argument("--base", required=True, help="the same rows scored by the start model")
     parser.add_argument("--output", required=True, help="folder, replaced when all is done")
@@ -186,7 +184,7 @@ def count_scores(counted: np.ndarray, row: dict, start: dict, kept: np.ndarray) 
 
 
 def stats_of_counts(targets: np.ndarray, base: np.ndarray, where: str) -> dict:
-    """score_sums.stats_of of counted scores: it gives sums, so 2**bit equal scores are one, 2**bit times."""
+    """score_sums.stats_of of counted scores.  It gives sums: 2**bit equal scores add 2**bit times what one adds."""
     r, many = np.arange(CODES, dtype=np.uint16).view(np.float16), targets.astype(np.int64)
     bits = range(int(many.max()).bit_length())
     parts = [(2**bit, score_sums.stats_of(r[many >> bit & 1 == 1], where)) for bit in bits]
@@ -198,14 +196,8 @@ def write_manifest(folder: Path, manifest: dict, about: dict, kept: dict, writte
     """Gives shards their final names, writes index and manifest; kept: {source: counts}, to hold against the disk."""
     facts = {source: {"documents": kept[source]["documents"], "shards": done} for source, done in written.items()}
     write_json(folder / "00000.facts", facts)
-    final, documents = number_shards(folder)
-    sources = {}
-    for source in sorted(documents):
-        own = [facts for facts in final if facts["source"] == source]
-        sums = {name: sum(s[name] for s in own) for name in ("segments", "tokens", "targets", "records")}
-        sources[source] = {"documents": documents[source], **sums}
-        assert sums.items() >= {name: kept[source][name] for name in ("segments", "targets")}.items()
-    slots = sum(facts["records"] for facts in final) * (manifest["sequence_length"] + 1)
+    shards, sources = number_shards(folder)
+    assert all(facts.items() >= kept[source].items() for source, facts in sources.items()), f"{sources} of {kept}"
     summaries = {source: score_sums.summary(sums) for source, sums in stats.items()}
     scores = manifest["scores"] | score_sums.summary(functools.reduce(score_sums.add, stats.values()))
     scores |= {"encoding": "float16", "base_hash": about["base_hash"]}
@@ -213,8 +205,8 @@ def write_manifest(folder: Path, manifest: dict, about: dict, kept: dict, writte
         source: {name: summary[name] for name in ("tokens", "mean_nll", "mean_raw_weight")}
         for source, summary in summaries.items()
     }
-    fill = sum(facts["tokens"] for facts in final) / slots
-    new = {"fill": fill, "sources": sources, "shards": final, "scores": scores, "selected": about}
+    fill = fill_of(shards, manifest["sequence_length"])
+    new = {"fill": fill, "sources": sources, "shards": shards, "scores": scores, "selected": about}
     write_json(folder / "manifest.json", manifest | new)
 
 

@@ -74,9 +74,6 @@ class Task(NamedTuple):
     parts: int
 
 
-# Keys
-
-
 def keys_of(number: int, rows: np.ndarray) -> np.ndarray:
     return rows + np.uint64(number << 32)
 
@@ -93,9 +90,6 @@ def by_number(numbers: np.ndarray, rows: np.ndarray) -> Iterator[tuple[int, np.n
     """(number, its rows) of each number that occurs, in order; numbers are of files or parts."""
     for number in np.unique(numbers):
         yield int(number), rows[numbers == number]
-
-
-# Files
 
 
 def write_signed(work: Work, number: int, batches: Iterable[tuple[np.ndarray, list[bytes], np.ndarray]]) -> int:

@@ -1,7 +1,5 @@
 """Documents: the table that every job reads and writes, and the reasons for drops.
 
-No command of its own: job.py runs jobs, for example  python -m data_prep.clean --input=raw/ --output=docs/
-
 A document has five string columns: id, text, source, lang, meta (a JSON object of all other fields).  Jobs may add
 columns.  Beam elements are pyarrow RecordBatches of about BATCH_BYTES: Beam costs microseconds per element, so a
 document is never an element of its own.  All batches of one input file pass through one bundle, in order, and carry
@@ -49,7 +47,7 @@ log = logging.getLogger(__name__)
 
 
 class File(NamedTuple):
-    number: int  # in the order of the input; it names all that comes of the file
+    number: int  # in the order of the input; the names of all that is written for the file hold it
     path: str
 
 
@@ -156,7 +154,7 @@ def _unpacked(f: Any, path: str) -> io.BufferedIOBase:
 
 
 def _parsed(f: io.BufferedIOBase, source: str, columns: Mapping[str, str]) -> Iterator[dict[str, str] | str | None]:
-    """Of each line the document, the reason why it is none, or None where it is blank."""
+    """For each line its document, the reason why it is no document, or None where it is blank."""
     first = True
     while line := f.readline(LINE_BYTES):
         if len(line) == LINE_BYTES and not line.endswith(b"\n"):

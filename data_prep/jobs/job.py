@@ -1,7 +1,4 @@
-"""What every job does before and after its own work: it finds its input, and replaces its output when all is done.
-
-No command of its own;  python -m data_prep.clean  calls main(run).
-"""
+"""What every job does before and after its own work: it finds its input, and replaces its output when all is done."""
 
 import glob
 import importlib
@@ -9,7 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -19,7 +16,7 @@ from apache_beam.io.filesystems import FileSystems
 from data_prep.jobs import notes
 from data_prep.jobs.documents import SUFFIXES
 from mucpt_jax.errors import UserError, exiting, one_line
-from mucpt_jax.formats import files as files_on_disk
+from mucpt_jax.formats.files import replacing_folder, writable
 
 OTHERS = (*notes.FILES, "lines.jsonl")  # in a folder that a job wrote, besides its documents
 log = logging.getLogger(__name__)
@@ -71,20 +68,12 @@ def check_output(output: str, files: Iterable[str], own: Sequence[str]) -> Path:
     return final.resolve()
 
 
-def writable(output: str) -> AbstractContextManager[None]:
-    return files_on_disk.writable(f"--output={output}")
-
-
-def locked(folder: Path, output: str) -> AbstractContextManager[None]:
-    return files_on_disk.locked(folder, f"--output={output}")
-
-
 @contextmanager
 def output_folder(output: str, files: Iterable[str], own: Sequence[str]) -> Iterator[Path]:
     """A folder that takes the place of `output` if the block ends well; only files named like `own` go."""
-    with writable(output):
+    with writable(f"--output={output}"):
         final = check_output(output, files, own)
-    with files_on_disk.replacing_folder(final, f"--output={output}") as folder:
+    with replacing_folder(final, f"--output={output}") as folder:
         yield folder
 
 

@@ -1,7 +1,5 @@
 """Notes: what the tasks of a job leave beside its parts, merged into a few files when all is done.
 
-No command of its own; documents.py and job.py call it.
-
     rejects.jsonl      file and line of what was no document, and the reason; never its text
     samples.jsonl      a few dropped documents of each reason: {"reason", "id", "source", "lang", "text"}, text masked
     composition.json   {"read": rows, "kept": rows}, a row is {"source", "lang", "documents", "characters", "bytes"}
@@ -40,9 +38,6 @@ def add_lines(path: Path, lines: Iterable[dict]) -> None:
         f.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
 
 
-# Samples
-
-
 def masked(text: str, most: int) -> str:
     """The first characters of a text with <type> for private data: samples go where the corpus does not."""
     # What stands over the edge is seen whole.
@@ -63,9 +58,6 @@ def add_samples(batch: pa.RecordBatch, reasons: Sequence[str | None], folder: Pa
 def sample(batch: pa.RecordBatch, row: int, reason: str) -> dict:
     given = {name: masked(batch[name][row].as_py(), SAMPLE_CHARACTERS) for name in ("id", "source", "lang", "text")}
     return {"reason": reason} | given
-
-
-# Composition
 
 
 class Composition(dict):
@@ -112,9 +104,6 @@ def rows_of(total: Composition) -> Iterator[dict]:
         yield {"source": source, "lang": lang, **dict(zip(names, total[source, lang], strict=False))}
 
 
-# All is done
-
-
 def merge(folder: Path) -> None:
     merge_rejects(folder)
     merge_samples(folder)
@@ -131,7 +120,7 @@ def merge_rejects(folder: Path) -> None:
 
 
 def merge_samples(folder: Path) -> None:
-    """Of each reason those whose ids have the smallest hashes: anywhere in the corpus, and the same ones again."""
+    """Keeps, of each reason, samples whose ids have the smallest hashes: from all of the corpus, the same each run."""
     pieces = sorted(folder.glob("samples-*.jsonl"))
     for reason in sorted({piece.name.split(".")[1] for piece in pieces}):
         chosen = []

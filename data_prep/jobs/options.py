@@ -17,6 +17,13 @@ from typing import Any
 from mucpt_jax.errors import UserError
 
 
+def parser(doc: str | None, **more: Any) -> argparse.ArgumentParser:
+    """Of a command; --help shows its docstring as it is.  No short forms: flags for Beam could be taken for them."""
+    return argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **more
+    )
+
+
 def option(default: Any, meaning: str, bare: Any = None) -> Any:
     """A field; `bare` is the value of a flag that is given without one."""
     return dataclasses.field(default=default, metadata={"meaning": meaning, "bare": bare})

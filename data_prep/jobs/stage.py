@@ -1,6 +1,6 @@
 """Stage: all that is known of a job, in one entry; from it a command, a stage of the pipeline, and their --help.
 
-No command of its own.  A job's module ends with its STAGE, and  python -m data_prep.clean  calls job.main(STAGE.run).
+A job's module ends with its STAGE, and  python -m data_prep.clean  calls job.main(STAGE.run).
 """
 
 import argparse
@@ -22,7 +22,7 @@ from mucpt_jax.errors import UserError
 from mucpt_jax.formats.files import write_json
 
 DOCUMENT_FILES = ("part-*.parquet", *notes.FILES)
-# What to change where a document goes before any job has seen it, by reason.
+# Reason for which reading drops a document, before the job sees it -> what to change.
 KNOBS = {"no_text": "columns=text=NAME"}
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class Stage(NamedTuple):
     doc: str  # of its module
     options: type  # frozen dataclass, see options.py
     build: Callable[[beam.Pipeline, list[File], Run], object]
-    # Reason for which it drops documents -> the option that changes it; "" where that is what was asked for.
+    # Reason for which it drops documents -> the option that changes it; "" where dropping them is the job's purpose.
     counts: Mapping[str, str]
     check: Callable[[Any], None] = lambda options: None  # UserError for what would fail only hours later
     needs: str = ""  # option without which there is nothing to do
@@ -92,13 +92,8 @@ class Stage(NamedTuple):
 
 def parser(doc: str, more: str = "") -> argparse.ArgumentParser:
     """Flags of every job."""
-    flags = argparse.ArgumentParser(
-        description=doc,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,  # else flags for Beam could be taken for short forms of ours
-        epilog=f"{more}All other flags go to Apache Beam, such as --runner=FlinkRunner; "
-        "without one it runs in this process.",
-    )
+    epilog = "All other flags go to Apache Beam, such as --runner=FlinkRunner; without one it runs in this process."
+    flags = options.parser(doc, epilog=more + epilog)
     flags.add_argument("--input", required=True, help=f"file, folder or glob of {', '.join(documents.SUFFIXES)}")
     flags.add_argument("--output", required=True, help="folder, replaced when all is done; every worker must see it")
     flags.add_argument(

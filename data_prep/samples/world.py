@@ -35,9 +35,6 @@ Person = list[Fact]  # one of each attribute
 Page = list[Line]  # the text of a document
 
 
-# People
-
-
 def names(rng: Random, lang: str, count: int) -> list[str]:
     def some(parts: tuple) -> list[str]:
         return rng.sample(["".join(pair) for pair in product(*parts)], count)
