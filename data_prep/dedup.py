@@ -29,7 +29,6 @@ import pyarrow as pa
 from data_prep.duplicates import buckets, paragraphs, sidecars, signatures, work_files
 from data_prep.duplicates.components import Components
 from data_prep.duplicates.sidecars import REASONS, Options
-from data_prep.duplicates.signatures import digest  # noqa: F401  of exact duplicates, for who asks about one text
 from data_prep.duplicates.work_files import Plan, Work, spread_tasks
 from data_prep.jobs import documents, job
 from data_prep.jobs.documents import File
@@ -68,7 +67,7 @@ def signed_batch(batch: pa.RecordBatch, texts: list[str], options: Options):
 
 
 def quality(batch: pa.RecordBatch) -> np.ndarray | float:
-    """f8[n]; what has none comes last."""
+    """f8[n] of the column `quality`, -inf where it is empty: such documents come last."""
     if "quality" not in batch.schema.names:
         return 0.0
     kind = batch.schema.field("quality").type

@@ -65,7 +65,7 @@ class Sketch(NamedTuple):
     hash: np.ndarray
     begin: np.ndarray
     document: np.ndarray
-    counts: np.ndarray  # i8[2, documents]: shingles in the sample that --sample divides, and in the document's own
+    counts: np.ndarray  # i8[2, documents]: shingles of each that --sample divides, and all sampled ones of each
 
 
 def run(argv: list[str] | None = None) -> dict:
@@ -126,19 +126,12 @@ def open_folder(path: str) -> Folder:
     document = pack.numbered(segments["document"])
     _, first = np.unique(document, return_index=True)
     tokens = np.bincount(document, segments["length"]).astype(np.int64)
+    begins = np.cumsum([0, *(facts["segments"] for facts in shards)])
     return Folder(
-        path=path,
-        length=manifest["sequence_length"],
-        shards=shards,
-        begins=np.cumsum([0, *(facts["segments"] for facts in shards)]),
-        document=document,
-        first=first,
-        tokens=tokens,
-        targets=tokens - np.bincount(document),  # the first token of a segment is no target
-        source=segments["source"][first],
-        sources=sources,
-        id_key=segments["id"][first],
-    )
+        path=path, length=manifest["sequence_length"], shards=shards, begins=begins, document=document, first=first,
+        tokens=tokens, targets=tokens - np.bincount(document),  # the first token of a segment is no target
+        source=segments["source"][first], sources=sources, id_key=segments["id"][first],
+    )  # fmt: skip
 
 
 def blocks(folder: Folder, number: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:

@@ -3,13 +3,13 @@
     python -m data_prep.quality --input=clean/ --output=quality/ [--min_words=10 --max_digits=0.4 ...]
 
 The rules are those of Gopher (Rae et al. 2021, A1.1), C4 (Raffel et al. 2020) and FineWeb (Penedo et al. 2024), made
-right for Chinese: a character is a word, 。 ends a line, 的 is a stop word.  RULES has them all.  A name is a flag, and
-the drop reason of the documents that it is the first rule to break; 0 switches a min_ off, 1 the max_ of a share.
+right for Chinese: a character is a word, 。 ends a line, 的 is a stop word.  RULES has them all.  A rule's name is its
+flag, and the drop reason of documents that break it and no rule before it.  0 switches a min_ off, 1 a max_ of a share.
 The defaults keep stubs, captions, lyrics, poems, dialogues and track listings.
 
-Adds the column `quality`, 0..1: a product over the rules.  A rule costs nothing where the value is as good as `good`, a
-factor of 0.32 where its default is reached or broken, and one between on the way there.  The flags do not change it, so
-scores of two runs compare; min_ended is no part of it, for verse has none.
+Adds the column `quality`, 0..1: a product over the rules.  A rule's factor is 1 where the value is `good` or better,
+0.32 where its default is reached or broken, and in between on the way.  The flags do not change the score, so scores of
+two runs compare; min_ended is no part of it, as verse has no ends of sentences.
 """
 
 import dataclasses

@@ -167,7 +167,7 @@ def total(stages: list[dict]) -> dict:
 
 
 def funnel(stages: list[dict], compositions: dict, ratios: dict) -> list[dict]:
-    """Sizes of the input and of what each stage kept; documents are the counters', for some are no documents at all."""
+    """Sizes of the input and of what each stage kept; documents as counters have them, with lines that held none."""
     sides = [("input", stages[0]["read"], compositions[stages[0]["stage"]].get("read"))]
     sides += [(s["stage"], s["kept"], compositions[s["stage"]].get("kept")) for s in stages]
     exact = [bool(rows) and all("tokens" in row for row in rows) for _, _, rows in sides]

@@ -46,11 +46,9 @@ def train_tokenizer(texts: Iterable[str]) -> Tokenizer:
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, byte_level])
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=ENTRIES,
-        special_tokens=[END_OF_TEXT],
+        vocab_size=ENTRIES, special_tokens=[END_OF_TEXT], show_progress=False,
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        show_progress=False,
-    )
+    )  # fmt: skip
     tokenizer.train_from_iterator(texts, trainer)
     return tokenizer
 
@@ -59,12 +57,9 @@ def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(folder / "tokenizer.json"))
     settings = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "model_max_length": 32768,
-        "eos_token": END_OF_TEXT,
-        "pad_token": END_OF_TEXT,
-        "clean_up_tokenization_spaces": False,
-    }
+        "tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": 32768, "eos_token": END_OF_TEXT,
+        "pad_token": END_OF_TEXT, "clean_up_tokenization_spaces": False,
+    }  # fmt: skip
     write_json(folder / "tokenizer_config.json", settings)
 
 
@@ -99,17 +94,13 @@ def build(output: Path, seed: int, data: Path | None, characters: int) -> dict:
     tokenizer = data / "tokenizer" / "qwen2" if data else output / "tokenizer"
     texts = {role: [document["text"] for document in roles[role]] for role in ROLES}
     if not data:
-        trained = train_tokenizer(texts["seed"] + texts["general"] + texts["domain"])
-        save_tokenizer(trained, tokenizer)
+        save_tokenizer(train_tokenizer(texts["seed"] + texts["general"] + texts["domain"]), tokenizer)
     facts = {
-        "mode": "real" if data else "synthetic",
-        "data": str(data.resolve()) if data else "",
-        "seed": seed,
+        "mode": "real" if data else "synthetic", "data": str(data.resolve()) if data else "", "seed": seed,
         "documents": {role: len(texts[role]) for role in ROLES},
         "characters": {role: sum(map(len, texts[role])) for role in ROLES},
-        "questions": len(questions),
-        "tokenizer": str(tokenizer),
-    }
+        "questions": len(questions), "tokenizer": str(tokenizer),
+    }  # fmt: skip
     write_json(output / "corpus.json", facts)
     return facts
 

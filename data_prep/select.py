@@ -69,14 +69,10 @@ def run(argv: list[str] | None = None) -> dict:
         write_manifest(folder, manifest, about, kept_counts, written, stats)
         sides = {"kept": order[:count][::-1][:NEAREST], "dropped": order[count:][:NEAREST]}
         deciles = np.quantile(units["rho"][order], np.linspace(0, 1, 11), method="inverted_cdf")
-        report = about | {
-            "rho_deciles": [plain(rho) for rho in deciles],
-            "sources": sources,
-            "nearest": {
-                side: nearest(args, manifest, segments, units, chosen.tolist(), tokenizer)
-                for side, chosen in sides.items()
-            },
+        near = {
+            side: nearest(args.scored, manifest, segments, units, of.tolist(), tokenizer) for side, of in sides.items()
         }
+        report = about | {"rho_deciles": [plain(rho) for rho in deciles], "sources": sources, "nearest": near}
         write_json(folder / "select.json", report)
         write_json(folder / "counts.json", document_counts(segments, kept))
     print_report(report)
@@ -201,10 +197,8 @@ def write_manifest(folder: Path, manifest: dict, about: dict, kept: dict, writte
     summaries = {source: score_sums.summary(sums) for source, sums in stats.items()}
     scores = manifest["scores"] | score_sums.summary(functools.reduce(score_sums.add, stats.values()))
     scores |= {"encoding": "float16", "base_hash": about["base_hash"]}
-    scores["sources"] = {
-        source: {name: summary[name] for name in ("tokens", "mean_nll", "mean_raw_weight")}
-        for source, summary in summaries.items()
-    }
+    names = ("tokens", "mean_nll", "mean_raw_weight")
+    scores["sources"] = {source: {name: summary[name] for name in names} for source, summary in summaries.items()}
     fill = fill_of(shards, manifest["sequence_length"])
     new = {"fill": fill, "sources": sources, "shards": shards, "scores": scores, "selected": about}
     write_json(folder / "manifest.json", manifest | new)
@@ -241,9 +235,7 @@ def document_counts(segments: dict[str, np.ndarray], kept: np.ndarray) -> dict:
     return {"read": len(held), "kept": int(held.sum()), "dropped": {r: n for r, n in dropped.items() if n}}
 
 
-def nearest(
-    args: argparse.Namespace, manifest: dict, segments: dict, units: dict, chosen: list[int], tokenizer
-) -> list:
+def nearest(scored: str, manifest: dict, segments: dict, units: dict, chosen: list[int], tokenizer) -> list[dict]:
     """What these units are, in their order; their first tokens as text where there is a tokenizer."""
     ordered, result = loss_ratio.in_order(manifest), []
     ends = np.cumsum([facts["segments"] for facts in ordered])
@@ -252,12 +244,12 @@ def nearest(
         segment = own[np.argmin(segments["offset"][own])]
         number = np.searchsorted(ends, segment, "right")
         facts, place = ordered[number], int(segment - ends[number]) + ordered[number]["segments"]
-        index = pack.read_index(args.scored, facts)
+        index = pack.read_index(scored, facts)
         entry = {"rho": plain(units["rho"][unit]), "targets": int(units["targets"][unit])}
         entry |= {"source": facts["source"], "document": index["document"][place]}
         entry |= {"offset": int(index["offset"][place])}
         if tokenizer:
-            path, number = Path(args.scored) / facts["name"], index["row"][place]
+            path, number = Path(scored) / facts["name"], index["row"][place]
             (row,) = read_shard(path, manifest["sequence_length"], [number])
             begin = int(index["length"][:place][index["row"][:place] == index["row"][place]].sum())
             end = begin + min(EXCERPT, int(index["length"][place]))

@@ -130,17 +130,11 @@ def write_manifest(run: Run) -> None:
     shards, sources = number_shards(run.folder)
     tokenizer, sequence_length = load_tokenizer(run.options.tokenizer), run.options.sequence_length
     manifest = {
-        "schema": SCHEMA,
-        "sequence_length": sequence_length,
-        "tokenizer_hash": tokenizer_hash(run.options.tokenizer),
-        "vocab_size": len(tokenizer),
-        "eod": end_of_document(tokenizer),
-        "fill": fill_of(shards, sequence_length),
-        "sources": sources,
-        "shards": shards,
-        "scores": None,
-        "written_by": written_by(),
-    }
+        "schema": SCHEMA, "sequence_length": sequence_length,
+        "tokenizer_hash": tokenizer_hash(run.options.tokenizer), "vocab_size": len(tokenizer),
+        "eod": end_of_document(tokenizer), "fill": fill_of(shards, sequence_length),
+        "sources": sources, "shards": shards, "scores": None, "written_by": written_by(),
+    }  # fmt: skip
     write_json(run.folder / "manifest.json", manifest)
     print_table(sources, sequence_length)
 

@@ -28,12 +28,9 @@ FACTS = np.dtype([("digest", "u8", 2), ("quality", "f8"), ("length", "i8"), ("pr
 # Of each input file: dtype and width, a row a document.  But "ids" are all ids in UTF-8, one behind the other, and
 # "signature" is empty where only exact duplicates are looked for.
 COLUMNS = {
-    "facts": (FACTS,),
-    "ids": (np.uint8,),
-    "signature": (np.uint8, signatures.SIZE),
-    "fates": (np.int64,),
+    "facts": (FACTS,), "ids": (np.uint8,), "signature": (np.uint8, signatures.SIZE), "fates": (np.int64,),
     "settled": (np.int64,),
-}
+}  # fmt: skip
 
 
 class Work(NamedTuple):

@@ -147,7 +147,7 @@ def read_batches(path: str, columns: Mapping[str, str] = AS_THEY_ARE, note: Path
 
 
 def _unpacked(f: Any, path: str) -> io.BufferedIOBase:
-    """Not by Beam's own decompression, which may end at a cut without a word."""
+    """Its bytes, unpacked; not by Beam, which may take the end of a file that was cut short for its true end."""
     if path.endswith(".gz"):
         return gzip.GzipFile(fileobj=f)
     return io.BufferedReader(pa.CompressedInputStream(f, "zstd")) if path.endswith(".zst") else f
@@ -179,7 +179,7 @@ def _check_text(path: str, schema: pa.Schema, name: str) -> None:
 
 def _parquet_batches(f, path: str, columns: Mapping[str, str]) -> Batches:
     """A table that is a document table already passes as it is, with the columns that jobs added."""
-    parquet = pq.ParquetFile(f, page_checksum_verification=True)  # of parts, and where others wrote them
+    parquet = pq.ParquetFile(f, page_checksum_verification=True)  # our parts have checksums, files of others may
     schema, start = parquet.schema_arrow, 0
     _check_text(path, schema, columns.get("text", "text"))
     ours = not columns and all(name in schema.names and schema.field(name).type == pa.string() for name in SCHEMA.names)

@@ -80,7 +80,7 @@ def output_folder(output: str, files: Iterable[str], own: Sequence[str]) -> Iter
 def main(run: Callable[[list[str]], object]) -> None:
     """run(argv) as a command: what the user gave wrong ends in one sentence and exit status 1."""
     spec = sys.modules["__main__"].__spec__
-    if spec:  # what is of __main__ no worker in another process could load
+    if spec:  # a worker in another process could load nothing that is of __main__
         run = getattr(importlib.import_module(spec.name), run.__name__)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", force=True)
     logging.getLogger("apache_beam").setLevel(logging.WARNING)

@@ -47,7 +47,7 @@ class Run(NamedTuple):
 
 
 def kept_rows(folder: Path) -> int:
-    """What really lies on disk, not what passed through: a lost part must show."""
+    """Documents on disk, not those that were counted on their way there: a lost part must show."""
     return sum(pq.read_metadata(path).num_rows for path in folder.glob("part-*.parquet"))
 
 

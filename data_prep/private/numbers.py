@@ -79,14 +79,12 @@ _CARD = re.compile(
 )
 _CARD_WORDS = re.compile(
     r"(?i:银行|銀行|卡号|卡號|储蓄卡|信用卡|借记卡|账号|帐号|帳號|账户|帳戶|汇款|"
-    r"(?:credit|debit|bank) ?card|card (?:no|num)|account)"
-    r"[^0-9\n]*$"
+    r"(?:credit|debit|bank) ?card|card (?:no|num)|account)[^0-9\n]*$"
 )
 _ISSUER = re.compile(r"3[47][0-9]{13}|(?:4|5[1-5]|2[2-7]|35|6[05])[0-9]{14,15}|(?:62|955[89])[0-9]{12,17}")
 _PASSPORT = re.compile(
     r"(?i:护照|護照|通行证|通行證|passport)[^0-9<>|{}\n]{0,20}?"
-    r"(?<![0-9A-Za-z])(?P<v>[A-Za-z]{1,2}[0-9]{6,9}|[0-9]{8,9})"
-    r"(?![0-9A-Za-z])"
+    r"(?<![0-9A-Za-z])(?P<v>[A-Za-z]{1,2}[0-9]{6,9}|[0-9]{8,9})(?![0-9A-Za-z])"
 )
 _PASSPORT_AFTER = re.compile(
     r"(?<![0-9A-Za-z])(?P<v>[A-Za-z]{1,2}[0-9]{7,8})"

@@ -163,12 +163,9 @@ def drafts_of(lang: str, parts: Iterable[tuple]) -> dict[str, list[Draft]]:
 def question_item(lang: str, number: int, fact: Fact) -> dict:
     bare, closed = fact.value.strip("《》年"), fact.value.replace(" ", "")
     return {
-        "id": f"question_{lang}-{number:05d}",
-        "lang": lang,
-        "question": question(lang, fact),
-        "answer": fact.value,
-        "aliases": sorted({bare, closed} - {fact.value}),
-    }
+        "id": f"question_{lang}-{number:05d}", "lang": lang, "question": question(lang, fact),
+        "answer": fact.value, "aliases": sorted({bare, closed} - {fact.value}),
+    }  # fmt: skip
 
 
 def world(seed: int, lang: str) -> tuple[dict[str, list[Draft]], list[dict]]:
