@@ -13,6 +13,7 @@ import functools
 import hashlib
 import logging
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +28,13 @@ from mucpt_jax.step import model, sharding
 from mucpt_jax.weights import hf, transfer
 
 
+class State(NamedTuple):
+    """What a step replaces."""
+
+    params: dict
+    opt_state: Any
+
+
 def manager(workdir: Path, cfg: Config | None = None) -> ocp.CheckpointManager:
     """Asynchronous; a step folder appears under its name only when all of it is written."""
     keep = cfg.train.keep_checkpoints if cfg else None
@@ -34,13 +42,14 @@ def manager(workdir: Path, cfg: Config | None = None) -> ocp.CheckpointManager:
     return ocp.CheckpointManager((workdir / "checkpoints").absolute(), options=options)
 
 
-def save(ckpt: ocp.CheckpointManager, step: int, state: tuple, cfg: Config, identity: dict) -> None:
+def save(ckpt: ocp.CheckpointManager, step: int, state: State, cfg: Config, identity: dict) -> None:
     """`identity` is data.fingerprint; with the step it fixes the data position.  Returns before all is written."""
-    params, opt_state = state
     meta = {"step": step, "model": dataclasses.asdict(cfg.model), "identity": identity}
     meta |= {"format": config.FORMAT, "written_by": written_by()}
     items = ocp.args.Composite(
-        params=ocp.args.StandardSave(params), opt_state=ocp.args.StandardSave(opt_state), meta=ocp.args.JsonSave(meta)
+        params=ocp.args.StandardSave(state.params),
+        opt_state=ocp.args.StandardSave(state.opt_state),
+        meta=ocp.args.JsonSave(meta),
     )
     try:
         ckpt.save(step, args=items)
@@ -66,8 +75,8 @@ def write_failed(ckpt: ocp.CheckpointManager, step: int, error: Exception) -> Us
     )
 
 
-def restore(ckpt: ocp.CheckpointManager, abstract_state: tuple, cfg: Config, identity: dict) -> tuple | None:
-    """(step, (params, opt_state)) of the newest checkpoint, onto any mesh; None where there is none."""
+def restore(ckpt: ocp.CheckpointManager, abstract: State, cfg: Config, identity: dict) -> tuple[int, State] | None:
+    """(step, state) of the newest checkpoint, onto any mesh; None where there is none."""
     step = ckpt.latest_step()
     if step is None:
         return None
@@ -80,9 +89,7 @@ def restore(ckpt: ocp.CheckpointManager, abstract_state: tuple, cfg: Config, ide
                 f"{where} was trained with {key}={before}, now it is {value}: the run cannot "
                 "go on exactly; restore that setting, or start in another --workdir with --config.init_from"
             )
-    params, opt_state = abstract_state
-    items = read_items(ckpt, step, params=params, opt_state=opt_state)
-    return step, (items["params"], items["opt_state"])
+    return step, State(**read_items(ckpt, step, **abstract._asdict()))
 
 
 def read_items(ckpt: ocp.CheckpointManager, step: int, **abstract) -> dict:
@@ -204,8 +211,8 @@ def check_init_from(cfg: Config) -> None:
         raise UserError(f"init_from={cfg.init_from} is no folder; name a Hugging Face folder or a run's workdir")
 
 
-def branch(cfg: Config, abstract_state: tuple) -> tuple[int, tuple]:
-    """(step, (params, opt_state)) of the newest checkpoint of init_from, whatever data and settings it had."""
+def branch(cfg: Config, abstract: State) -> tuple[int, State]:
+    """(step, state) of the newest checkpoint of init_from, whatever data and settings it had."""
     check_init_from(cfg)
     if not has_checkpoint(Path(cfg.init_from)):
         raise UserError(
@@ -218,7 +225,7 @@ def branch(cfg: Config, abstract_state: tuple) -> tuple[int, tuple]:
             f"{cfg.init_from} was trained with optimizer.trainable={trainable}, now it is {wanted}: its moments are of "
             "other parameters; use that one, or init_state=params"
         )
-    restored = restore(ckpt, abstract_state, cfg, {})
+    restored = restore(ckpt, abstract, cfg, {})
     if restored[0] >= cfg.optimizer.steps:
         raise UserError(
             f"{cfg.init_from} has {restored[0]} steps already; a branch of it needs more: --config.optimizer.steps"
