@@ -1,6 +1,8 @@
 """Starts a job, on every host the same command:
 
-python launch.py --config=configs/demo.py [--job=train] [--workdir=runs/demo] [--config.loss.alpha=2]
+    python launch.py --config=configs/demo.py [--job=train] [--workdir=runs/demo] [--config.loss.alpha=2]
+
+The config file gives every knob its value; a flag --config.KEY=VALUE wins over the file.
 """
 
 import dataclasses
@@ -26,8 +28,8 @@ class Job(NamedTuple):
     """Runs mucpt_jax.NAME.NAME(config, mesh, workdir)."""
 
     help: str
-    takes_trained: bool = True  # model and tokenizer are those of the run that its parameters come from
-    simulated: bool = False  # its devices are not here: mucpt_jax.NAME.simulated_mesh makes them
+    takes_trained: bool = True  # needs a trained model: model and tokenizer are those of the run that trained it
+    simulated: bool = False  # its devices are not here: mucpt_jax.NAME.simulated_mesh gives the mesh
 
 
 JOBS = {
@@ -54,13 +56,14 @@ _PROCESS_ID = flags.DEFINE_integer("process_id", None, OPTIONS["process_id"])
 
 
 def usage() -> str:
+    """What --help prints."""
     jobs = [f"  {name:14}{job.help}" for name, job in JOBS.items()]
     options = [f"  --{name:14}{meaning}" for name, meaning in OPTIONS.items()]
     return "\n".join([__doc__, "Jobs:", *jobs, "\nFlags:", *options, "\nKeys of the config:", config.explained()])
 
 
 def parse(argv: list[str]) -> list[str]:
-    """absl's parser, with the nearest key named where one is misspelt."""
+    """absl's parser of the command line; a misspelt key ends the process with the nearest key's name."""
     if {"--help", "-help", "-h", "--helpfull", "--helpshort"} & set(argv):
         print(usage())
         sys.exit(0)
@@ -107,7 +110,7 @@ def set_up_logging() -> None:
 
 
 def run(name: str, job: Job, cfg: config.Config, workdir: Path) -> None:
-    import jax  # after the config was found good: a typo costs no device start
+    import jax  # after the checks of the config: a typo costs no device start
 
     module = importlib.import_module(f"mucpt_jax.{name}")
     workdir.mkdir(parents=True, exist_ok=True)
@@ -117,7 +120,7 @@ def run(name: str, job: Job, cfg: config.Config, workdir: Path) -> None:
         mesh = module.simulated_mesh(cfg)
     else:
         cfg, mesh = on_devices(cfg, workdir)
-    logging.info("config\n%s", config.describe(dataclasses.asdict(cfg)))
+    logging.info("config\n%s", describe(cfg))
     if jax.process_index() == 0 and name != "train":  # train saves its own when it really starts
         write_json(workdir / f"config.{name}.json", config.to_saved(cfg))
     logging.info(
@@ -128,8 +131,17 @@ def run(name: str, job: Job, cfg: config.Config, workdir: Path) -> None:
         getattr(module, name)(cfg, mesh, workdir)
 
 
+def describe(cfg: config.Config) -> str:
+    """The resolved config, a section a line."""
+    lines = []
+    for name, value in dataclasses.asdict(cfg).items():
+        knobs = [f"{k}={v!r}" for k, v in value.items()] if isinstance(value, dict) else []
+        lines.append(f"  {name}: {' '.join(knobs)}" if knobs else f"  {name}={value!r}")
+    return "\n".join(lines)
+
+
 def of_run(cfg: config.Config, workdir: Path) -> config.Config:
-    """What the command line does not name of model and tokenizer is that of the run in workdir, or of init_from."""
+    """Model and tokenizer, where the command line does not name them, from the run in workdir or in init_from."""
     from mucpt_jax.run import checkpoint
 
     named = {match[1] for word in sys.argv if (match := re.match(r"--?config\.([\w.]+)", word))}
@@ -152,7 +164,7 @@ def on_devices(cfg: config.Config, workdir: Path) -> tuple:
     else:
         hosts.refuse_strangers()
     mesh = sharding.make_mesh(cfg)
-    return dataclasses.replace(cfg, train=dataclasses.replace(cfg.train, attention=attention.of_device(cfg))), mesh
+    return config.changed(cfg, {"train.attention": attention.of_device(cfg)}), mesh
 
 
 if __name__ == "__main__":

@@ -81,7 +81,7 @@ def scoring(cfg: config.Config, batch: dict, state: list) -> Callable[[], float]
     def take() -> float:
         start = time.perf_counter()
         with jax.set_mesh(mesh):
-            scored = score.scored_rows(iter(rows * BATCHES), step, state[0][0], mesh, len(rows))
+            scored = score.scored_rows(iter(rows * BATCHES), step, state[0].params, mesh, len(rows))
             assert sum(1 for _ in scored) == BATCHES * len(rows)
         return time.perf_counter() - start
 

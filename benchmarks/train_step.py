@@ -212,10 +212,11 @@ def write_weights(cfg: config.Config, folder: str) -> dict:
 
 
 def first_state(cfg: config.Config, params: dict | None) -> list:
-    """[(params, opt_state)] on the mesh, from the given parameters or at random; steps replace what the list holds."""
+    """[state] on the mesh, from the given parameters or at random; steps replace what the list holds."""
     import jax
 
     from mucpt_jax import train
+    from mucpt_jax.run import checkpoint
     from mucpt_jax.step import model, optimizer, sharding
 
     mesh, tx = sharding.make_mesh(cfg), optimizer.make(cfg)
@@ -223,7 +224,7 @@ def first_state(cfg: config.Config, params: dict | None) -> list:
 
     def make():
         start = model.init(cfg.model, jax.random.key(0)) if params is None else params
-        return start, tx.init(start)
+        return checkpoint.State(start, tx.init(start))
 
     with jax.set_mesh(mesh):
         return [jax.jit(make, out_shardings=placed)()]

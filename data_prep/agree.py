@@ -12,11 +12,10 @@ Not in the paper (docs/objective.md).  --names holds the domain's names, one a l
 corpus has them.  A wrong claim that is copied from site to site is agreed too: dedup first.
 
 The corpus is read twice, a worker a shard.  Claims are counted by hash in a table of 2**29 bytes, whatever the corpus;
-those that share a place share their count, and the log tells how full the table is.  Each worker reads the names, in
+claims that share a slot share its count, and the log tells how full the table is.  Each worker reads the names, in
 a minute and 0.3 GB where there are a million.  A run that was stopped begins anew.
 """
 
-import argparse
 import concurrent.futures
 import functools
 import logging
@@ -30,6 +29,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from data_prep.jobs import options
 from data_prep.text import names
 from mucpt_jax.errors import UserError, exiting
 from mucpt_jax.formats import hashes, rows, score_sums
@@ -269,9 +269,7 @@ def as_text(scores: dict) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = options.parser(__doc__)
     parser.add_argument("scored", help="folder that the score job wrote")
     parser.add_argument("--names", required=True, help="text file, a name a line")
     parser.add_argument("--tokenizer", required=True, help="folder of the tokenizer of the rows")

@@ -2,16 +2,17 @@
 
     python -m data_prep.boilerplate --input=clean/ --output=out/ [--min_documents=20] [--min_share=0.02]
 
-A line repeats where --min_documents documents of its source, and --min_share of them, have one of the same key: the
-same but for case, punctuation, dates, addresses and the names in a byline (line_keys.py).  It goes (`repeated_line`) if
-it is --min_letters long, of which a Han character counts two, or holds an address, a link, ©, a counter or a byline.
-Plain text with a date goes only where a quarter of the documents have it, as they have what a site writes under all
-its pages: laws of one day come into force in the same words.  Headings, turns of a dialogue and short lines stay:
-references, answers and list entries repeat by right.  A chorus is counted once a document.  A document of nothing else
-goes as `only_repeated_lines`.
+A line repeats where --min_documents documents of its source, and the share --min_share of the source's documents, hold
+a line of the same key: lines of one key differ only in case, punctuation, dates, addresses and the names in a byline
+(line_keys.py).  A line that repeats goes (`repeated_line`) if it has --min_letters letters, of which a Han character
+counts two, or holds an address, a link, ©, a counter or a byline.  Plain text with a date goes only where a quarter of
+the source's documents have it, as a line under all pages of a site is; else it stays, since laws of one day come into
+force in the same words.  Headings, turns of a dialogue and short lines stay: references, answers and list entries
+repeat by right.  A document counts once for a line, however often it has it, such as a chorus.  A document whose lines
+all go is dropped as `only_repeated_lines`.
 
-A page that was crawled many times makes none of its lines boilerplate: of documents of the same lines one counts, and
-of others only those with a tenth of their letters in lines of their own, that is, in lines that do not repeat.
+A page that was crawled many times makes none of its lines boilerplate: documents with the same lines count as one
+document, and a document counts only if more than a tenth of its letters stand in lines that do not repeat.
 
 lines.jsonl has the lines that went, the most frequent first: {"source", "documents", "text"}, private data masked.
 
@@ -44,22 +45,19 @@ EXAMPLES = 2000  # lines in lines.jsonl
 EXAMPLE_CHARACTERS = 300
 
 
-# Lines go
-
-
 def read_without(file: File, repeated: np.ndarray, plan: Plan) -> Iterator[pa.RecordBatch]:
     lines = work_files.mapped(plan.work.path(file.number, "lines"), LINE)
     ends = work_files.mapped(plan.work.path(file.number, "documents"), DOCUMENT)["end"]
-    told, start, first = {}, 0, 0
+    removed, start, first = {}, 0, 0
     for batch in documents.read_counted(file, plan.folder, plan.columns):
         last = ends[start : start + batch.num_rows]
-        found = lines[first : int(last[-1])]
-        place = repeats.places(found["key"], repeated)
-        place[~may_go(found, place, repeated, plan.options)] = -1
-        yield without_lines(batch, place, np.diff(last, prepend=first), told, plan.folder)
+        read = lines[first : int(last[-1])]
+        place = repeats.places(read["key"], repeated)
+        place[~may_go(read, place, repeated, plan.options)] = -1
+        yield without_lines(batch, place, np.diff(last, prepend=first), removed, plan.folder)
         start, first = start + batch.num_rows, int(last[-1])
-    with work_files.fresh(plan.work.path(file.number, "told")) as f:
-        f.write(json.dumps([[place, *rest] for place, rest in told.items()]).encode())
+    with work_files.fresh(plan.work.path(file.number, "removed")) as f:
+        f.write(json.dumps([[place, *rest] for place, rest in removed.items()]).encode())
 
 
 def may_go(lines: np.ndarray, place: np.ndarray, repeated: np.ndarray, options: Options) -> np.ndarray:
@@ -68,14 +66,14 @@ def may_go(lines: np.ndarray, place: np.ndarray, repeated: np.ndarray, options: 
     return (lines["form"] == TEMPLATE) | (text & ~(rare & (lines["form"] == DATED)))
 
 
-def without_lines(batch: pa.RecordBatch, place: np.ndarray, sizes: np.ndarray, told: dict, folder: Path):
-    """A batch whose texts have `sizes` lines, without those whose place is not -1; `told` is for lines.jsonl."""
+def without_lines(batch: pa.RecordBatch, place: np.ndarray, sizes: np.ndarray, removed: dict, folder: Path):
+    """A batch whose texts have `sizes` lines, without those whose place is not -1; `removed` is for lines.jsonl."""
     texts, reasons = batch["text"].to_pylist(), [None] * batch.num_rows
     ends = np.cumsum(sizes)
     changed = np.unique(np.repeat(np.arange(len(sizes)), sizes)[place >= 0]).tolist()
     for row in changed:
         split, here = texts[row].split("\n"), place[ends[row] - sizes[row] : ends[row]].tolist()
-        tell(told, split, here)
+        add_removed(removed, split, here)
         texts[row] = tidy(line for line, key in zip(split, here, strict=True) if key < 0)
         reasons[row] = None if texts[row] else "only_repeated_lines"
     documents.count("repeated_line", int((place >= 0).sum()), namespace="lines")
@@ -83,18 +81,15 @@ def without_lines(batch: pa.RecordBatch, place: np.ndarray, sizes: np.ndarray, t
     return documents.keep(documents.replace(batch, "text", texts) if changed else batch, reasons, folder)
 
 
-def tell(told: dict[int, tuple[int, str]], lines: list[str], places: list[int]) -> None:
-    """Of one document's lines: {place in REPEATED: (documents that it went from, the smallest line)}"""
+def add_removed(removed: dict[int, tuple[int, str]], lines: list[str], places: list[int]) -> None:
+    """Adds one document to {place in REPEATED: (documents that lost such a line, the smallest such line)}"""
     for key, line in {key: line.strip() for line, key in zip(lines, places, strict=True) if key >= 0}.items():
-        count, smallest = told.get(key, (0, line))
-        told[key] = count + 1, min(line, smallest)
+        count, smallest = removed.get(key, (0, line))
+        removed[key] = count + 1, min(line, smallest)
 
 
 def tidy(lines: Iterable[str]) -> str:
     return re.sub("\n{3,}", "\n\n", "\n".join(lines)).strip()
-
-
-# The pipeline
 
 
 def build(pipeline: beam.Pipeline, files: list[File], run: Run):
@@ -111,13 +106,13 @@ def build(pipeline: beam.Pipeline, files: list[File], run: Run):
     )
     lines = counted | "Lines" >> beam.Map(lambda file: (file.number, file.lines))
     all_counted = beam.pvalue.AsList(counted)
-    found = spread_tasks(pipeline, "Key", lines, 1) | "Candidates" >> beam.Map(repeats.candidates, all_counted, plan)
-    all_found = beam.pvalue.AsList(found)
+    keyed = spread_tasks(pipeline, "Key", lines, 1)
+    candidates = beam.pvalue.AsList(keyed | "Candidates" >> beam.Map(repeats.candidates, all_counted, plan))
     repeated = (
         counted
-        | "Recount" >> beam.Map(repeats.recount, all_found, all_counted, plan)
+        | "Recount" >> beam.Map(repeats.recount, candidates, all_counted, plan)
         | "Sum" >> beam.CombineGlobally(sum)
-        | "Settle" >> beam.Map(repeats.settle, all_found, all_counted, plan)
+        | "Settle" >> beam.Map(repeats.settle, candidates, all_counted, plan)
     )
     again = documents.spread(pipeline, files, "FilesAgain")
     batches = again | "ReadWithout" >> beam.FlatMap(read_without, beam.pvalue.AsSingleton(repeated), plan)
@@ -131,20 +126,20 @@ def finish(run: Run) -> None:
 
 
 def repeated_lines(work: Path) -> list[dict]:
-    """Of each key that went the documents and the smallest line, the most frequent first."""
+    """Of each key that went, how many documents lost a line and the smallest such line; the most frequent key first."""
     repeated = work_files.mapped(work / "repeated", REPEATED)
     names = json.loads((work / "sources.json").read_text(encoding="utf-8"))
     total = {}
-    for path in work.glob("*.told"):
+    for path in work.glob("*.removed"):
         for place, documents_, line in json.loads(path.read_bytes()):
             before, smallest = total.get(place, (0, line))
             total[place] = before + documents_, min(line, smallest)
-    made = [
+    lines = [
         {"source": names[repeated["source"][place]], "documents": count, "text": line}
         for place, (count, line) in total.items()
     ]
-    made.sort(key=lambda line: (-line["documents"], line["source"], line["text"]))
-    return [line | {"text": mask_text(line["text"])[0][:EXAMPLE_CHARACTERS]} for line in made[:EXAMPLES]]
+    lines.sort(key=lambda line: (-line["documents"], line["source"], line["text"]))
+    return [line | {"text": mask_text(line["text"])[0][:EXAMPLE_CHARACTERS]} for line in lines[:EXAMPLES]]
 
 
 def check(options: Options) -> None:

@@ -32,7 +32,7 @@ from mucpt_jax.errors import UserError
 
 
 def _meaning() -> Iterator[str]:
-    """Whose meaning NFKC would change: 10², 3½, ①, ™, m²; accents that stand alone; letters of Korean and Thai."""
+    """Characters whose meaning NFKC would change: 10², 3½, ①, ™, m²; accents alone; letters of Korean and Thai."""
     yield from "ำຳ"
     yield from map(chr, range(0x3131, 0x318F))
     for code in [*range(0x80, 0x3130), *range(0x3190, 0x3400), *range(0xA640, 0xABFF), *range(0x1D400, 0x1F300)]:
@@ -41,7 +41,7 @@ def _meaning() -> Iterator[str]:
 
 
 def _forms() -> Iterator[str]:
-    """Characters up to U+FFFF that NFKC may change or join with others, but those that are kept."""
+    """Characters up to U+FFFF that NFKC may change or join with others, without those of _KEPT."""
     kept = set(_KEPT)
     for character in map(chr, [*range(0x80, 0x3400), *range(0xA000, 0xAC00), *range(0xF900, 0x10000)]):
         joins = unicodedata.category(character)[0] == "M" or "\u1100" <= character <= "\u11ff"
@@ -82,11 +82,11 @@ def clean_text(text: str) -> str:
 
 def clean(text: str) -> Cleaned:
     fixed = mojibake.repair(text)  # first of all: controls and blanks are part of it
-    made, removed = _tidy(fixed)
-    while made != text and (again := mojibake.repair(made)) != made:  # what invisible characters kept apart
-        made, more = _tidy(again)
+    tidied, removed = _tidy(fixed)
+    while tidied != text and (again := mojibake.repair(tidied)) != tidied:  # what invisible characters kept apart
+        tidied, more = _tidy(again)
         removed += more
-    return Cleaned(made, removed, fixed != text)
+    return Cleaned(tidied, removed, fixed != text)
 
 
 def _tidy(text: str) -> tuple[str, Counter]:
@@ -117,16 +117,16 @@ def _joined(lines: Sequence[str]) -> str:
 # Languages
 
 
-def simplify(text: str, found: language.Detection) -> tuple[str, language.Detection]:
+def simplify(text: str, detection: language.Detection) -> tuple[str, language.Detection]:
     """Chinese lines in simplified characters; zh-Hant becomes zh-Hans."""
-    if not any(lang.startswith("zh") for lang in found.shares):
-        return text, found
+    if not any(lang.startswith("zh") for lang in detection.shares):
+        return text, detection
     lines = text.split("\n")
-    chinese = [place for place, lang in enumerate(found.lines) if lang.startswith("zh")]
-    made = _converter().convert("\n".join(lines[place] for place in chinese)).split("\n")
-    for place, line in zip(chinese, made, strict=True):
+    chinese = [place for place, lang in enumerate(detection.lines) if lang.startswith("zh")]
+    simplified = _converter().convert("\n".join(lines[place] for place in chinese)).split("\n")
+    for place, line in zip(chinese, simplified, strict=True):
         lines[place] = line
-    return "\n".join(lines), language.renamed(found, "zh-Hant", "zh-Hans")
+    return "\n".join(lines), language.renamed(detection, "zh-Hant", "zh-Hans")
 
 
 @functools.cache
@@ -135,19 +135,19 @@ def _converter() -> opencc.OpenCC:
 
 
 def without_others(
-    text: str, found: language.Detection, languages: Sequence[str]
+    text: str, detection: language.Detection, languages: Sequence[str]
 ) -> tuple[str, language.Detection, int]:
     """A mixed document without its lines in languages that were not asked for, and their number."""
-    foreign = sum(share for lang, share in found.shares.items() if lang not in languages)
+    foreign = sum(share for lang, share in detection.shares.items() if lang not in languages)
     if foreign < language.MIXED:
-        return text, found, 0
-    lines = list(zip(text.split("\n"), found.lines, strict=True))
+        return text, detection, 0
+    lines = list(zip(text.split("\n"), detection.lines, strict=True))
     kept = [line for line, lang in lines if not line or lang in languages]
-    return _joined(kept), language.only(found, languages), len(lines) - len(kept)
+    return _joined(kept), language.only(detection, languages), len(lines) - len(kept)
 
 
 def meta_with(meta: str, lang_given: str, shares: dict[str, float] | None) -> str:
-    """The JSON object with what is known of the language; of an earlier run lang_given stays, lang_shares go."""
+    """The JSON object `meta` with both; lang_given of an earlier run stays, lang_shares of an earlier run go."""
     if not (lang_given or shares or '"lang_shares"' in meta):
         return meta
     try:
@@ -160,9 +160,6 @@ def meta_with(meta: str, lang_given: str, shares: dict[str, float] | None) -> st
     return json.dumps(fields | ({"lang_shares": shares} if shares else {}), ensure_ascii=False)
 
 
-# The job
-
-
 @dataclass(frozen=True)
 class Options:
     min_chars: int = option(20, "shorter documents go as too_short")
@@ -173,7 +170,7 @@ class Options:
 
 
 def drop_reason(text: str, lang: str, options: Options) -> str | None:
-    """Of a cleaned text."""
+    """Why a cleaned text goes; None where it stays."""
     if not text:
         return "empty"
     if mojibake.is_broken(text):
@@ -188,22 +185,22 @@ def clean_batch(batch: pa.RecordBatch, folder: Path, options: Options) -> pa.Rec
     texts = [one.text for one in cleaned]
     removed, changed = sum((one.lines for one in cleaned), Counter()), Counter()
     changed["mojibake"] = sum(one.repaired for one in cleaned)
-    found = language.detect(texts)
+    detections = language.detect(texts)
     if options.simplify:
         before = texts
-        texts, found = _columns(map(simplify, texts, found))
+        texts, detections = _columns(map(simplify, texts, detections))
         changed["simplified"] = sum(map(str.__ne__, before, texts))
     if options.languages:
         asked = [
             without_others(*one, options.languages) if one[1].lang in options.languages else (*one, 0)
-            for one in zip(texts, found, strict=True)
+            for one in zip(texts, detections, strict=True)
         ]
-        texts, found, lines = _columns(asked)
+        texts, detections, lines = _columns(asked)
         removed["other_language"] = sum(lines)
     _count(removed, "lines")
     _count(changed, "changed")
-    reasons = [drop_reason(text, one.lang, options) for text, one in zip(texts, found, strict=True)]
-    return documents.keep(described(batch, texts, found), reasons, folder)
+    reasons = [drop_reason(text, one.lang, options) for text, one in zip(texts, detections, strict=True)]
+    return documents.keep(described(batch, texts, detections), reasons, folder)
 
 
 def _columns(rows: Iterable[tuple]) -> list[tuple]:
@@ -215,13 +212,13 @@ def _count(numbers: Counter, namespace: str) -> None:
         documents.count(name, number, namespace)
 
 
-def described(batch: pa.RecordBatch, texts: Sequence[str], found: Sequence[language.Detection]) -> pa.RecordBatch:
+def described(batch: pa.RecordBatch, texts: Sequence[str], detections: Sequence[language.Detection]) -> pa.RecordBatch:
     """The batch with new texts, their languages, and what meta says of them."""
-    rows = zip(batch["meta"].to_pylist(), batch["lang"].to_pylist(), found, strict=True)
+    rows = zip(batch["meta"].to_pylist(), batch["lang"].to_pylist(), detections, strict=True)
     meta = [
         meta_with(meta, given if given != one.lang else "", language.mixed_shares(one)) for meta, given, one in rows
     ]
-    columns = {"text": texts, "lang": [one.lang for one in found], "meta": meta}
+    columns = {"text": texts, "lang": [one.lang for one in detections], "meta": meta}
     for name, values in columns.items():
         batch = documents.replace(batch, name, values)
     return batch

@@ -11,8 +11,8 @@ Words are those of text/words.py (a Chinese character is one), so case, width, b
 fact that is stated is no leak, nor is an answer alone.  rejects.jsonl names document, question and kind of each hit,
 without their texts.
 
-Questions are JSONL or CSV: `question` (or `problem`), `answer`, `aliases`, `id`; of a multiple choice the answer may be
-the column that holds it (C-Eval, CMMLU).
+Questions are JSONL or CSV: `question` (or `problem`), `answer`, `aliases`, `id`.  In multiple choice `answer` may name
+the column that holds the answer (C-Eval, CMMLU).
 """
 
 import csv
@@ -47,12 +47,9 @@ class Question(NamedTuple):
 
 class Table(NamedTuple):
     questions: list[Question]
-    # Words of a gram -> its hashes, sorted; (question, place) of each.
+    # Size in words -> sorted hashes of the grams of that size; (question, place of the gram in it) of each.
     grams: dict[int, tuple[np.ndarray, np.ndarray]]
     maybe: np.ndarray  # bool: does a gram's hash begin with these bits?
-
-
-# Questions
 
 
 @functools.cache
@@ -62,11 +59,11 @@ def load(patterns: tuple[str, ...]) -> Table:
     missing = [pattern for pattern in patterns if not glob.glob(pattern, recursive=True)]
     if missing:
         raise UserError(f"--questions={missing[0]} names no file; name a JSONL or CSV file or a glob")
-    found = [question for file in files for question in read_questions(file)]
-    if not found:
+    questions = [question for file in files for question in read_questions(file)]
+    if not questions:
         raise UserError(f"--questions={patterns[0]} holds no question; each line needs `question` and `answer`")
     grams = {}
-    for number, question in enumerate(found):
+    for number, question in enumerate(questions):
         *_, (size, longest) = [(0, question.words), *grams_of(question.words)]  # 0: a question without words
         for place, value in enumerate(longest.tolist()):
             grams.setdefault(size, {}).setdefault(value, []).append((number, place))
@@ -74,12 +71,12 @@ def load(patterns: tuple[str, ...]) -> Table:
     maybe = np.zeros(1 << MAYBE_BITS, bool)
     for hashes, _ in table.values():
         maybe[hashes >> np.uint64(64 - MAYBE_BITS)] = True
-    return Table(found, table, maybe)
+    return Table(questions, table, maybe)
 
 
 def by_hash(places: dict[int, list]) -> tuple[np.ndarray, np.ndarray]:
     """{hash: [(question, place)]} -> hashes u8[n], sorted, one for each pair, and the pairs i8[n, 2]."""
-    flat = sorted((value, *place) for value, found in places.items() for place in found)
+    flat = sorted((value, *place) for value, pairs in places.items() for place in pairs)
     return np.array([one[0] for one in flat], np.uint64), np.array([one[1:] for one in flat], np.int64)
 
 
@@ -118,13 +115,10 @@ def words_of(texts: Sequence[str]) -> list[np.ndarray]:
 
 def grams_of(words: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     """u8[n] -> (size, u8[n - size + 1]) for each size up to GRAM: a hash of each run of so many words."""
-    made = np.zeros(len(words), np.uint64)
+    hashes = np.zeros(len(words), np.uint64)
     for size in range(1, min(GRAM, len(words)) + 1):
-        made = made[: len(words) - size + 1] + words[size - 1 :] * PLACES[size - 1]
-        yield size, made
-
-
-# Documents
+        hashes = hashes[: len(words) - size + 1] + words[size - 1 :] * PLACES[size - 1]
+        yield size, hashes
 
 
 def find(words: np.ndarray, table: Table) -> tuple[str, str] | None:
@@ -145,7 +139,7 @@ def find(words: np.ndarray, table: Table) -> tuple[str, str] | None:
 
 
 def kind_of(words: np.ndarray, at: int, size: int, question: Question, place: int) -> str | None:
-    """Is the question held at words[at], where `size` words of it, from its word `place` on, stand?"""
+    """How a document holds the question (None: not at all), of which `size` words, from `place` on, stand at `at`."""
     begin, length = at - place, len(question.words)
     if length >= WHOLE and begin >= 0 and np.array_equal(words[begin : begin + length], question.words):
         return "whole"
@@ -164,15 +158,15 @@ class Options:
 
 
 def decontaminate_batch(batch: pa.RecordBatch, folder: Path, options: Options) -> pa.RecordBatch:
-    table, reasons, told = load(options.questions), [], []
+    table, reasons, hits = load(options.questions), [], []
     for name, words in zip(batch["id"].to_pylist(), words_of(batch["text"].to_pylist()), strict=True):
-        found = find(words, table)
-        reasons.append("contaminated" if found else None)
-        if found:
-            told.append({"id": name, "reason": "contaminated", "question": found[0], "kind": found[1]})
-    if told:
+        hit = find(words, table)
+        reasons.append("contaminated" if hit else None)
+        if hit:
+            hits.append({"id": name, "reason": "contaminated", "question": hit[0], "kind": hit[1]})
+    if hits:
         part = batch.schema.metadata[b"part"].decode()
-        notes.add_lines(Path(folder) / f"rejects-{part}.jsonl", told)
+        notes.add_lines(Path(folder) / f"rejects-{part}.jsonl", hits)
     return documents.keep(batch, reasons, folder)
 
 

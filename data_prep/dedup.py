@@ -3,10 +3,10 @@
     python -m data_prep.dedup --input=clean/ --output=dedup/
     python -m data_prep.dedup --input=crawl2/ --output=new/ --against=dedup/  (written with --signatures)
 
-Same: but for case, width, blanks and punctuation (`exact_duplicate`).  Near: a Jaccard similarity of their 5-word
-shingles of --similarity or more, also over others in between (`near_duplicate`); see signatures.py, buckets.py and
-components.py.  It is estimated so that some .995 of such pairs are found, and of pairs up to .05 below about half.
---similarity=0 leaves all of them in.
+Same (`exact_duplicate`): but for case, width, blanks and punctuation.  Near (`near_duplicate`): their 5-word shingles
+have a Jaccard similarity of --similarity or more, or a chain of such pairs links them; see signatures.py, buckets.py
+and components.py.  The similarity is estimated: some .995 of such pairs are found, and about half of the pairs up to
+.05 below it.  --similarity=0 leaves all near-duplicates in.
 
 Of each group stays the document of the highest `quality` (a column of numbers, if there is one), then the longest,
 then of the source that --sources names first, then of the smallest id; of equal ids the first as read.  Its column
@@ -29,7 +29,6 @@ import pyarrow as pa
 from data_prep.duplicates import buckets, paragraphs, sidecars, signatures, work_files
 from data_prep.duplicates.components import Components
 from data_prep.duplicates.sidecars import REASONS, Options
-from data_prep.duplicates.signatures import digest  # noqa: F401  of exact duplicates, for who asks about one text
 from data_prep.duplicates.work_files import Plan, Work, spread_tasks
 from data_prep.jobs import documents, job
 from data_prep.jobs.documents import File
@@ -68,14 +67,14 @@ def signed_batch(batch: pa.RecordBatch, texts: list[str], options: Options):
 
 
 def quality(batch: pa.RecordBatch) -> np.ndarray | float:
-    """f8[n]; what has none comes last."""
+    """f8[n] of the column `quality`, -inf where it is empty: such documents come last."""
     if "quality" not in batch.schema.names:
         return 0.0
     kind = batch.schema.field("quality").type
     if not (pa.types.is_floating(kind) or pa.types.is_integer(kind)):
         raise UserError(f"column quality holds {kind}, not numbers; rename it, or make it a number, more is better")
-    found = batch["quality"].cast(pa.float64()).to_numpy(zero_copy_only=False)
-    return np.where(np.isnan(found), -np.inf, found)
+    scores = batch["quality"].cast(pa.float64()).to_numpy(zero_copy_only=False)
+    return np.where(np.isnan(scores), -np.inf, scores)
 
 
 # Second reading: drops
@@ -95,7 +94,7 @@ def write_settled(joined: tuple[int, dict], work: Work) -> tuple[int, int]:
 
 
 def changes_of(groups: dict) -> list[np.ndarray]:
-    """What near-duplicates settle comes after what exact ones do."""
+    """Changes by exact duplicates, then by near ones: the last change of a row counts."""
     return [*groups["exact"], *groups.get("near", ())]
 
 
@@ -169,7 +168,7 @@ def near(pipeline: beam.Pipeline, signed, exact, work: Work):
 
 
 def forwarded(exact, near):
-    """Exact duplicates of what goes as a near one: they belong to what stays in its place."""
+    """Changes of exact duplicates of a document that goes as a near one: `kept` is now what stays in its place."""
     kept = {"exact": exact | "ByKept" >> beam.FlatMap(buckets.by_kept), "near": near}
     return kept | "KeptOfFile" >> beam.CoGroupByKey() | "Forward" >> beam.FlatMap(buckets.forward)
 

@@ -29,10 +29,10 @@ def mask_batch(batch: pa.RecordBatch, folder: Path, options: Options) -> pa.Reco
     """Text and meta with placeholders for private data; ids and other columns stay."""
     texts = [mask_text(text, options.placeholder) for text in batch["text"].to_pylist()]
     metas = [mask_meta(meta, options.placeholder) for meta in batch["meta"].to_pylist()]
-    found = [Counter(a) + Counter(b) for (_, a), (_, b) in zip(texts, metas, strict=True)]
-    documents.count("documents", sum(map(bool, found)), namespace="masked")
-    for kind, hits in sum(found, Counter()).items():
-        documents.count(kind, hits, namespace="masked")
+    hits = [Counter(a) + Counter(b) for (_, a), (_, b) in zip(texts, metas, strict=True)]
+    documents.count("documents", sum(map(bool, hits)), namespace="masked")
+    for kind, number in sum(hits, Counter()).items():
+        documents.count(kind, number, namespace="masked")
     batch = documents.replace(batch, "meta", [meta for meta, _ in metas])
     return documents.replace(batch, "text", [text for text, _ in texts])
 

@@ -18,7 +18,6 @@ out of all counts.  A cut between two segments costs the 7 shingles that would r
 The seed's sample lies in memory (12 bytes a shingle); the corpus is read by shard and leaves 40 bytes a segment.
 """
 
-import argparse
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,11 +25,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data_prep.jobs import job
+from data_prep.jobs import job, options
 from data_prep.packing import pack
 from mucpt_jax.errors import UserError
 from mucpt_jax.formats import rows
-from mucpt_jax.formats.files import write_json
+from mucpt_jax.formats.files import writable, write_json
 from mucpt_jax.formats.hashes import GOLDEN, mix
 from mucpt_jax.formats.manifest import read_manifest
 from mucpt_jax.formats.rows import read_shard
@@ -66,14 +65,12 @@ class Sketch(NamedTuple):
     hash: np.ndarray
     begin: np.ndarray
     document: np.ndarray
-    counts: np.ndarray  # i8[2, documents]: shingles in the sample that --sample divides, and in the document's own
+    counts: np.ndarray  # i8[2, documents]: shingles of each that --sample divides, and all sampled ones of each
 
 
 def run(argv: list[str] | None = None) -> dict:
     """Returns the report, as `shared` does."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = options.parser(__doc__)
     parser.add_argument("--seed", required=True, help="rows that trained the reference model")
     parser.add_argument("--corpus", required=True, help="rows that it scores")
     parser.add_argument("--output", required=True, help="JSON file: the report")
@@ -83,10 +80,10 @@ def run(argv: list[str] | None = None) -> dict:
     output = Path(args.output)
     if output.is_dir() or output.resolve().parent in {Path(f).resolve() for f in (args.seed, args.corpus)}:
         raise UserError(f"--output={output} is a folder, or lies among rows; name a file elsewhere")
-    with job.writable(args.output):  # before hours of reading, not after
+    with writable(f"--output={output}"):  # before hours of reading, not after
         output.parent.mkdir(parents=True, exist_ok=True)
     report = shared(args.seed, args.corpus, args.threshold, args.sample)
-    with job.writable(args.output):
+    with writable(f"--output={output}"):
         write_json(output, report)
     print_report(report)
     return report
@@ -121,29 +118,20 @@ def open_folder(path: str) -> Folder:
     segments = {"document": [], "id": [], "length": [], "source": []}
     for facts in shards:
         index = pack.read_index(path, facts)
-        # Ids are unique within a source; two sources may number their documents alike.
-        names = [f"{facts['source']}/{name}" for name in index["document"]]
-        segments["document"].append(pack.keys(names))
+        segments["document"].append(pack.document_keys(facts, index))
         segments["id"].append(pack.keys(index["document"]))
         segments["length"].append(index["length"])
-        segments["source"].append(np.full(len(names), sources.index(facts["source"])))
+        segments["source"].append(np.full(len(index["row"]), sources.index(facts["source"])))
     segments = {name: np.concatenate(parts) for name, parts in segments.items()}
     document = pack.numbered(segments["document"])
     _, first = np.unique(document, return_index=True)
     tokens = np.bincount(document, segments["length"]).astype(np.int64)
+    begins = np.cumsum([0, *(facts["segments"] for facts in shards)])
     return Folder(
-        path=path,
-        length=manifest["sequence_length"],
-        shards=shards,
-        begins=np.cumsum([0, *(facts["segments"] for facts in shards)]),
-        document=document,
-        first=first,
-        tokens=tokens,
-        targets=tokens - np.bincount(document),  # the first token of a segment is no target
-        source=segments["source"][first],
-        sources=sources,
-        id_key=segments["id"][first],
-    )
+        path=path, length=manifest["sequence_length"], shards=shards, begins=begins, document=document, first=first,
+        tokens=tokens, targets=tokens - np.bincount(document),  # the first token of a segment is no target
+        source=segments["source"][first], sources=sources, id_key=segments["id"][first],
+    )  # fmt: skip
 
 
 def blocks(folder: Folder, number: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:

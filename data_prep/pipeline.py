@@ -37,7 +37,7 @@ from data_prep.jobs import job, options, runner
 from data_prep.jobs.stage import Counts, Stage, check_stage, most_dropped, run_stage
 from data_prep.jobs.stage import parser as parser_of
 from mucpt_jax.errors import UserError
-from mucpt_jax.formats.files import write_json
+from mucpt_jax.formats.files import locked, writable, write_json
 
 STAGES = tuple(module.STAGE for module in (clean, boilerplate, quality, dedup, decontaminate, mask, shard))
 RECIPE = str(Path(__file__).parents[1] / "configs/curation.py")
@@ -66,10 +66,10 @@ def run(argv: list[str] | None = None) -> dict:
     out = Path(args.output)
     for step in recipe.steps:
         check_stage(step.stage, step.options, str(out / step.folder))
-    with job.writable(args.output):
+    with writable(f"--output={args.output}"):
         check_output(args.output, files)
         out.mkdir(parents=True, exist_ok=True)
-    with job.locked(out, args.output):
+    with locked(out, f"--output={args.output}"):
         begin(out, recipe)
         done = run_steps(args, recipe.steps, beam_args, marks_of(recipe.steps, files, args.columns))
         counts = {step.folder: read_counts(out, step) for step in recipe.steps if step.folder != "held_out"}
@@ -135,8 +135,8 @@ def arguments(argv: list[str] | None) -> tuple[argparse.Namespace, ConfigDict, l
     except UserError:
         raise
     except Exception as error:  # whatever the config file raised
-        told = error.args[0] if isinstance(error, KeyError) else str(error)  # of a KeyError, str would be quoted
-        line = (str(told).strip().splitlines() or [repr(error)])[-1]  # behind a stack
+        reason = error.args[0] if isinstance(error, KeyError) else str(error)  # of a KeyError, str would be quoted
+        line = (str(reason).strip().splitlines() or [repr(error)])[-1]  # behind a stack
         raise UserError(f"--config={args.config} cannot be used: {line[:300]}; --help has all keys") from error
 
 
@@ -171,7 +171,7 @@ def folders() -> set[str]:
 
 
 def begin(out: Path, recipe: Recipe) -> None:
-    with job.writable(str(out)):
+    with writable(f"--output={out}"):
         (out / "counts.json").unlink(missing_ok=True)
         for name in folders() - {step.folder for step in recipe.steps}:  # of another recipe
             shutil.rmtree(out / name, ignore_errors=True)
@@ -220,8 +220,8 @@ def hash_of(value: list) -> str:
 
 def seen(paths: Iterable[str]) -> list:
     """Files, folders and globs -> (file, bytes, time) of each file; what this machine does not see by name alone."""
-    found = [file for path in paths for file in sorted(glob.glob(path, recursive=True)) or [path]]
-    inside = [sorted(map(str, Path(path).rglob("*"))) if os.path.isdir(path) else [path] for path in found]
+    matches = [file for path in paths for file in sorted(glob.glob(path, recursive=True)) or [path]]
+    inside = [sorted(map(str, Path(path).rglob("*"))) if os.path.isdir(path) else [path] for path in matches]
     files = itertools.chain(*inside)
     return [(f, os.path.getsize(f), os.path.getmtime(f)) if os.path.isfile(f) else f for f in files]
 

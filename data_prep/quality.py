@@ -3,13 +3,13 @@
     python -m data_prep.quality --input=clean/ --output=quality/ [--min_words=10 --max_digits=0.4 ...]
 
 The rules are those of Gopher (Rae et al. 2021, A1.1), C4 (Raffel et al. 2020) and FineWeb (Penedo et al. 2024), made
-right for Chinese: a character is a word, 。 ends a line, 的 is a stop word.  RULES has them all.  A name is a flag, and
-the drop reason of the documents that it is the first rule to break; 0 switches a min_ off, 1 the max_ of a share.
+right for Chinese: a character is a word, 。 ends a line, 的 is a stop word.  RULES has them all.  A rule's name is its
+flag, and the drop reason of documents that break it and no rule before it.  0 switches a min_ off, 1 a max_ of a share.
 The defaults keep stubs, captions, lyrics, poems, dialogues and track listings.
 
-Adds the column `quality`, 0..1: a product over the rules.  A rule costs nothing where the value is as good as `good`, a
-factor of 0.32 where its default is reached or broken, and one between on the way there.  The flags do not change it, so
-scores of two runs compare; min_ended is no part of it, for verse has none.
+Adds the column `quality`, 0..1: a product over the rules.  A rule's factor is 1 where the value is `good` or better,
+0.32 where its default is reached or broken, and in between on the way.  The flags do not change the score, so scores of
+two runs compare; min_ended is no part of it, as verse has no ends of sentences.
 """
 
 import dataclasses
@@ -58,31 +58,32 @@ def is_chinese(counts: Counts) -> np.ndarray:
 
 def word_length(counts: Counts) -> np.ndarray:
     """Mean letters of a word; says nothing of Chinese, nor of numbers."""
-    found = counts["letter_words"] - counts["lone_words"]
-    length = (counts["letters"] - counts["lone_words"]) / np.maximum(1, found)
-    return np.where(is_chinese(counts) | (found == 0), np.nan, length)
+    spelled = counts["letter_words"] - counts["lone_words"]
+    length = (counts["letters"] - counts["lone_words"]) / np.maximum(1, spelled)
+    return np.where(is_chinese(counts) | (spelled == 0), np.nan, length)
 
 
 ENDED = share("ended_words", "words")
 
 
 def stop_share(chinese: bool) -> Callable[[Counts], np.ndarray]:
-    """Stop words and one more to a word; they count half in lines that end in no punctuation: few of both are a list.
+    """Stop words, and one added, per word.  A text of few stop words and few ends of sentences is a list: stop words in
+    lines that end in no punctuation count half.
 
-    The one more is for stubs, captions and verse, which may do without.  Says nothing of other scripts than Latin and
-    Han.
+    The one is added for stubs, captions and verse, which may lack stop words.  Says nothing of texts in other scripts
+    than Latin and Han.
     """
 
     def measure(counts: Counts) -> np.ndarray:
-        told = (is_chinese(counts) == chinese) & (2 * counts["known_letters"] >= counts["letters"])
+        applies = (is_chinese(counts) == chinese) & (2 * counts["known_letters"] >= counts["letters"])
         weight = (1 + ENDED(counts)) / 2
-        return np.where(told, (counts["stop_words"] * weight + 1) / np.maximum(1, counts["words"]), np.nan)
+        return np.where(applies, (counts["stop_words"] * weight + 1) / np.maximum(1, counts["words"]), np.nan)
 
     return measure
 
 
 def spam_share(counts: Counts) -> np.ndarray:
-    """Words in pairs of adverts to a word, without one pair: any text may hold one.  At most 1, as pairs overlap."""
+    """Words in pairs of adverts, per word; one pair is free, as any text may hold one.  At most 1, as pairs overlap."""
     return np.minimum(1, 2 * np.maximum(0, counts["spam_pairs"] - 1) / np.maximum(1, counts["words"]))
 
 
@@ -92,7 +93,7 @@ def symbol_share(counts: Counts) -> np.ndarray:
 
 
 def truncated_share(counts: Counts) -> np.ndarray:
-    """Lines that end in an ellipsis, without one: that may close a story."""
+    """Share of lines that end in an ellipsis; one such line is free, as it may close a story."""
     return np.maximum(0, counts["ellipsis_lines"] - 1) / np.maximum(1, counts["lines"])
 
 
@@ -122,9 +123,6 @@ RULES = (
 )  # fmt: skip
 
 
-# Judging
-
-
 def judge(texts: Sequence[str], limits: Mapping[str, float]) -> tuple[list[str | None], np.ndarray]:
     """Texts, a threshold for each rule and min_quality -> the first rule that each breaks (or None), f8[n] quality."""
     counts = measures.count(texts)
@@ -142,9 +140,6 @@ def margin(value: np.ndarray, rule: Rule) -> np.ndarray:
     """f8[n] from WORST where the rule's default is reached or broken to 1 where `good` is, or the rule says nothing."""
     way = (value - rule.default) / (rule.good - rule.default)
     return np.clip(np.nan_to_num(way, nan=1.0), WORST, 1.0)
-
-
-# The job
 
 
 LIMITS = [(rule.name, float, option(float(rule.default), rule.comment)) for rule in RULES]

@@ -21,9 +21,9 @@ page is one file of less than 2 MB that opens from disk.  report.json has these 
     largest       sources and languages with a name of their own; the others go together as "(other)"
 """
 
-import argparse
 import datetime
 import json
+from collections import Counter
 from collections.abc import Iterator
 from itertools import islice, pairwise
 from pathlib import Path
@@ -31,6 +31,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from data_prep.jobs import options
 from data_prep.jobs.runner import MORE
 from data_prep.jobs.stage import Stage
 from data_prep.reporting import page
@@ -54,13 +55,13 @@ def known() -> tuple[Stage, ...]:
 def write(out: Path, tokenizer: str | None = None) -> None:
     """report.json and report.html of a run; UserError where `out` holds no stage, or a file that is damaged."""
     out = Path(out)
-    made = json.dumps(facts(out, tokenizer), ensure_ascii=False)
-    found = json.loads(made.encode("utf-8", "replace"))  # a name may hold half a character, which no file can
-    write_json(out / "report.json", found)
-    names = [stage["stage"] for stage in found["stages"]]
+    text = json.dumps(facts(out, tokenizer), ensure_ascii=False)
+    report = json.loads(text.encode("utf-8", "replace"))  # a name may hold half a character, which no file can
+    write_json(out / "report.json", report)
+    names = [stage["stage"] for stage in report["stages"]]
     examples = {stage: samples(out, stage) for stage in names}
     lines = list(islice(json_lines(out / "boilerplate/lines.jsonl"), 30)) if "boilerplate" in names else []
-    write_text(out / "report.html", page.page(found, examples, lines))
+    write_text(out / "report.html", page.page(report, examples, lines))
 
 
 def facts(out: Path, tokenizer: str | None = None) -> dict:
@@ -90,10 +91,10 @@ def facts(out: Path, tokenizer: str | None = None) -> dict:
 
 
 def read_if_there(path: Path) -> dict:
-    found = read_json(path) if path.is_file() else {}
-    if not isinstance(found, dict):
+    content = read_json(path) if path.is_file() else {}
+    if not isinstance(content, dict):
         raise UserError(f"{path} holds no JSON object; write it again, or move it away")
-    return found
+    return content
 
 
 def read_stages(out: Path, run: dict) -> list[dict]:
@@ -136,28 +137,27 @@ def json_lines(path: Path) -> Iterator[dict]:
         with open(path, encoding="utf-8", errors="replace") as f:
             for line in f:
                 try:
-                    found = json.loads(line)
+                    value = json.loads(line)
                 except (ValueError, RecursionError):
                     continue
-                if isinstance(found, dict):
-                    yield found
+                if isinstance(value, dict):
+                    yield value
 
 
 def samples(out: Path, stage: str) -> dict[str, list[dict]]:
     """{reason: its first dropped documents}"""
-    found = {}
+    by_reason = {}
     for sample in json_lines(out / stage / "samples.jsonl"):
-        some = found.setdefault(str(sample.get("reason")), [])
+        some = by_reason.setdefault(str(sample.get("reason")), [])
         if len(some) < SAMPLES:
             some.append(sample)
-    return found
+    return by_reason
 
 
 def total(stages: list[dict]) -> dict:
-    dropped: dict[str, int] = {}
+    dropped: Counter[str] = Counter()
     for stage in stages:
-        for reason, documents in stage["dropped"].items():
-            dropped[reason] = dropped.get(reason, 0) + documents
+        dropped.update(stage["dropped"])
     read, kept = stages[0]["read"], stages[-1]["kept"]
     chained = all(before["kept"] == after["read"] for before, after in pairwise(stages))
     return {"read": read, "kept": kept, "dropped": dropped, "adds_up": chained and read == kept + sum(dropped.values())}
@@ -167,7 +167,7 @@ def total(stages: list[dict]) -> dict:
 
 
 def funnel(stages: list[dict], compositions: dict, ratios: dict) -> list[dict]:
-    """Sizes of the input and of what each stage kept; documents are the counters', for some are no documents at all."""
+    """Sizes of the input and of what each stage kept; documents as counters have them, with lines that held none."""
     sides = [("input", stages[0]["read"], compositions[stages[0]["stage"]].get("read"))]
     sides += [(s["stage"], s["kept"], compositions[s["stage"]].get("kept")) for s in stages]
     exact = [bool(rows) and all("tokens" in row for row in rows) for _, _, rows in sides]
@@ -209,7 +209,7 @@ def grouped(table: list[dict] | None, key: str, names: set[str]) -> dict[str, di
 
 def last_composition(compositions: dict, ratios: dict) -> list[dict]:
     """Largest first, by tokens where they are known."""
-    kept = [found["kept"] for found in compositions.values() if found.get("kept")]
+    kept = [composition["kept"] for composition in compositions.values() if composition.get("kept")]
     rows = [with_tokens(row, ratios, "lang") for row in kept[-1]] if kept else []
     sources, langs = largest([rows], "source", MAX_SOURCES), largest([rows], "lang", MAX_LANGS)
     groups: dict[tuple[str, str], list[dict]] = {}
@@ -217,8 +217,8 @@ def last_composition(compositions: dict, ratios: dict) -> list[dict]:
         source = row["source"] if row["source"] in sources else OTHER
         lang = row["lang"] if row["lang"] in langs else OTHER
         groups.setdefault((source, lang), []).append(row)
-    made = [{"source": source, "lang": lang, **sizes(group)} for (source, lang), group in groups.items()]
-    return sorted(made, key=lambda r: (-(r["tokens"] or 0), -(r["characters"] or 0), r["source"], r["lang"]))
+    totals = [{"source": source, "lang": lang, **sizes(group)} for (source, lang), group in groups.items()]
+    return sorted(totals, key=lambda r: (-(r["tokens"] or 0), -(r["characters"] or 0), r["source"], r["lang"]))
 
 
 # Columns of documents, read alone and in batches
@@ -266,10 +266,7 @@ def quality(where: Path) -> dict | None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m data_prep.report", description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
-    )  # fmt: skip
+    parser = options.parser(__doc__, prog="python -m data_prep.report")
     parser.add_argument("out", metavar="OUT", help="folder of a run, or of stages that were run alone")
     parser.add_argument("--tokenizer", help="folder; estimates tokens where no rows tell them")
     args = parser.parse_args(argv)

@@ -15,17 +15,17 @@ RAW/corpus.json       mode, data folder, seed, counts, tokenizer folder; written
 The same arguments write the same bytes.
 """
 
-import argparse
 import json
 from collections.abc import Iterable
 from pathlib import Path
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from data_prep.jobs import options
 from data_prep.samples.real_text import real
 from data_prep.samples.world import synthetic
 from mucpt_jax.errors import UserError, exiting
-from mucpt_jax.formats.files import write_json
+from mucpt_jax.formats.files import writable, write_json
 
 ROLES = ("seed", "domain", "general", "heldout")
 ENTRIES = 2048
@@ -46,11 +46,9 @@ def train_tokenizer(texts: Iterable[str]) -> Tokenizer:
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, byte_level])
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=ENTRIES,
-        special_tokens=[END_OF_TEXT],
+        vocab_size=ENTRIES, special_tokens=[END_OF_TEXT], show_progress=False,
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        show_progress=False,
-    )
+    )  # fmt: skip
     tokenizer.train_from_iterator(texts, trainer)
     return tokenizer
 
@@ -59,12 +57,9 @@ def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(folder / "tokenizer.json"))
     settings = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "model_max_length": 32768,
-        "eos_token": END_OF_TEXT,
-        "pad_token": END_OF_TEXT,
-        "clean_up_tokenization_spaces": False,
-    }
+        "tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": 32768, "eos_token": END_OF_TEXT,
+        "pad_token": END_OF_TEXT, "clean_up_tokenization_spaces": False,
+    }  # fmt: skip
     write_json(folder / "tokenizer_config.json", settings)
 
 
@@ -72,15 +67,6 @@ def write_jsonl(path: Path, rows: Iterable[dict]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8", newline="\n") as out:
         out.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-
-
-def make_folder(output: Path) -> None:
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"--output={output} cannot be made ({error.strerror}); name a folder in a place where you may write"
-        ) from error
 
 
 def write_roles(output: Path, roles: dict[str, list[dict]]) -> None:
@@ -100,44 +86,33 @@ def write_roles(output: Path, roles: dict[str, list[dict]]) -> None:
 def build(output: Path, seed: int, data: Path | None, characters: int) -> dict:
     """Writes the whole folder; returns what corpus.json says."""
     roles, truth, questions = real(data, seed, characters) if data else synthetic(seed)
-    make_folder(output)
+    with writable(f"--output={output}"):
+        output.mkdir(parents=True, exist_ok=True)
     write_roles(output, roles)
     write_jsonl(output / "questions.jsonl", questions)
     write_jsonl(output / "truth.jsonl", truth)
     tokenizer = data / "tokenizer" / "qwen2" if data else output / "tokenizer"
     texts = {role: [document["text"] for document in roles[role]] for role in ROLES}
     if not data:
-        trained = train_tokenizer(texts["seed"] + texts["general"] + texts["domain"])
-        save_tokenizer(trained, tokenizer)
+        save_tokenizer(train_tokenizer(texts["seed"] + texts["general"] + texts["domain"]), tokenizer)
     facts = {
-        "mode": "real" if data else "synthetic",
-        "data": str(data.resolve()) if data else "",
-        "seed": seed,
+        "mode": "real" if data else "synthetic", "data": str(data.resolve()) if data else "", "seed": seed,
         "documents": {role: len(texts[role]) for role in ROLES},
         "characters": {role: sum(map(len, texts[role])) for role in ROLES},
-        "questions": len(questions),
-        "tokenizer": str(tokenizer),
-    }
+        "questions": len(questions), "tokenizer": str(tokenizer),
+    }  # fmt: skip
     write_json(output / "corpus.json", facts)
     return facts
 
 
-def arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m data_prep.sample_corpus",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def run(argv: list[str] | None = None) -> None:
+    parser = options.parser(__doc__, prog="python -m data_prep.sample_corpus")
     parser.add_argument("--output", type=Path, required=True, metavar="RAW", help="folder to write")
     parser.add_argument("--seed", type=int, default=0, help="another seed is another world or pick (default 0)")
     parser.add_argument("--data", type=Path, metavar="FOLDER", help="real text: music/, general/, eval/, tokenizer/")
     budget = "with --data: characters of domain and of general; seed gets 2/3 of it (default 600000)"
     parser.add_argument("--characters", type=int, metavar="N", help=budget)
-    return parser.parse_args(argv)
-
-
-def run(argv: list[str] | None = None) -> None:
-    args = arguments(argv)
+    args = parser.parse_args(argv)
     if args.characters is not None and not args.data:
         raise UserError("--characters is the budget of --data; leave it out, the synthetic corpus has one size")
     if args.characters is not None and args.characters < 1:

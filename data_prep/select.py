@@ -28,9 +28,9 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.jobs import job
+from data_prep.jobs import job, options
 from data_prep.packing import loss_ratio, pack, tokens
-from data_prep.packing.shards import ROW_FILES, number_shards, write_full
+from data_prep.packing.shards import ROW_FILES, fill_of, number_shards, write_full
 from mucpt_jax.errors import UserError
 from mucpt_jax.formats import rows, score_sums
 from mucpt_jax.formats.files import write_json
@@ -69,14 +69,10 @@ def run(argv: list[str] | None = None) -> dict:
         write_manifest(folder, manifest, about, kept_counts, written, stats)
         sides = {"kept": order[:count][::-1][:NEAREST], "dropped": order[count:][:NEAREST]}
         deciles = np.quantile(units["rho"][order], np.linspace(0, 1, 11), method="inverted_cdf")
-        report = about | {
-            "rho_deciles": [plain(rho) for rho in deciles],
-            "sources": sources,
-            "nearest": {
-                side: nearest(args, manifest, segments, units, found.tolist(), tokenizer)
-                for side, found in sides.items()
-            },
+        near = {
+            side: nearest(args.scored, manifest, segments, units, of.tolist(), tokenizer) for side, of in sides.items()
         }
+        report = about | {"rho_deciles": [plain(rho) for rho in deciles], "sources": sources, "nearest": near}
         write_json(folder / "select.json", report)
         write_json(folder / "counts.json", document_counts(segments, kept))
     print_report(report)
@@ -87,9 +83,7 @@ def run(argv: list[str] | None = None) -> dict:
 
 
 def arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = options.parser(__doc__)
     parser.add_argument("--scored", required=True, help="rows scored by the reference model")
     parser.add_argument("--base", required=True, help="the same rows scored by the start model")
     parser.add_argument("--output", required=True, help="folder, replaced when all is done")
@@ -186,7 +180,7 @@ def count_scores(counted: np.ndarray, row: dict, start: dict, kept: np.ndarray) 
 
 
 def stats_of_counts(targets: np.ndarray, base: np.ndarray, where: str) -> dict:
-    """score_sums.stats_of of counted scores: it gives sums, so 2**bit equal scores are one, 2**bit times."""
+    """score_sums.stats_of of counted scores.  It gives sums: 2**bit equal scores add 2**bit times what one adds."""
     r, many = np.arange(CODES, dtype=np.uint16).view(np.float16), targets.astype(np.int64)
     bits = range(int(many.max()).bit_length())
     parts = [(2**bit, score_sums.stats_of(r[many >> bit & 1 == 1], where)) for bit in bits]
@@ -198,23 +192,15 @@ def write_manifest(folder: Path, manifest: dict, about: dict, kept: dict, writte
     """Gives shards their final names, writes index and manifest; kept: {source: counts}, to hold against the disk."""
     facts = {source: {"documents": kept[source]["documents"], "shards": done} for source, done in written.items()}
     write_json(folder / "00000.facts", facts)
-    final, documents = number_shards(folder)
-    sources = {}
-    for source in sorted(documents):
-        own = [facts for facts in final if facts["source"] == source]
-        sums = {name: sum(s[name] for s in own) for name in ("segments", "tokens", "targets", "records")}
-        sources[source] = {"documents": documents[source], **sums}
-        assert sums.items() >= {name: kept[source][name] for name in ("segments", "targets")}.items()
-    slots = sum(facts["records"] for facts in final) * (manifest["sequence_length"] + 1)
-    told = {source: score_sums.summary(sums) for source, sums in stats.items()}
+    shards, sources = number_shards(folder)
+    assert all(facts.items() >= kept[source].items() for source, facts in sources.items()), f"{sources} of {kept}"
+    summaries = {source: score_sums.summary(sums) for source, sums in stats.items()}
     scores = manifest["scores"] | score_sums.summary(functools.reduce(score_sums.add, stats.values()))
     scores |= {"encoding": "float16", "base_hash": about["base_hash"]}
-    scores["sources"] = {
-        source: {name: found[name] for name in ("tokens", "mean_nll", "mean_raw_weight")}
-        for source, found in told.items()
-    }
-    fill = sum(facts["tokens"] for facts in final) / slots
-    new = {"fill": fill, "sources": sources, "shards": final, "scores": scores, "selected": about}
+    names = ("tokens", "mean_nll", "mean_raw_weight")
+    scores["sources"] = {source: {name: summary[name] for name in names} for source, summary in summaries.items()}
+    fill = fill_of(shards, manifest["sequence_length"])
+    new = {"fill": fill, "sources": sources, "shards": shards, "scores": scores, "selected": about}
     write_json(folder / "manifest.json", manifest | new)
 
 
@@ -249,21 +235,21 @@ def document_counts(segments: dict[str, np.ndarray], kept: np.ndarray) -> dict:
     return {"read": len(held), "kept": int(held.sum()), "dropped": {r: n for r, n in dropped.items() if n}}
 
 
-def nearest(args: argparse.Namespace, manifest: dict, segments: dict, units: dict, found: list[int], tokenizer) -> list:
+def nearest(scored: str, manifest: dict, segments: dict, units: dict, chosen: list[int], tokenizer) -> list[dict]:
     """What these units are, in their order; their first tokens as text where there is a tokenizer."""
     ordered, result = loss_ratio.in_order(manifest), []
     ends = np.cumsum([facts["segments"] for facts in ordered])
-    for unit in found:
+    for unit in chosen:
         own = np.flatnonzero(units["of_segment"] == unit)
         segment = own[np.argmin(segments["offset"][own])]
         number = np.searchsorted(ends, segment, "right")
         facts, place = ordered[number], int(segment - ends[number]) + ordered[number]["segments"]
-        index = pack.read_index(args.scored, facts)
+        index = pack.read_index(scored, facts)
         entry = {"rho": plain(units["rho"][unit]), "targets": int(units["targets"][unit])}
         entry |= {"source": facts["source"], "document": index["document"][place]}
         entry |= {"offset": int(index["offset"][place])}
         if tokenizer:
-            path, number = Path(args.scored) / facts["name"], index["row"][place]
+            path, number = Path(scored) / facts["name"], index["row"][place]
             (row,) = read_shard(path, manifest["sequence_length"], [number])
             begin = int(index["length"][:place][index["row"][:place] == index["row"][place]].sum())
             end = begin + min(EXCERPT, int(index["length"][place]))
@@ -285,14 +271,14 @@ def plain(rho: float) -> float | str:
 def print_report(report: dict) -> None:
     print(f"{'source':<32}{'':<10}{'documents':>12}{'segments':>12}{'targets':>16}{'of read':>10}")
     for source, counts in report["sources"].items():
-        for side, found in counts.items():
-            share = found["targets"] / max(counts["read"]["targets"], 1)
-            print(f"{source:<32}{side:<10}" + "{documents:>12}{segments:>12}{targets:>16}".format(**found)
+        for side, numbers in counts.items():
+            share = numbers["targets"] / max(counts["read"]["targets"], 1)
+            print(f"{source:<32}{side:<10}" + "{documents:>12}{segments:>12}{targets:>16}".format(**numbers)
                   + f"{share:>10.2%}")  # fmt: skip
     print(f"rho, deciles of {report['level']}s: {' '.join(str(rho) for rho in report['rho_deciles'])}")
-    for side, found in report["nearest"].items():
+    for side, entries in report["nearest"].items():
         print(f"next to the threshold, {side}:")
-        for entry in found:
+        for entry in entries:
             text = entry.get("text", "")
             print(f"  {entry['rho']:>10}  {entry['source']}  {shown(entry['document'])}  {text}")
 

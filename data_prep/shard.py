@@ -27,7 +27,7 @@ from data_prep.jobs.documents import File
 from data_prep.jobs.options import option
 from data_prep.jobs.stage import Run, Stage
 from data_prep.packing.pack import Segment, cut
-from data_prep.packing.shards import ROW_FILES, check_sources, number_shards, write_full
+from data_prep.packing.shards import ROW_FILES, check_sources, fill_of, number_shards, write_full
 from data_prep.packing.tokens import load_tokenizer, placeholders, tokenize
 from data_prep.private.masking import check_placeholder
 from mucpt_jax.errors import UserError
@@ -49,19 +49,17 @@ class Options:
     no_loss: str = option("", "placeholders of data_prep.mask that get loss weight 0, such as '<|{type}|>'")
 
 
-# Held out
-
-
 def place(name: str) -> int:
-    """Of a document's id: 0 <= place < 2**64; those below held_out * 2**64 are held out."""
+    """Of a document's id: 0 <= place < 2**64; a document whose place is below held_out * 2**64 is held out."""
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8])
 
 
 def on_both_sides(files: list[File], run: Run) -> float:
     """The share that is held out, such that at least one document is and one is not.
 
-    A small corpus may have none: then the one of the least place is held out, or the one of the greatest is not.
-    Reads until both are found, as a rule 1 / share documents; UserError where there are not two.
+    All documents of a small corpus may fall on one side: then the document of the least place is held out, or the
+    document of the greatest place is not.  Reads until both sides have a document, as a rule 1 / share documents;
+    UserError where there are fewer than two.
     """
     share, least, most = run.options.held_out, 2**64, -1
     for file in files if share else []:
@@ -77,9 +75,6 @@ def on_both_sides(files: list[File], run: Run) -> float:
         raise UserError(f"--held_out={share} needs two documents or more; read more, or set it to 0")
     log.warning("held_out=%g of so few documents would leave one side empty: one document stands there", share)
     return math.nextafter(least / 2**64, 1) if least >= share * 2**64 else math.nextafter(most / 2**64, 0)
-
-
-# Files
 
 
 def on_side(batch: pa.RecordBatch, held_out: float, only: bool) -> pa.RecordBatch:
@@ -132,25 +127,14 @@ def shard_file(file: File, run: Run, held_out: float) -> None:
 
 def write_manifest(run: Run) -> None:
     """Finishes a row folder."""
-    shards, kept = number_shards(run.folder)
+    shards, sources = number_shards(run.folder)
     tokenizer, sequence_length = load_tokenizer(run.options.tokenizer), run.options.sequence_length
-    sources = {source: {"documents": kept[source]} for source in sorted(kept)}
-    for source, facts in sources.items():
-        for name in ("segments", "tokens", "targets", "records"):
-            facts[name] = sum(shard[name] for shard in shards if shard["source"] == source)
-    total = {name: sum(facts[name] for facts in sources.values()) for name in ("tokens", "records")}
     manifest = {
-        "schema": SCHEMA,
-        "sequence_length": sequence_length,
-        "tokenizer_hash": tokenizer_hash(run.options.tokenizer),
-        "vocab_size": len(tokenizer),
-        "eod": end_of_document(tokenizer),
-        "fill": total["tokens"] / (total["records"] * (sequence_length + 1)),
-        "sources": sources,
-        "shards": shards,
-        "scores": None,
-        "written_by": written_by(),
-    }
+        "schema": SCHEMA, "sequence_length": sequence_length,
+        "tokenizer_hash": tokenizer_hash(run.options.tokenizer), "vocab_size": len(tokenizer),
+        "eod": end_of_document(tokenizer), "fill": fill_of(shards, sequence_length),
+        "sources": sources, "shards": shards, "scores": None, "written_by": written_by(),
+    }  # fmt: skip
     write_json(run.folder / "manifest.json", manifest)
     print_table(sources, sequence_length)
 
@@ -163,7 +147,7 @@ def kept(folder: Path) -> int:
 def print_table(sources: dict[str, dict], sequence_length: int) -> None:
     print(f"{'source':<32}{'documents':>12}{'rows':>10}{'tokens':>14}{'fill':>9}")
     for source, facts in sources.items():
-        fill = facts["tokens"] / (facts["records"] * (sequence_length + 1))
+        fill = fill_of([facts], sequence_length)
         print(f"{source:<32}{facts['documents']:>12}{facts['records']:>10}{facts['tokens']:>14}{fill:>9.4f}")
 
 

@@ -87,7 +87,7 @@ def read_documents(scored: Scored, chosen: dict[tuple[str, str], str], tokenizer
     places = {document: [] for document in chosen}
     for line in pq.read_table(scored.folder / "index.parquet", filters=wanted).to_pylist():
         places.get((shard_of[line["shard"]]["source"], line["document"]), []).append(line)
-    found = []
+    shown = []
     decode = functools.cache(lambda ids: tokenizer.decode(list(ids), clean_up_tokenization_spaces=False))
     for (source, name), pick in chosen.items():
         lines = sorted(places[source, name], key=lambda line: line["offset"])
@@ -103,29 +103,29 @@ def read_documents(scored: Scored, chosen: dict[tuple[str, str], str], tokenizer
         # data_prep.select may have dropped segments.
         facts = {"id": name, "source": source, "pick": pick, "tokens": tokens, "absent": end - tokens}
         values = {key: short(joined[key]) for key in ("r", "base") if key in joined}
-        found.append(facts | {"pieces": pieces(joined["tokens"].tolist(), decode)} | values)
-    return found
+        shown.append(facts | {"pieces": pieces(joined["tokens"].tolist(), decode)} | values)
+    return shown
 
 
 def pieces(tokens: list[int], decode) -> list[tuple[str, int]]:
     """(text, tokens) of each token; those that only together make up one Chinese character are one piece."""
-    found, text = split(tokens, decode, False), decode(tuple(tokens))
-    joined = "".join(piece for piece, _ in found)
+    parts, text = split(tokens, decode, False), decode(tuple(tokens))
+    joined = "".join(piece for piece, _ in parts)
     # Words as tokens: the blanks stand between them, so that a token has to be read behind the one before it.
     blanks = joined != text and joined.replace(" ", "") == text.replace(" ", "")
-    return split(tokens, decode, True) if blanks else found
+    return split(tokens, decode, True) if blanks else parts
 
 
 def split(tokens: list[int], decode, behind: bool) -> list[tuple[str, int]]:
-    found, before, held = [], (), ()
+    parts, before, held = [], (), ()
     for token in tokens:
         held += (token,)
         text = decode(before + held)[len(decode(before)) :]
         # A character has four bytes at most; a text may hold a real U+FFFD.
         if not text.endswith("\N{REPLACEMENT CHARACTER}") or len(held) == 8:
-            found.append((text, len(held)))
+            parts.append((text, len(held)))
             before, held = held if behind else (), ()
-    return found + [(text, len(held))] * bool(held)
+    return parts + [(text, len(held))] * bool(held)
 
 
 # The page
@@ -140,10 +140,10 @@ def page(facts: dict, documents: list[dict]) -> str:
         payload = json.dumps(
             facts | {"documents": [cut(d, limit) for d in documents]}, ensure_ascii=False, separators=(",", ":")
         ).replace("<", "\\u003c")
-        made = pages.page(here / "audit.html.template", script, PAYLOAD=payload)
-        size, allowed = len(made.encode()), BYTES_PER_DOCUMENT * max(len(documents), 200)
+        html = pages.page(here / "audit.html.template", script, PAYLOAD=payload)
+        size, allowed = len(html.encode()), BYTES_PER_DOCUMENT * max(len(documents), 200)
         if size <= allowed or limit <= 16:
-            return made
+            return html
         # Short documents are not cut, so that this may not be enough yet.
         limit = min(limit * allowed // size, limit * 19 // 20)
 
@@ -162,8 +162,8 @@ def audit(scored: Scored, tokenizer, documents: int, floor: float, objective: st
     """Scored rows -> HTML."""
     rows, manifest = survey.spread_rows(scored.manifest), scored.manifest
     kinds = survey.letters(tokenizer)
-    found = survey.survey(scored, rows, floor, kinds)
-    if not found["documents"]:
+    surveyed = survey.survey(scored, rows, floor, kinds)
+    if not surveyed["documents"]:
         raise UserError(f"{scored.folder} holds no target tokens; name a folder of longer documents")
     means = {"corpus_mean_one": list(manifest["scores"]["mean_raw_weight"].values())}
     if by_loss := manifest["scores"].get("mean_raw_weight_by_base_nll"):
@@ -179,10 +179,10 @@ def audit(scored: Scored, tokenizer, documents: int, floor: float, objective: st
         "tokenizer_hash": manifest["tokenizer_hash"], "sequence_length": manifest["sequence_length"],
         "rows": sum(s["records"] for s in manifest["shards"]), "rows_read": sum(len(n) for _, n in rows),
         "edges": survey.R_EDGES.tolist(), "excess_edges": survey.EXCESS_EDGES.tolist(),
-        "sources": [source_facts(name, scored, counts) for name, counts in found["by_source"].items()],
-        "phrases": survey.phrases(scored, rows, found, floor, tokenizer, kinds),
+        "sources": [source_facts(name, scored, counts) for name, counts in surveyed["by_source"].items()],
+        "phrases": survey.phrases(scored, rows, surveyed, floor, tokenizer, kinds),
     }  # fmt: skip
-    return page(facts, read_documents(scored, choose(found["documents"], documents), tokenizer))
+    return page(facts, read_documents(scored, choose(surveyed["documents"], documents), tokenizer))
 
 
 def source_facts(name: str, scored: Scored, counts: dict[str, np.ndarray]) -> dict:
@@ -207,26 +207,26 @@ def run(argv: list[str] | None = None) -> Path:
         raise UserError(
             f"--floor={args.floor} is off the scored grid {scored.floors[0]}..{scored.floors[-1]} nats; choose another"
         )
-    made = audit(scored, load_tokenizer(args.tokenizer), args.documents, args.floor, args.objective)
-    write_text(output, made)
+    html = audit(scored, load_tokenizer(args.tokenizer), args.documents, args.floor, args.objective)
+    write_text(output, html)
     return output
 
 
 def arguments() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         prog="python -m mucpt_jax.audit", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
     )  # fmt: skip
-    made.add_argument("scored", metavar="SCORED", help="folder of scored rows")
-    made.add_argument(
+    parser.add_argument("scored", metavar="SCORED", help="folder of scored rows")
+    parser.add_argument(
         "--tokenizer", required=True, help="Hugging Face tokenizer folder that the rows were written with"
     )
-    made.add_argument("--base", help="the same rows scored by the start model; the page then knows rho1")
-    made.add_argument("--documents", type=int, default=200, help="how many are shown (200)")
-    made.add_argument("--floor", type=float, default=1.0, help="nats; the page opens with it, and it ranks (1.0)")
-    made.add_argument("--objective", choices=tuple(OBJECTIVES), default=Loss.kind, help="the page opens with it")
-    made.add_argument("--output", help="the page's file (SCORED/audit.html)")
-    return made
+    parser.add_argument("--base", help="the same rows scored by the start model; the page then knows rho1")
+    parser.add_argument("--documents", type=int, default=200, help="how many are shown (200)")
+    parser.add_argument("--floor", type=float, default=1.0, help="nats; the page opens with it, and it ranks (1.0)")
+    parser.add_argument("--objective", choices=tuple(OBJECTIVES), default=Loss.kind, help="the page opens with it")
+    parser.add_argument("--output", help="the page's file (SCORED/audit.html)")
+    return parser
 
 
 def main() -> None:

@@ -13,7 +13,6 @@ from mucpt_jax.errors import exiting
 from mucpt_jax.formats import score_sums
 from mucpt_jax.formats.files import write_json
 from mucpt_jax.formats.rows import target_mask
-from mucpt_jax.formats.score_sums import FLOORS, stats_of
 from mucpt_jax.formats.scored import check_scored_by_two, read_both, scored_manifest
 
 
@@ -24,9 +23,9 @@ def add_base(folder: str, base: str) -> None:
     for number, shard in enumerate(manifest["shards"], 1):
         for row, start in read_both(folder, base, shard, manifest["sequence_length"]):
             mask_T = target_mask(row["segment_ids"])
-            total += stats_of(row["rm_nll"][1:][mask_T], shard["name"], start["rm_nll"][1:][mask_T])["base"]
+            total += score_sums.stats_of(row["rm_nll"][1:][mask_T], shard["name"], start["rm_nll"][1:][mask_T])["base"]
         print(f"shard {number}/{len(manifest['shards'])} {shard['name']}", file=sys.stderr)
-    grid = dict(zip(map(str, FLOORS), (total[1:] / max(total[0], 1e-300)).tolist(), strict=True))
+    grid = dict(zip(map(str, score_sums.FLOORS), (total[1:] / max(total[0], 1e-300)).tolist(), strict=True))
     scores = manifest["scores"] | {"mean_raw_weight_by_base_nll": grid, "base_hash": other["scores"]["rm_hash"]}
     write_json(Path(folder) / "manifest.json", manifest | {"scores": scores})
 
@@ -36,11 +35,10 @@ def main() -> None:
     parser.add_argument("scored", help="folder of scored rows")
     parser.add_argument("--base", help="the same rows scored by the start model, for weight_norm=loss_match")
     args = parser.parse_args()
-    folder = args.scored
     with exiting():
         if args.base:
-            add_base(folder, args.base)
-        print(score_sums.as_text(scored_manifest(folder)["scores"]))
+            add_base(args.scored, args.base)
+        print(score_sums.as_text(scored_manifest(args.scored)["scores"]))
 
 
 if __name__ == "__main__":

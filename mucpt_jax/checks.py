@@ -7,7 +7,7 @@ import re
 
 from ml_collections import ConfigDict
 
-from mucpt_jax.config import AXES, Config, Mesh, Model, Train, check_choice, choices, from_dict, keys, nearest, value_of
+from mucpt_jax.config import AXES, Config, Mesh, Model, check_choice, choices, flat, from_dict, keys, nearest, value_of
 from mucpt_jax.errors import UserError
 from mucpt_jax.step import objective
 
@@ -25,52 +25,42 @@ def check(config: Config) -> None:
         check_choice(key, value_of(config, key))
     check_ranges(config)
     check_regex(config)
-    check_keep(config.train)
-    check_objective(config)
+    check_together(config)
     check_model(config.model, config.mesh)
     check_batch(config)
 
 
 def check_ranges(config: Config) -> None:
-    loss, optimizer, train = config.loss, config.optimizer, config.train
-    cap = loss.max_weight is None or loss.max_weight >= loss.min_weight
+    """What the value of one knob must be; every number that no sentence is about must be > 0 (None is no number)."""
+    loss, optimizer, train, mesh = config.loss, config.optimizer, config.train, config.mesh
     rules = {
+        "seed must be >= 0": config.seed >= 0,
+        "model.rms_norm_eps must be >= 0": config.model.rms_norm_eps >= 0,
+        "loss.alpha must be > 0; for general text alone leave data.domain empty": loss.alpha > 0,
         "loss.rm_floor must be > 0 nats: the weight is 1/floor where the RM is sure": 0 < loss.rm_floor < math.inf,
         "loss.keep must be in (0, 1]: the share of domain tokens to train on": 0 < loss.keep <= 1,
-        "loss.alpha must be > 0; for general text alone leave data.domain empty": loss.alpha > 0,
-        "loss.vocab_parts must be > 0": loss.vocab_parts > 0,
-        "loss.mean_raw_weight must be > 0": loss.mean_raw_weight is None or loss.mean_raw_weight > 0,
         "loss.min_weight must be >= 0": loss.min_weight >= 0,
-        "loss.max_weight must be > 0": loss.max_weight is None or loss.max_weight > 0,
-        "loss.max_weight must not be below loss.min_weight": cap,
+        "loss.max_weight must be > 0 and not below loss.min_weight": loss.max_weight is None
+        or (loss.max_weight > 0 and loss.max_weight >= loss.min_weight),
         "data.general_fraction must be in [0, 1]": 0 <= config.data.general_fraction <= 1,
-        "optimizer.peak_lr must be > 0": optimizer.peak_lr > 0,
-        "optimizer.clip_norm must be > 0": optimizer.clip_norm > 0,
-        "optimizer.eps must be > 0": optimizer.eps > 0,
         "optimizer.b1 must be in [0, 1)": 0 <= optimizer.b1 < 1,
         "optimizer.b2 must be in [0, 1)": 0 <= optimizer.b2 < 1,
         "optimizer.weight_decay must be >= 0": optimizer.weight_decay >= 0,
-        "seed must be >= 0": config.seed >= 0,
-        "mesh.context must be >= 1": config.mesh.context >= 1,
-        "mesh.tensor must be >= 1": config.mesh.tensor >= 1,
         "optimizer.final_lr must be in [0, peak_lr]": 0 <= optimizer.final_lr <= optimizer.peak_lr,
         "optimizer.warmup_fraction must be in [0, 1): a share": 0 <= optimizer.warmup_fraction < 1,
-        "evaluate.prompt must hold {question}": "{question}" in config.evaluate.prompt,
-        "mesh.peak_tflops must be > 0": config.mesh.peak_tflops is None or config.mesh.peak_tflops > 0,
+        "mesh.replica must be >= 1, or -1: all remaining devices": mesh.replica >= 1 or mesh.replica == -1,
+        "mesh.fsdp must be >= 1, or -1: all remaining devices": mesh.fsdp >= 1 or mesh.fsdp == -1,
+        "train.evaluate_every must be >= 0: 0 is never": train.evaluate_every >= 0,
+        "train.patience must be >= 0: 0 is never": train.patience >= 0,
+        "train.gradient_norms_every must be >= 0: 0 is never": train.gradient_norms_every >= 0,
         "train.watchdog must be 0 or >= 2 medians of a step": train.watchdog == 0 or train.watchdog >= 2,
-        "train.watchdog_seconds must be > 0": train.watchdog_seconds > 0,
-        "train.spike must be > 0 nats": train.spike is None or train.spike > 0,
         "score.worker must be in 0..workers-1": 0 <= config.score.worker < config.score.workers,
+        "evaluate.prompt must hold {question}": "{question}" in config.evaluate.prompt,
         "plan.mfu must be in (0, 1]: a share of the peak": 0 < config.plan.mfu <= 1,
     }
-    for section in ("model", "data", "optimizer", "train", "score", "evaluate", "export", "plan"):
-        for name, value in vars(getattr(config, section)).items():
-            key = f"{section}.{name}"
-            if key in ("train.evaluate_every", "train.patience", "train.gradient_norms_every"):
-                rules[f"{key} must be >= 0: 0 is never"] = value >= 0
-            elif type(value) is int and key != "score.worker":
-                rules[f"{key} must be > 0"] = value > 0
-    for sentence, fine in rules.items():
+    named = {sentence.split()[0] for sentence in rules}
+    others = {k: value for k, value in flat(config).items() if k not in named and type(value) in (int, float)}
+    for sentence, fine in (rules | {f"{key} must be > 0": value > 0 for key, value in others.items()}).items():
         if not fine:
             key, _, rest = sentence.partition(" ")
             raise UserError(f"{key}={value_of(config, key)!r} {rest}")
@@ -85,32 +75,24 @@ def check_regex(config: Config) -> None:
         ) from error
 
 
-def check_keep(train: Train) -> None:
-    if train.keep == "best" and not train.evaluate_every:
-        raise UserError(
-            "train.keep=best needs losses to compare; add --config.train.evaluate_every=STEPS and "
-            "--config.evaluate.rows=FOLDER, or leave train.keep=newest"
-        )
-    if train.patience and train.keep != "best":  # it would end a run with a state that is not the best
-        raise UserError(
-            f"train.patience={train.patience} stops a run that keeps its best state; add --config.train.keep=best, "
-            "or leave train.patience=0"
-        )
-
-
-def check_objective(config: Config) -> None:
-    """Knobs of the loss that would do nothing, or half of what they say, together with the others."""
-    loss = config.loss
-    constant, given = objective.wants_corpus_mean(loss), bool(loss.mean_raw_weight)
+def check_together(config: Config) -> None:
+    """Knobs that would do nothing, or half of what they say, together with the others."""
+    loss, train = config.loss, config.train
+    corpus_mean, given = objective.wants_corpus_mean(loss), bool(loss.mean_raw_weight)
     rules = {
+        "train.keep=best needs losses to compare; add --config.train.evaluate_every=STEPS and "
+        "--config.evaluate.rows=FOLDER, or leave train.keep=newest": train.keep == "best" and not train.evaluate_every,
+        # It would end a run with a state that is not the best.
+        f"train.patience={train.patience} stops a run that keeps its best state; add --config.train.keep=best, or "
+        "leave train.patience=0": train.patience and train.keep != "best",
         "init_state=all takes up another run; name its workdir with --config.init_from": config.init_state == "all"
         and not config.init_from,
         f"loss.mean_raw_weight is not read by weight_norm={loss.weight_norm} of {loss.kind}; leave it empty": given
-        and not constant,
+        and not corpus_mean,
         f"loss.reference scores while training, {loss.kind} needs no scores; leave it empty": loss.reference
         and not objective.OBJECTIVES[loss.kind].needs_scores,
         f"loss.reference scores while training, so no corpus mean is known for weight_norm={loss.weight_norm}; use "
-        "batch_mean_one or none, or set loss.mean_raw_weight": loss.reference and constant and not given,
+        "batch_mean_one or none, or set loss.mean_raw_weight": loss.reference and corpus_mean and not given,
     }
     for sentence, broken in rules.items():
         if broken:
@@ -135,8 +117,8 @@ def check_model(model: Model, mesh: Mesh) -> None:
 def check_batch(config: Config) -> None:
     mesh, data = config.mesh, config.data
     sizes = {axis: getattr(mesh, axis) for axis in AXES}
-    if list(sizes.values()).count(-1) > 1 or any(n == 0 or n < -1 for n in sizes.values()):
-        raise UserError(f"mesh {sizes}: sizes must be >= 1, and at most one -1 (all remaining devices)")
+    if list(sizes.values()).count(-1) > 1:
+        raise UserError(f"mesh {sizes} has two -1; leave at most one -1 (all remaining devices)")
     if data.sequence_length % mesh.context:
         raise UserError(f"mesh.context={mesh.context} does not divide data.sequence_length={data.sequence_length}")
     if data.sequence_length > config.model.max_position_embeddings:
@@ -185,23 +167,22 @@ def check_overrides(argv: list[str]) -> None:
     sections = [f.name for f in dataclasses.fields(Config) if dataclasses.is_dataclass(f.type)]
     for argument in argv:
         match = re.match(r"--?config\.([\w.]+)", argument)
-        if match and match[1] not in keys() and match[1] not in sections:
-            near = nearest(match[1], keys())
-            raise UserError(f"--config.{match[1]}: there is no such key; {near}")
+        if match and match[1] not in [*keys(), *sections]:
+            raise UserError(f"--config.{match[1]}: there is no such key; {nearest(match[1], keys())}")
 
 
 def explain(error: Exception) -> str:
     """The one sentence for what absl and ml_collections raise on a bad value, key or config file."""
-    told = " ".join(str(error).split())
-    if match := re.search(r"flag --config\.([\w.]+)=", told):
-        return f"{told}; {match[1]} is {value_of(Config(), match[1])!r} by default"
-    if match := re.search(r"\[Errno \d+\] ([\w ]+): '(.+)'", told):
+    message = " ".join(str(error).split())
+    if match := re.search(r"flag --config\.([\w.]+)=", message):
+        return f"{message}; {match[1]} is {value_of(Config(), match[1])!r} by default"
+    if match := re.search(r"\[Errno \d+\] ([\w ]+): '(.+)'", message):
         return f"the config file {match[2]} cannot be read ({match[1]}); name another, such as configs/demo.py"
-    if "has no attribute 'get_config'" in told:
+    if "has no attribute 'get_config'" in message:
         return "the config file has no get_config(); name another, such as configs/demo.py"
-    if match := re.search(r'Key "(\w+)" does not exist', told):
+    if match := re.search(r'Key "(\w+)" does not exist', message):
         leaves = {key.rsplit(".", 1)[-1]: key for key in keys()}
         close = difflib.get_close_matches(match[1], leaves, 1, 0.5)
         way_out = f"did you mean {leaves[close[0]]}?" if close else "mucpt_jax/config.py has all keys"
         return f"the config sets {match[1]}, there is no such key; {way_out}"
-    return told
+    return message

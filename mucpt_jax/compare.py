@@ -79,7 +79,9 @@ def compare(folders: list[str], baseline: str | None, split: str | None, by_seed
         "questions": questions,
         "pairs": pairs,
         "seeds": seeds,
-        "warnings": warnings(runs, described) + across_seeds(pairs, described),
+        "warnings": training_warnings(described)
+        + evaluation_warnings(runs, described)
+        + across_seeds(pairs, described),
         "notes": notes(described, len(tested), bool(several)),
     }
 
@@ -170,12 +172,8 @@ def spread(values: list[float | None]) -> dict:
     }
 
 
-def warnings(runs: dict, described: dict) -> list[str]:
-    """A sentence for each way in which the runs are not comparable."""
-    return training_warnings(described) + evaluation_warnings(runs, described)
-
-
 def training_warnings(described: dict) -> list[str]:
+    """A sentence for each way in which the runs' trainings are not comparable."""
     sentences = []
     for seed in dict.fromkeys(run["seed"] for run in described.values() if run["settings"]):
         mine = [run for run in described.values() if run["settings"] and run["seed"] == seed]
@@ -190,6 +188,7 @@ def training_warnings(described: dict) -> list[str]:
 
 
 def evaluation_warnings(runs: dict, described: dict) -> list[str]:
+    """A sentence for each way in which the runs' evaluations are not comparable."""
     sentences = []
     for name, run in runs.items():
         asked_at, last = run["evaluate"].get("step"), described[name]["step"]

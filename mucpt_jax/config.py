@@ -203,23 +203,34 @@ def default(model: str = "tiny") -> ConfigDict:
     return to_config_dict(Config(model=MODELS[model]))
 
 
-def to_config_dict(value) -> ConfigDict:
-    result, hints = ConfigDict(), typing.get_type_hints(type(value))
-    for f in dataclasses.fields(value):
-        item = getattr(value, f.name)
-        if dataclasses.is_dataclass(item):
-            result[f.name] = to_config_dict(item)
-        elif isinstance(hints[f.name], types.UnionType):  # `str | None`: a typed hole
-            result[f.name] = config_dict.placeholder(typing.get_args(hints[f.name])[0])
+def to_config_dict(section) -> ConfigDict:
+    """A Config, or a section of one, as a locked ConfigDict."""
+    result = ConfigDict()
+    for name, hint in typing.get_type_hints(type(section)).items():
+        value = getattr(section, name)
+        if dataclasses.is_dataclass(hint):
+            result[name] = to_config_dict(value)
+        elif isinstance(hint, types.UnionType):  # `str | None`: a typed hole
+            result[name] = config_dict.placeholder(typing.get_args(hint)[0])
         else:
-            result[f.name] = item
+            result[name] = value
     return result.lock()
 
 
 def from_dict(kind: type, values: dict):
+    """The inverse: {name: value or {name: value}} -> Config or section, of class `kind`."""
     hints = typing.get_type_hints(kind)
     inner = {k: from_dict(hints[k], v) for k, v in values.items() if dataclasses.is_dataclass(hints[k])}
     return kind(**(values | inner))
+
+
+def changed(config: Config, values: dict) -> Config:
+    """The config with {"train.remat": "full"} put in: dotted keys of knobs in sections."""
+    for key, value in values.items():
+        section, name = key.split(".")
+        new = dataclasses.replace(getattr(config, section), **{name: value})
+        config = dataclasses.replace(config, **{section: new})
+    return config
 
 
 # Version of what a run saves (config.json, checkpoints).  2: train.keep says what is saved; before, evaluate_every did.
@@ -241,19 +252,22 @@ def to_saved(config: Config) -> dict:
 
 
 def from_saved(values: dict) -> Config:
-    """config.json of any version -> Config.  A key that it lacks has its default, one that is not known goes."""
-    types = typing.get_type_hints(Config)
-    kept = {name: value for name, value in values.items() if name in types}
-    for name in kept.keys() - {name for name in types if not dataclasses.is_dataclass(types[name])}:
-        kept[name] = {k: v for k, v in kept[name].items() if k in typing.get_type_hints(types[name])}
+    """config.json of any version -> Config.  A key that the file lacks has its default, an unknown key goes."""
+    fields = typing.get_type_hints(Config)
+    kept = {name: value for name, value in values.items() if name in fields}
+    for name, section in kept.items():
+        if dataclasses.is_dataclass(fields[name]):
+            kept[name] = {k: v for k, v in section.items() if k in typing.get_type_hints(fields[name])}
     if values.get("format", 1) < 2 and kept.get("train", {}).get("evaluate_every"):
         kept["train"]["keep"] = "best"
     return from_dict(Config, kept)
 
 
 def without_retired(values: dict, where: str, writer: dict | None) -> dict:
-    """{dotted key: value} that a run goes by, without keys that are gone.  Those are named; UserError where one had
-    another value than its default, or was never known here."""
+    """{dotted key: value} of a saved run without the knobs that are gone, which are logged.
+
+    Raises UserError where such a knob had another value than its default, or was never known to this version.
+    """
     gone = sorted(key for key in values if "." in key and key not in keys())
     for key in gone:
         if key not in RETIRED or values[key] != RETIRED[key]:
@@ -267,30 +281,30 @@ def without_retired(values: dict, where: str, writer: dict | None) -> dict:
     return {key: value for key, value in values.items() if key not in gone}
 
 
-def hints(kind: type = Config, prefix: str = "") -> dict[str, type]:
-    """Dotted name of every knob ("loss.alpha", ...) -> its type."""
-    hint_of = {}
+def type_of_keys(kind: type = Config, prefix: str = "") -> dict[str, type]:
+    """Dotted key of every knob ("loss.alpha", ...) -> its type."""
+    type_of = {}
     for name, hint in typing.get_type_hints(kind).items():
-        inner = hints(hint, f"{prefix}{name}.") if dataclasses.is_dataclass(hint) else {prefix + name: hint}
-        hint_of |= inner
-    return hint_of
+        is_section = dataclasses.is_dataclass(hint)
+        type_of |= type_of_keys(hint, f"{prefix}{name}.") if is_section else {prefix + name: hint}
+    return type_of
 
 
 def keys() -> list[str]:
-    """Dotted names of all knobs."""
-    return list(hints())
+    """Dotted keys of all knobs."""
+    return list(type_of_keys())
 
 
 def choices() -> dict[str, tuple[str, ...]]:
-    """Dotted name of a knob -> the words that it may be."""
+    """Dotted key of a knob of words -> the words that it may be."""
     from mucpt_jax.step.objective import OBJECTIVES  # which needs Loss
 
-    named = {key: typing.get_args(hint) for key, hint in hints().items() if typing.get_origin(hint) is Literal}
-    return {"loss.kind": tuple(OBJECTIVES)} | named
+    literals = {k: typing.get_args(hint) for k, hint in type_of_keys().items() if typing.get_origin(hint) is Literal}
+    return {"loss.kind": tuple(OBJECTIVES)} | literals
 
 
 def check_choice(key: str, value: str) -> None:
-    """Raises UserError where the knob may not be the value."""
+    """Raises UserError where the value is none of the words that the knob may be."""
     if value not in (allowed := choices()[key]):
         raise UserError(f"{key}={value!r} is not one of {allowed}; {nearest(value, allowed)}")
 
@@ -300,30 +314,25 @@ def value_of(config: Config, key: str):
     return functools.reduce(getattr, key.split("."), config)
 
 
-def describe(values: dict) -> str:
-    """The resolved config, a section a line."""
-    lines = []
-    for name, value in values.items():
-        inner = value.items() if isinstance(value, dict) else [(name, value)]
-        line = " ".join(f"{k}={v!r}" for k, v in inner)
-        lines.append(f"  {name}: {line}" if isinstance(value, dict) else f"  {line}")
-    return "\n".join(lines)
+def flat(config: Config) -> dict:
+    """Dotted key of every knob -> its value."""
+    return {key: value_of(config, key) for key in keys()}
 
 
 def explained() -> str:
-    """All keys with default, choices and meaning: the comments above."""
+    """All keys with default, choices and meaning, which is the comment beside the knob in this file."""
     lines, words_of = [], choices()
-    for key in keys():
+    for key, value in flat(Config()).items():
         section, _, name = key.rpartition(".")
-        kind = type(value_of(Config(), section)) if section else Config
-        meaning = re.search(rf"^    {name}: .* = .*?  # (.*)$", inspect.getsource(kind), re.M)[1]
+        source = inspect.getsource(type(value_of(Config(), section)) if section else Config)
+        meaning = re.search(rf"^    {name}: .* = .*?  # (.*)$", source, re.M)[1]
         words = f" ({' | '.join(words_of[key])})" if key in words_of else ""
-        lines.append(f"  --config.{key}={value_of(Config(), key)!r}{words}\n      {meaning}")
+        lines.append(f"  --config.{key}={value!r}{words}\n      {meaning}")
     return "\n".join(lines)
 
 
 def nearest(word: str, among) -> str:
-    """'did you mean ...?', or all there is when nothing is near."""
+    """'did you mean ...?' with the word that is spelt most alike, or all words where none is near."""
     among = list(among)
     close = difflib.get_close_matches(word, among, 1, 0.5)
     return f"did you mean {close[0]}?" if close else f"there is {', '.join(among)}"

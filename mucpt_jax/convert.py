@@ -1,6 +1,8 @@
 """A Hugging Face folder in another dtype or in other files, without a run:
 
-python -m mucpt_jax.convert IN OUT [--dtype=bfloat16] [--max_shard_bytes=5000000000]
+    python -m mucpt_jax.convert IN OUT [--dtype=bfloat16] [--max_shard_bytes=5000000000]
+
+IN stays as it is; nothing is trained and no accelerator is used.
 """
 
 import argparse

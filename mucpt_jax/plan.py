@@ -8,7 +8,6 @@ reduce-scatter (they write all-reduce and a slice): temporaries and bytes sent c
 """
 
 import contextlib
-import dataclasses
 import logging
 import os
 import sys
@@ -23,7 +22,7 @@ import jax
 from jax.experimental import topologies
 
 from mucpt_jax import train
-from mucpt_jax.config import AXES, Config
+from mucpt_jax.config import AXES, Config, changed
 from mucpt_jax.errors import UserError
 from mucpt_jax.formats.files import write_json
 from mucpt_jax.planning import accelerators, advice, hlo, search
@@ -39,7 +38,7 @@ def plan(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
         raise UserError(
             "plan.search counts collectives, which programs for TPUs do not tell; leave plan.topology empty"
         )
-    cfg = stand_in(with_mesh(cfg, dict(mesh.shape)))
+    cfg = stand_in(changed(cfg, {f"mesh.{axis}": size for axis, size in mesh.shape.items()}))  # no -1 any more
     try:
         facts = measure(cfg, mesh)
     except jax.errors.JaxRuntimeError as error:  # compilers for TPUs refuse what does not fit
@@ -79,23 +78,17 @@ def devices(cfg: Config) -> list:
     return list(topology.devices)
 
 
-def with_mesh(cfg: Config, sizes: dict[str, int]) -> Config:
-    """The config with every axis of the mesh known (no -1)."""
-    return dataclasses.replace(cfg, mesh=dataclasses.replace(cfg.mesh, **sizes))
-
-
 def stand_in(cfg: Config) -> Config:
-    """`auto` as the TPU has it; CPUs have no cudnn and no splash: `chunked`, whose memory is linear in T too."""
-    wanted, train = cfg.train.attention, cfg.train
+    """The config with the attention that compiles: for TPUs `auto` is resolved; CPUs have neither cudnn nor splash and
+    take `chunked`, whose memory is linear in T too."""
+    wanted = backend = cfg.train.attention
     if cfg.plan.topology and wanted == "auto":
-        train = dataclasses.replace(
-            train, attention=attention.best("tpu", train.compute_dtype, cfg.data.sequence_length, cfg.mesh.context)
-        )
+        backend = attention.best("tpu", cfg.train.compute_dtype, cfg.data.sequence_length, cfg.mesh.context)
     elif not cfg.plan.topology and wanted in ("auto", "cudnn", "splash"):
-        train = dataclasses.replace(train, attention="chunked")
-    if train.attention != wanted:
-        logging.info("attention: compiled with %s in place of %s", train.attention, wanted)
-    return dataclasses.replace(cfg, train=train)
+        backend = "chunked"
+    if backend != wanted:
+        logging.info("attention: compiled with %s in place of %s", backend, wanted)
+    return changed(cfg, {"train.attention": backend})
 
 
 def measure(cfg: Config, mesh: jax.sharding.Mesh) -> dict:
@@ -127,7 +120,7 @@ def compile_step(cfg: Config, mesh: jax.sharding.Mesh) -> tuple[jax.stages.Compi
     """-> the compiled step, what the compiler wrote to stderr, seconds."""
     start, tx = time.monotonic(), optimizer.make(cfg)
     # No scores are read here; what weights are divided by costs the same, whatever it is.
-    cfg = dataclasses.replace(cfg, loss=dataclasses.replace(cfg.loss, mean_raw_weight=cfg.loss.mean_raw_weight or 1.0))
+    cfg = changed(cfg, {"loss.mean_raw_weight": cfg.loss.mean_raw_weight or 1.0})
     with jax.set_mesh(mesh), stderr_of_compiler() as log:
         step = train.jitted_step(cfg, tx, mesh, SOURCES)
         abstract = train.abstract_state(cfg, tx, mesh), data.abstract_batch(cfg, mesh)
@@ -165,7 +158,7 @@ def memory(cfg: Config, stats, params: int, offloaded: int) -> dict:
     results = stats.output_size_in_bytes - stats.alias_size_in_bytes
     temporaries = max(stats.temp_size_in_bytes, offloaded + params if offloaded else 0)
     total = arguments + results + temporaries
-    found = {
+    parts = {
         "arguments": arguments,
         "results": results,
         "temporaries": temporaries,
@@ -174,7 +167,7 @@ def memory(cfg: Config, stats, params: int, offloaded: int) -> dict:
         "memory": round(accelerators.ACCELERATORS[cfg.plan.accelerator].memory),
         "host": offloaded,
     }
-    return {"bytes_per_device": found, "fits": total <= limit}
+    return {"bytes_per_device": parts, "fits": total <= limit}
 
 
 def bytes_of(tree) -> int:
@@ -216,15 +209,15 @@ def expected(cfg: Config, devices: int) -> dict:
 
 def collectives(counts: hlo.Counts) -> list[dict]:
     """Alike ones together, the most bytes first.  in_program: operations; a_step: runs; bytes: results of all runs."""
-    found = {}
+    row_of = {}
     for c in counts.collectives:
         key = (c.kind, c.dtype, c.group, near(c.members))
         start = dict(zip(("kind", "dtype", "group", "near"), key, strict=True))
-        row = found.setdefault(key, start | {"in_program": 0, "a_step": 0, "bytes": 0})
+        row = row_of.setdefault(key, start | {"in_program": 0, "a_step": 0, "bytes": 0})
         row["in_program"] += 1
         row["a_step"] += c.executed
         row["bytes"] += c.executed * c.bytes
-    return sorted(found.values(), key=lambda row: -row["bytes"])
+    return sorted(row_of.values(), key=lambda row: -row["bytes"])
 
 
 def near(members: tuple[int, ...]) -> int:
@@ -279,10 +272,10 @@ def computed(work: dict) -> str:
 def traffic(rows: list[dict] | None) -> list[str]:
     if rows is None:
         return ["  collectives  not countable: this compiler writes no trip counts"]
-    told = ["  collectives of one device            group  in program  a step   results GB a step"]
+    lines = ["  collectives of one device            group  in program  a step   results GB a step"]
     for row in rows:
         name = f"{row['kind']} {row['dtype']}"
-        told.append(
+        lines.append(
             f"    {name:30} {row['group']:8} {row['in_program']:11} {row['a_step']:7} {row['bytes'] / 1e9:12.4g}"
         )
-    return told
+    return lines

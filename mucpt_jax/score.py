@@ -1,8 +1,8 @@
 """The score job: the reference model writes -log p_RM of every target token, shard by shard.
 
-A shard whose note stands in parts/ is done: a job that was killed goes on with the next one.  Several processes that
+A shard whose note stands in parts/ is done: a job that was killed goes on with the next shard.  Several processes that
 do not know of each other may share the shards (score.worker of score.workers).  Scores are kept, never weights, so that
-floor, alpha and caps stay changeable when training.
+floor, alpha and caps can still be changed for training.
 """
 
 import functools
@@ -21,7 +21,6 @@ from mucpt_jax.errors import UserError
 from mucpt_jax.formats import rows, score_sums
 from mucpt_jax.formats.files import copy_file, read_json, text_hash, write_json
 from mucpt_jax.formats.manifest import read_manifest, shared_documents
-from mucpt_jax.formats.rows import LOG_CODES, read_shard, target_mask, to_log_code
 from mucpt_jax.formats.version import written_by
 from mucpt_jax.run import checkpoint, data
 from mucpt_jax.step import losses, sharding
@@ -46,12 +45,12 @@ def score(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
     started, positions, tokens = time.monotonic(), 0, 0
     mine = manifest["shards"][cfg.score.worker :: cfg.score.workers]
     for number, shard in enumerate(mine, 1):
-        told = f"shard {number}/{len(mine)} {shard['name']}"
+        label = f"shard {number}/{len(mine)} {shard['name']}"
         if is_done(output, shard):
-            logging.info("%s: scored already", told)
+            logging.info("%s: scored already", label)
             continue
-        rows = read_shard(Path(cfg.score.input) / shard["name"], cfg.data.sequence_length)
-        scored = scored_rows(rows, step, params, mesh, cfg.score.batch_rows)
+        unscored = rows.read_shard(Path(cfg.score.input) / shard["name"], cfg.data.sequence_length)
+        scored = scored_rows(unscored, step, params, mesh, cfg.score.batch_rows)
         if jax.process_index() == 0:
             write_shard(cfg, shard, scored)
         else:
@@ -61,7 +60,7 @@ def score(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
         batches = data.batch_sizes(shard["records"], cfg.score.batch_rows, sharding.row_ways(mesh))
         positions += sum(batches) * cfg.data.sequence_length
         rate = tokens / (time.monotonic() - started)
-        logging.info("%s: %s tok/s, padding %.2f%%", told, f"{rate:,.0f}", 100 * (1 - tokens / positions))
+        logging.info("%s: %s tok/s, padding %.2f%%", label, f"{rate:,.0f}", 100 * (1 - tokens / positions))
     if jax.process_index() == 0:
         finish(cfg, manifest, about, output)
     multihost_utils.sync_global_devices("score")
@@ -84,7 +83,7 @@ def open_input(cfg: Config) -> dict:
 
 
 def warn_of_best(rm_hash: str, workdir: Path) -> None:
-    """A run that was cut off has a best.json of one state and a checkpoint of another."""
+    """A training that was cut off may have a best.json that names another state than its newest checkpoint."""
     path = workdir / "best.json"
     if path.is_file() and read_json(path)["params_hash"] != rm_hash:
         logging.warning(
@@ -95,14 +94,11 @@ def warn_of_best(rm_hash: str, workdir: Path) -> None:
 
 def report_overlap(cfg: Config, workdir: Path) -> None:
     """A document that the reference model was trained on has scores that say nothing about its worth."""
-    run = workdir if checkpoint.has_checkpoint(workdir) else Path(cfg.init_from or workdir)
-    if cfg.score.worker or jax.process_index() or not (run / "config.json").is_file():
+    run = checkpoint.saved_config(workdir if checkpoint.has_checkpoint(workdir) else cfg.init_from or workdir)
+    folder = run.data.domain if run else None
+    if cfg.score.worker or jax.process_index() or not folder or not (Path(folder) / "index.parquet").is_file():
         return
-    folder = read_json(run / "config.json").get("data", {}).get("domain")
-    if not folder or not (Path(folder) / "index.parquet").is_file():
-        return
-    shared = shared_documents(folder, cfg.score.input)
-    if shared:
+    if shared := shared_documents(folder, cfg.score.input):
         logging.warning(
             "%d documents of %s stand in the reference model's own %s, %s first: it has seen them; "
             "python -m data_prep.overlap finds near-duplicates too",
@@ -115,10 +111,10 @@ def score_step(params: dict, batch: dict, cfg: Config) -> jax.Array:
     return jax.numpy.maximum(losses.batch_nll(params, batch, cfg, head_dtype="float32"), 0.0)
 
 
-def scored_rows(rows: Iterator[dict], step, params: dict, mesh, batch_rows: int) -> Iterator[dict]:
-    """The rows with rm_nll; the device computes a batch while the host writes the one before."""
+def scored_rows(unscored: Iterator[dict], step, params: dict, mesh, batch_rows: int) -> Iterator[dict]:
+    """The rows with rm_nll; the device computes a batch while the host writes the batch before."""
     waiting = None
-    for batch, count in data.in_batches(rows, batch_rows, sharding.row_ways(mesh)):
+    for batch, count in data.in_batches(unscored, batch_rows, sharding.row_ways(mesh)):
         inputs = {name: batch[name] for name in ("tokens", "segment_ids")}
         running = step(params, sharding.place(inputs, mesh)), batch, count
         if waiting:
@@ -138,18 +134,18 @@ def with_scores(nll_BT: jax.Array, batch: dict, count: int) -> Iterator[dict]:
 def scores_of_row(nll_T: np.ndarray, segment_ids: np.ndarray) -> np.ndarray:
     """f2[T+1], position t belonging to token t; NaN where there is no score (segment starts, padding)."""
     scores = np.full(len(segment_ids), np.nan, np.float16)
-    mask_T = target_mask(segment_ids)
+    mask_T = rows.target_mask(segment_ids)
     scores[1:][mask_T] = nll_T[mask_T]
     return scores
 
 
 def write_shard(cfg: Config, shard: dict, scored: Iterable[dict]) -> None:
-    """The shard, then its note: facts for the manifest and the sums of score_sums.stats_of, as they are stored."""
+    """The shard, then its note: facts for the manifest, and score_sums.stats_of the scores as they are stored."""
     path, sums = Path(cfg.score.output) / shard["name"], []
 
     def counted() -> Iterator[dict]:
         for row in scored:
-            r = row["rm_nll"][1:][target_mask(row["segment_ids"])]
+            r = row["rm_nll"][1:][rows.target_mask(row["segment_ids"])]
             r = stored(r, cfg.score.encoding, f"{path} record {len(sums)}")
             sums.append(score_sums.stats_of(r, str(path)))
             yield row
@@ -169,7 +165,7 @@ def stored(r: np.ndarray, encoding: str, where: str) -> np.ndarray:
     """Scores as a reader will see them."""
     if not np.isfinite(r).all():
         raise UserError(f"{where}: the reference model gave a NaN or infinite score; look at its weights")
-    return LOG_CODES[to_log_code(r)] if encoding == "uint8_log" else r
+    return rows.LOG_CODES[rows.to_log_code(r)] if encoding == "uint8_log" else r
 
 
 def note_of(output: Path, shard: dict) -> Path:
@@ -184,11 +180,11 @@ def claim_folder(output: Path, about: dict) -> None:
     """Scores of two models, two corpora or two dtypes never meet in one folder."""
     path = output / "scoring.json"
     if path.is_file():
-        found = read_json(path)
+        owner = read_json(path)
         for key, value in about.items():
-            if found.get(key) != value:
+            if owner.get(key) != value:
                 raise UserError(
-                    f"{output} holds scores with {key}={found.get(key)}, this job has {value}; "
+                    f"{output} holds scores with {key}={owner.get(key)}, this job has {value}; "
                     "choose another --config.score.output"
                 )
     elif any(output.glob("*.array_record")):
@@ -199,7 +195,7 @@ def claim_folder(output: Path, about: dict) -> None:
 
 
 def is_done(output: Path, shard: dict) -> bool:
-    """The note is written last; the count guards against a shard that was damaged since, which is written again."""
+    """Is the shard scored?  Its note is written last; count and size show a shard damaged since, to be scored again."""
     path = output / shard["name"]
     if not path.is_file() or not note_of(output, shard).is_file():
         return False
@@ -208,8 +204,8 @@ def is_done(output: Path, shard: dict) -> bool:
 
 
 def finish(cfg: Config, manifest: dict, about: dict, output: Path) -> None:
-    """The notes of all shards -> manifest.json; the index stays as it was.  Waits for no other worker: the last one
-    finds all notes, and what two at once would write is the same."""
+    """The notes of all shards -> manifest.json; the index is copied.  Waits for no other worker: the last worker to end
+    finds all notes, and two workers that end at once write the same."""
     missing = [s["name"] for s in manifest["shards"] if not is_done(output, s)]
     if missing:
         logging.info("%d shards are still with other workers, %s first; the last one to end writes the manifest",

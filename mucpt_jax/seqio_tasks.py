@@ -19,7 +19,6 @@ from mucpt_jax.config import Config
 from mucpt_jax.errors import UserError
 from mucpt_jax.formats import rows
 from mucpt_jax.formats.manifest import read_manifest
-from mucpt_jax.formats.rows import target_mask
 from mucpt_jax.formats.tokenizer import check_same_tokenizer
 from mucpt_jax.run import data
 
@@ -81,14 +80,14 @@ def add_task(name: str, splits: dict[str, data.Source | None], cfg: Config) -> N
     splits = {split: source for split, source in splits.items() if source}
     manifest = read_manifest(next(iter(splits.values())).folder)
     vocabulary = seqio.PassThroughVocabulary(manifest["vocab_size"], manifest.get("eod"))
-    rows = {split: data.Rows(source, 0, cfg) for split, source in splits.items()}
+    rows_of = {split: data.Rows(source, 0, cfg) for split, source in splits.items()}
     is_domain = any(source.is_domain for source in splits.values())
     dtypes = {key: tf.float32 if key == "rm_nll" else tf.int32 for key in FEATURES}
     output = {key: seqio.Feature(vocabulary, add_eos=False, dtype=dtype) for key, dtype in dtypes.items()}
     output["is_domain"] = seqio.Feature(vocabulary, add_eos=False, dtype=tf.bool, rank=0)
 
     def read(dataset):
-        return read_rows(dataset, rows, dtypes, cfg.data.sequence_length, is_domain)
+        return read_rows(dataset, rows_of, dtypes, cfg.data.sequence_length, is_domain)
 
     counts = {split: source.rows for split, source in splits.items()}
     seqio.TaskRegistry.add(name, row_numbers(counts), preprocessors=[read], output_features=output)
@@ -131,7 +130,7 @@ def shuffled(count: int, seed: int | None):
     return keys.take(1).flat_map(epoch)
 
 
-def read_rows(dataset, rows: dict[str, data.Rows], dtypes: dict, length: int, is_domain: bool):
+def read_rows(dataset, rows_of: dict[str, data.Rows], dtypes: dict, length: int, is_domain: bool):
     """{"split", "row"} -> examples, by threads, in the dataset's order.
 
     stateful=False lets tf.train.Checkpoint save an iterator: a row depends on its number alone.
@@ -139,7 +138,7 @@ def read_rows(dataset, rows: dict[str, data.Rows], dtypes: dict, length: int, is
     _, tf = libraries()
 
     def arrays(split, row):
-        return list(features(rows[split.decode()][int(row)]).values())
+        return list(features(rows_of[split.decode()][int(row)]).values())
 
     def example(place):
         values = tf.numpy_function(arrays, [place["split"], place["row"]], list(dtypes.values()), stateful=False)
@@ -168,7 +167,7 @@ def features(row: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     values = (
         row["tokens"][:-1],
         row["tokens"][1:],
-        target_mask(row["segment_ids"]).astype(np.int32),
+        rows.target_mask(row["segment_ids"]).astype(np.int32),
         segments,
         positions(segments),
         row["rm_nll"][1:].astype(np.float32),

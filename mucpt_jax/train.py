@@ -23,13 +23,14 @@ from mucpt_jax.evaluation import cards
 from mucpt_jax.formats.files import write_json
 from mucpt_jax.formats.rows import segment_numbers
 from mucpt_jax.run import checkpoint, data, early_stop, goodput, interrupts, metrics, reference
+from mucpt_jax.run.checkpoint import State
 from mucpt_jax.step import losses, model, objective, optimizer, sharding
 
 MAX_BAD_STEPS = 16  # in a row, that are left out before a run gives up
 
 
 class Run(NamedTuple):
-    """What is told about every step, and to whom."""
+    """What report() needs: what a step's rows are of, and who notes its metrics, time and end."""
 
     cfg: Config
     sources: list[data.Source]
@@ -43,10 +44,10 @@ class Run(NamedTuple):
 
 
 def train(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
-    """Trains to optimizer.steps, from the newest checkpoint in workdir or from init_from or at random.
+    """Trains to optimizer.steps, from the newest checkpoint in workdir, else init_from, else random parameters.
 
     A SIGTERM saves at the next step that all hosts agree on, and leaves with status 143.  With train.keep=best
-    nothing is saved but states that are better on held-out rows than all before: the newest checkpoint is the best.
+    only a state that is better on held-out rows than all states before is saved: the newest checkpoint is the best.
     """
     early_stop.check(cfg, workdir)
     sources = data.open_sources(cfg)
@@ -56,14 +57,7 @@ def train(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
     ckpt = checkpoint.manager(workdir, cfg)
     logging.info("parameters come from the first of\n%s", checkpoint.describe_sources(cfg, workdir))
     start, state = start_state(cfg, tx, mesh, ckpt, identity)
-    if start >= cfg.optimizer.steps:
-        logging.info("%s is trained already: %d steps; raise optimizer.steps to go on", workdir, start)
-        return
-    if early_stop.ended(cfg, workdir, start, identity):
-        logging.info(
-            "%s is trained already: no step after %d was better on held-out rows; raise optimizer.steps or "
-            "train.patience to go on", workdir, start,
-        )  # fmt: skip
+    if is_ended(cfg, workdir, start, identity):
         return
     describe_run(cfg, sources, state, start)
     if jax.process_index() == 0:
@@ -72,7 +66,7 @@ def train(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
     step_fn = jitted_step(cfg, tx, mesh, len(sources))
     norms_fn = jax.jit(functools.partial(gradient_norms, cfg=cfg), out_shardings=sharding.replicated(mesh))
     add_scores = reference.scorer(cfg, mesh) if cfg.loss.reference else lambda batch: batch
-    evaluate = early_stop.evaluator(cfg, mesh, workdir, start, state[0]) if cfg.train.evaluate_every else None
+    evaluate = early_stop.evaluator(cfg, mesh, workdir, start, state.params) if cfg.train.evaluate_every else None
     keeps_best = cfg.train.keep == "best"
     batches = data.batches(rows, cfg, sharding.local_rows(mesh, cfg.data.batch_rows), start)
     clock, ledger = metrics.Clock(cfg, start), goodput.Ledger(workdir, start)
@@ -90,14 +84,14 @@ def train(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
             profiler(step, pending)
             extra = {}
             if is_due(step, cfg.train.gradient_norms_every):
-                extra["gradient_norms"] = norms_fn(state[0], batch)
+                extra["gradient_norms"] = norms_fn(state.params, batch)
             state, values = step_fn(state, batch)
             if pending:
                 report(run, *pending)
             leaving, last, evaluation = sigterm.asked(step), step == cfg.optimizer.steps, None
             if evaluate and (is_due(step, cfg.train.evaluate_every) or last):
                 with ledger.timed("evaluate", step), watchdog.paused():
-                    evaluation = evaluate(step, state[0])
+                    evaluation = evaluate(step, state.params)
                 extra["heldout"] = evaluation.sources
             pending = (step, values | extra)
             due = is_due(step, cfg.train.checkpoint_every) or last or leaving
@@ -126,12 +120,26 @@ def train(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
             cards.write_card(workdir)
 
 
+def is_ended(cfg: Config, workdir: Path, start: int, identity: dict) -> bool:
+    """Is there nothing left to train after step `start`?  The log says why."""
+    if start >= cfg.optimizer.steps:
+        logging.info("%s is trained already: %d steps; raise optimizer.steps to go on", workdir, start)
+        return True
+    ended = early_stop.ended(cfg, workdir, start, identity)
+    if ended:
+        logging.info(
+            "%s is trained already: no step after %d was better on held-out rows; raise optimizer.steps or "
+            "train.patience to go on", workdir, start,
+        )  # fmt: skip
+    return ended
+
+
 def is_due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
 
 
-def start_state(cfg, tx, mesh, ckpt, identity) -> tuple[int, tuple]:
-    """(steps done, (params, opt_state)); the order of sources stands in checkpoint.py."""
+def start_state(cfg, tx, mesh, ckpt, identity) -> tuple[int, State]:
+    """(steps done, state); the order of sources stands in checkpoint.py."""
     abstract = abstract_state(cfg, tx, mesh)
     restored = checkpoint.restore(ckpt, abstract, cfg, identity)
     if restored:
@@ -140,15 +148,15 @@ def start_state(cfg, tx, mesh, ckpt, identity) -> tuple[int, tuple]:
     if cfg.init_from and cfg.init_state == "all":
         return checkpoint.branch(cfg, abstract)
     params = checkpoint.initial_params(cfg, mesh)
-    shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract[1])
-    return 0, (params, jax.jit(tx.init, out_shardings=shardings)(params))
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract.opt_state)
+    return 0, State(params, jax.jit(tx.init, out_shardings=shardings)(params))
 
 
-def abstract_state(cfg: Config, tx: optax.GradientTransformation, mesh: jax.sharding.Mesh) -> tuple:
-    """Shapes, dtypes and shardings of (params, opt_state); nothing is allocated."""
+def abstract_state(cfg: Config, tx: optax.GradientTransformation, mesh: jax.sharding.Mesh) -> State:
+    """Shapes, dtypes and shardings of the state; nothing is allocated."""
     shapes = jax.eval_shape(lambda: (p := model.init(cfg.model, jax.random.key(0)), tx.init(p)))
     params, opt_state = sharding.with_shardings(shapes, mesh)
-    return params, sharding.in_host_memory(opt_state) if cfg.optimizer.offload else opt_state
+    return State(params, sharding.in_host_memory(opt_state) if cfg.optimizer.offload else opt_state)
 
 
 def jitted_step(cfg: Config, tx: optax.GradientTransformation, mesh: jax.sharding.Mesh, num_sources: int):
@@ -158,8 +166,8 @@ def jitted_step(cfg: Config, tx: optax.GradientTransformation, mesh: jax.shardin
     return jax.jit(step, donate_argnums=0, out_shardings=(placed, sharding.replicated(mesh)))
 
 
-def train_step(state: tuple, batch: dict, *, cfg: Config, tx: optax.GradientTransformation,
-               num_sources: int) -> tuple[tuple, dict]:  # fmt: skip
+def train_step(state: State, batch: dict, *, cfg: Config, tx: optax.GradientTransformation,
+               num_sources: int) -> tuple[State, dict]:  # fmt: skip
     """One optimiser step over all rows of the batch -> new state, metrics (replicated)."""
     params, opt_state = state
     tokens = losses.target_mask(batch).sum()  # of the whole step: all hosts, all micro-batches
@@ -169,13 +177,13 @@ def train_step(state: tuple, batch: dict, *, cfg: Config, tx: optax.GradientTran
     updates, opt_state = tx.update(grads, opt_state, params, loss=loss)
     values = token_metrics(nll_BT, weight_BT, batch, cfg.loss, num_sources)
     values |= {"loss": loss, "grad_norm": optax.tree.norm(grads), "bad": opt_state.bad_steps}
-    return (optax.apply_updates(params, updates), opt_state), values
+    return State(optax.apply_updates(params, updates), opt_state), values
 
 
 def loss_and_grads(params: dict, batch: dict, cfg: Config, tokens: Array, only_B: Array | None = None) -> tuple:
     """((loss, (nll [B, T], weights [B, T])), grads): sums over micro-batches, divided by `tokens` once.
 
-    only_B: rows that count in the loss, bool [B]; all of them make the weights.
+    only_B: rows whose tokens count in the loss, bool [B]; the weights are those of the whole batch all the same.
     """
     rows_B = jnp.ones(batch["is_domain"].shape, bool) if only_B is None else only_B
 
@@ -205,8 +213,7 @@ def loss_and_grads(params: dict, batch: dict, cfg: Config, tokens: Array, only_B
     weights = split(objective.token_weights(nll_BT, batch, cfg.loss))
 
     def add(total, part):
-        found = jax.value_and_grad(loss_fn, has_aux=True)(params, *part)
-        (loss, aux), grads = found
+        (loss, aux), grads = jax.value_and_grad(loss_fn, has_aux=True)(params, *part)
         return jax.tree.map(jnp.add, total, (loss, grads)), aux
 
     zero = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, params))
@@ -215,13 +222,13 @@ def loss_and_grads(params: dict, batch: dict, cfg: Config, tokens: Array, only_B
 
 
 def gradient_norms(params: dict, batch: dict, *, cfg: Config) -> dict[str, Array]:
-    """Norms of the two parts that a step's gradient is the sum of: domain and general rows, weights and all."""
+    """A step's gradient is the sum of the domain rows' and the general rows', both weighted: the norm of each part."""
     tokens = losses.target_mask(batch).sum()
-    found = {}
+    norms = {}
     for name, rows_B in (("domain", batch["is_domain"]), ("general", ~batch["is_domain"])):
         _, grads = loss_and_grads(params, batch, cfg, tokens, rows_B)
-        found[name] = optax.tree.norm(grads)
-    return found
+        norms[name] = optax.tree.norm(grads)
+    return norms
 
 
 def token_metrics(nll_BT: Array, weight_BT: Array, batch: dict, cfg: Loss, num_sources: int) -> dict:
@@ -277,20 +284,20 @@ def report(run: Run, step: int, values: dict) -> None:
 def bad_step(run: Run, step: int, values: dict) -> None:
     """Writes the rows and documents of a step that was left out to bad_steps.jsonl; raises if the config says stop."""
     cfg, first = run.cfg, (step - 1) * run.cfg.data.batch_rows
-    found = data.describe_rows(run.rows, run.sources, cfg, range(first, first + cfg.data.batch_rows))
-    for row, nll in zip(found, values["row_nll"], strict=True):
+    rows = data.describe_rows(run.rows, run.sources, cfg, range(first, first + cfg.data.batch_rows))
+    for row, nll in zip(rows, values["row_nll"], strict=True):
         row["nll"] = float(nll)
-    told = {"step": step, "loss": float(values["loss"]), "grad_norm": float(values["grad_norm"])}
+    facts = {"step": step, "loss": float(values["loss"]), "grad_norm": float(values["grad_norm"])}
     if jax.process_index() == 0:
         with open(run.workdir / "bad_steps.jsonl", "a", encoding="utf-8") as file:
-            file.write(metrics.to_json(told | {"action": cfg.train.on_bad_step, "rows": found}))
-    broken = [row for row in found if not math.isfinite(row["nll"])]
+            file.write(metrics.to_json(facts | {"action": cfg.train.on_bad_step, "rows": rows}))
+    broken = [row for row in rows if not math.isfinite(row["nll"])]
     named = "; ".join(f"{r['file']} record {r['record']} (documents {', '.join(r['documents'])})" for r in broken[:3])
     more = f" and {len(broken) - 3} more rows" if len(broken) > 3 else ""
-    finite = math.isfinite(told["loss"]) and math.isfinite(told["grad_norm"])
+    finite = math.isfinite(facts["loss"]) and math.isfinite(facts["grad_norm"])
     where = f"not finite in {named or 'none: the gradient overflowed'}{more}" if not finite else "a spike"
     sentence = (
-        f"step {step}: loss is {told['loss']} (grad_norm {told['grad_norm']}); rows {first}..."
+        f"step {step}: loss is {facts['loss']} (grad_norm {facts['grad_norm']}); rows {first}..."
         f"{first + cfg.data.batch_rows - 1} of the run, {where}; {run.workdir}/bad_steps.jsonl has their documents"
     )
     if cfg.train.on_bad_step == "stop" or values["bad"] >= MAX_BAD_STEPS:
@@ -303,8 +310,8 @@ def bad_step(run: Run, step: int, values: dict) -> None:
     logging.warning("%s; the step was left out", sentence)
 
 
-def describe_run(cfg: Config, sources: list[data.Source], state: tuple, start: int) -> None:
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(state[0]))
+def describe_run(cfg: Config, sources: list[data.Source], state: State, start: int) -> None:
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     tokens = cfg.data.batch_rows * cfg.data.sequence_length
     logging.info(
         "%s: %s parameters; %s tokens a step; steps %d..%d; loss %s",

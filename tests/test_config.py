@@ -117,7 +117,7 @@ def test_every_variant_of_a_config_has_a_workdir_of_its_own(name, argument):
         ("tiny", {"data.sequence_length": 8192}, "longer than max_position_embeddings=4096 of tiny"),
         ("tiny", {"model.num_key_value_heads": 3}, "num_key_value_heads=3 must divide num_attention_heads=4 .* use 2"),
         ("tiny", {"optimizer.final_lr": 1.0}, "final_lr=1.0"),
-        ("tiny", {"mesh.tensor": -1}, "mesh.tensor=-1 must be >= 1"),
+        ("tiny", {"mesh.tensor": -1}, "mesh.tensor=-1 must be > 0"),
         ("tiny", {"model.num_hidden_layers": 0}, "model.num_hidden_layers=0 must be > 0"),
         ("tiny", {"optimizer.b2": 1.5}, r"optimizer.b2=1.5 must be in"),
         ("tiny", {"loss.mean_raw_weight": -2.0}, "mean_raw_weight=-2.0 must be > 0"),

@@ -107,6 +107,10 @@ def test_errors_and_files_load_next_to_nothing():
     assert loaded("from mucpt_jax import compare", "scipy pyarrow jax") == "[]"
 
 
-def test_files_stay_short():
-    for file in FILES:
-        assert len(file.read_text().splitlines()) <= 350, file
+def test_files_and_functions_stay_short():
+    for file in [ROOT / "launch.py", *FILES]:
+        text = file.read_text()
+        assert len(text.splitlines()) <= 350, file
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef):
+                assert node.end_lineno - node.lineno < 80, f"{file}: {node.name}"

@@ -34,7 +34,7 @@ def qwen32b(mesh: dict, **sections) -> config.Config:
     """The paper's batch on a mesh of 256 devices."""
     cfg = small_config(model=config.MODELS["qwen2.5-32b"], mesh=mesh, train={"remat": "full"} | sections)
     batch = {"data.batch_rows": 1024, "data.sequence_length": 4096, "train.compute_dtype": "bfloat16"}
-    return advice.changed(cfg, batch | {"score.batch_rows": 256, "evaluate.batch_rows": 256})
+    return config.changed(cfg, batch | {"score.batch_rows": 256, "evaluate.batch_rows": 256})
 
 
 def test_arguments_are_twelve_bytes_a_parameter_over_the_devices_and_the_batch():

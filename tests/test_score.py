@@ -97,7 +97,9 @@ def test_documents_that_the_reference_model_was_trained_on_are_told(tmp_path, rm
     write_rows(tmp_path / "seed", {"songs": 2})  # songs-0-1 ... songs-1-3 stand in the corpus too
     cfg = config_of(tmp_path)
     (tmp_path / "rm").mkdir()
-    write_json(tmp_path / "rm" / "config.json", {"data": {"domain": str(tmp_path / "seed"), "general": None}})
+    write_json(
+        tmp_path / "rm" / "config.json", {"data": {"domain": str(tmp_path / "seed"), "general": None}, "optimizer": {}}
+    )
     score.score(cfg, one_device_mesh(), tmp_path / "rm")
     assert "6 documents of" in caplog.text and "songs-0-1 first" in caplog.text
 
@@ -175,7 +177,7 @@ def test_rows_of_another_tokenizer_than_the_models_own_are_refused(tmp_path, rm)
     write_rows(tmp_path / "seed", {"songs": 2}, tokenizer_hash="another")
     (tmp_path / "rm").mkdir()
     seed = {"domain": str(tmp_path / "seed"), "general": None}
-    write_json(tmp_path / "rm" / "config.json", {"data": seed})
+    write_json(tmp_path / "rm" / "config.json", {"data": seed, "optimizer": {}})
     with pytest.raises(UserError, match=r"rows was written with another tokenizer than .*seed"):
         score.score(config_of(tmp_path), one_device_mesh(), tmp_path / "rm")
 

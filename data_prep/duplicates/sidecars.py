@@ -19,11 +19,9 @@ from data_prep.jobs.options import option
 from mucpt_jax.errors import UserError
 
 REASONS = {
-    -EXACT: "exact_duplicate",
-    -NEAR: "near_duplicate",
-    -(EXACT + EARLIER): "exact_duplicate_of_earlier",
-    -(NEAR + EARLIER): "near_duplicate_of_earlier",
-}
+    -EXACT: "exact_duplicate", -(EXACT + EARLIER): "exact_duplicate_of_earlier",
+    -NEAR: "near_duplicate", -(NEAR + EARLIER): "near_duplicate_of_earlier",
+}  # fmt: skip
 SIGNATURES = pa.schema(
     {"id": pa.string(), "digest": pa.binary(16), "signature": pa.binary(signatures.SIZE)},
     {"version": signatures.VERSION},

@@ -28,12 +28,9 @@ FACTS = np.dtype([("digest", "u8", 2), ("quality", "f8"), ("length", "i8"), ("pr
 # Of each input file: dtype and width, a row a document.  But "ids" are all ids in UTF-8, one behind the other, and
 # "signature" is empty where only exact duplicates are looked for.
 COLUMNS = {
-    "facts": (FACTS,),
-    "ids": (np.uint8,),
-    "signature": (np.uint8, signatures.SIZE),
-    "fates": (np.int64,),
+    "facts": (FACTS,), "ids": (np.uint8,), "signature": (np.uint8, signatures.SIZE), "fates": (np.int64,),
     "settled": (np.int64,),
-}
+}  # fmt: skip
 
 
 class Work(NamedTuple):
@@ -74,9 +71,6 @@ class Task(NamedTuple):
     parts: int
 
 
-# Keys
-
-
 def keys_of(number: int, rows: np.ndarray) -> np.ndarray:
     return rows + np.uint64(number << 32)
 
@@ -93,9 +87,6 @@ def by_number(numbers: np.ndarray, rows: np.ndarray) -> Iterator[tuple[int, np.n
     """(number, its rows) of each number that occurs, in order; numbers are of files or parts."""
     for number in np.unique(numbers):
         yield int(number), rows[numbers == number]
-
-
-# Files
 
 
 def write_signed(work: Work, number: int, batches: Iterable[tuple[np.ndarray, list[bytes], np.ndarray]]) -> int:

@@ -1,7 +1,5 @@
 """Documents: the table that every job reads and writes, and the reasons for drops.
 
-No command of its own: job.py runs jobs, for example  python -m data_prep.clean --input=raw/ --output=docs/
-
 A document has five string columns: id, text, source, lang, meta (a JSON object of all other fields).  Jobs may add
 columns.  Beam elements are pyarrow RecordBatches of about BATCH_BYTES: Beam costs microseconds per element, so a
 document is never an element of its own.  All batches of one input file pass through one bundle, in order, and carry
@@ -49,7 +47,7 @@ log = logging.getLogger(__name__)
 
 
 class File(NamedTuple):
-    number: int  # in the order of the input; it names all that comes of the file
+    number: int  # in the order of the input; the names of all that is written for the file hold it
     path: str
 
 
@@ -86,7 +84,7 @@ def document(fields: object, source: str, columns: Mapping[str, str] = AS_THEY_A
     text = fields["text"]
     other = {name: value for name, value in fields.items() if name not in SCHEMA.names}
     given = {name: "" if fields.get(name) is None else str(fields[name]) for name in SCHEMA.names}
-    made = {
+    row = {
         "id": given["id"] or hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:32],
         "text": text,
         "source": safe_name(given["source"]) if given["source"] else source,
@@ -94,10 +92,10 @@ def document(fields: object, source: str, columns: Mapping[str, str] = AS_THEY_A
         "meta": _json(_meta(fields.get("meta")) | other),
     }
     try:  # "\ud83d" is valid JSON but half a character
-        "".join(made.values()).encode()
+        "".join(row.values()).encode()
     except UnicodeEncodeError:
         return "not_utf8"
-    return "too_long" if len(text) > DOCUMENT_BYTES // 4 and len(text.encode()) > DOCUMENT_BYTES else made
+    return "too_long" if len(text) > DOCUMENT_BYTES // 4 and len(text.encode()) > DOCUMENT_BYTES else row
 
 
 def _meta(value: object) -> dict:
@@ -149,14 +147,14 @@ def read_batches(path: str, columns: Mapping[str, str] = AS_THEY_ARE, note: Path
 
 
 def _unpacked(f: Any, path: str) -> io.BufferedIOBase:
-    """Not by Beam's own decompression, which may end at a cut without a word."""
+    """Its bytes, unpacked; not by Beam, which may take the end of a file that was cut short for its true end."""
     if path.endswith(".gz"):
         return gzip.GzipFile(fileobj=f)
     return io.BufferedReader(pa.CompressedInputStream(f, "zstd")) if path.endswith(".zst") else f
 
 
 def _parsed(f: io.BufferedIOBase, source: str, columns: Mapping[str, str]) -> Iterator[dict[str, str] | str | None]:
-    """Of each line the document, the reason why it is none, or None where it is blank."""
+    """For each line its document, the reason why it is no document, or None where it is blank."""
     first = True
     while line := f.readline(LINE_BYTES):
         if len(line) == LINE_BYTES and not line.endswith(b"\n"):
@@ -181,7 +179,7 @@ def _check_text(path: str, schema: pa.Schema, name: str) -> None:
 
 def _parquet_batches(f, path: str, columns: Mapping[str, str]) -> Batches:
     """A table that is a document table already passes as it is, with the columns that jobs added."""
-    parquet = pq.ParquetFile(f, page_checksum_verification=True)  # of parts, and where others wrote them
+    parquet = pq.ParquetFile(f, page_checksum_verification=True)  # our parts have checksums, files of others may
     schema, start = parquet.schema_arrow, 0
     _check_text(path, schema, columns.get("text", "text"))
     ours = not columns and all(name in schema.names and schema.field(name).type == pa.string() for name in SCHEMA.names)
@@ -190,8 +188,8 @@ def _parquet_batches(f, path: str, columns: Mapping[str, str]) -> Batches:
         if ours and not any(batch[name].null_count for name in SCHEMA.names):
             yield from _slices(batch.replace_schema_metadata(None), start)
         else:
-            made = (document(fields, source_of(path), columns) for fields in batch.to_pylist())
-            for some, rejects in _batches(made):
+            parsed = (document(fields, source_of(path), columns) for fields in batch.to_pylist())
+            for some, rejects in _batches(parsed):
                 yield some, [(start + number, reason) for number, reason in rejects]
         start += batch.num_rows
 
@@ -215,12 +213,12 @@ def _slices(batch: pa.RecordBatch, start: int) -> Batches:
 def _batches(parsed: Iterable) -> Batches:
     """Documents, reasons (str) and blanks (None) -> batches of about BATCH_BYTES of text."""
     documents, rejects, size = [], [], 0
-    for number, made in enumerate(parsed, 1):
-        if isinstance(made, str):
-            rejects.append((number, made))
-        elif made is not None:
-            documents.append(made)
-            size += len(made["text"].encode())
+    for number, row in enumerate(parsed, 1):
+        if isinstance(row, str):
+            rejects.append((number, row))
+        elif row is not None:
+            documents.append(row)
+            size += len(row["text"].encode())
         if size >= BATCH_BYTES or len(rejects) >= 10_000:
             yield pa.RecordBatch.from_pylist(documents, SCHEMA), rejects
             documents, rejects, size = [], [], 0
@@ -262,9 +260,9 @@ def read_counted(file: File, folder: Path, columns: Mapping[str, str] = AS_THEY_
             logged += 1
             if logged <= LOGGED_REJECTS:
                 log.warning("%s line %d: %s", path, line, reason)
-        told = ({"file": path, "line": line, "reason": reason} for line, reason in rejects)
+        lines = ({"file": path, "line": line, "reason": reason} for line, reason in rejects)
         if rejects:
-            notes.add_lines(Path(folder) / f"rejects-{part}.jsonl", told)
+            notes.add_lines(Path(folder) / f"rejects-{part}.jsonl", lines)
         if batch.num_rows:
             yield batch.replace_schema_metadata({"part": part})
     composition.write(folder, "read", part)

@@ -1,7 +1,5 @@
 """Notes: what the tasks of a job leave beside its parts, merged into a few files when all is done.
 
-No command of its own; documents.py and job.py call it.
-
     rejects.jsonl      file and line of what was no document, and the reason; never its text
     samples.jsonl      a few dropped documents of each reason: {"reason", "id", "source", "lang", "text"}, text masked
     composition.json   {"read": rows, "kept": rows}, a row is {"source", "lang", "documents", "characters", "bytes"}
@@ -40,13 +38,10 @@ def add_lines(path: Path, lines: Iterable[dict]) -> None:
         f.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
 
 
-# Samples
-
-
 def masked(text: str, most: int) -> str:
     """The first characters of a text with <type> for private data: samples go where the corpus does not."""
-    found = masking.find(text[: 2 * most])  # what stands over the edge is seen whole
-    spans = [span for span in found if span[0] < most]
+    # What stands over the edge is seen whole.
+    spans = [span for span in masking.find(text[: 2 * most]) if span[0] < most]
     end = max(most, spans[-1][1] if spans else 0)
     return masking.replaced(text[:end], spans, "<{type}>")
 
@@ -65,19 +60,16 @@ def sample(batch: pa.RecordBatch, row: int, reason: str) -> dict:
     return {"reason": reason} | given
 
 
-# Composition
-
-
 class Composition(dict):
     """{(source, lang): [documents, characters, bytes]}"""
 
     def add(self, batch: pa.RecordBatch) -> None:
         sizes = [pc.utf8_length(batch["text"]), pc.binary_length(batch["text"])]
         table = pa.table([batch["source"], batch["lang"], *sizes], ["source", "lang", "characters", "bytes"])
-        found = table.group_by(["source", "lang"]).aggregate(
+        sums = table.group_by(["source", "lang"]).aggregate(
             [("characters", "count"), ("characters", "sum"), ("bytes", "sum")]
         )
-        for source, lang, *numbers in zip(*(column.to_pylist() for column in found.columns), strict=True):
+        for source, lang, *numbers in zip(*(column.to_pylist() for column in sums.columns), strict=True):
             self.add_numbers((source, lang), numbers)
 
     def add_numbers(self, kind: tuple[str, str], numbers: list[int]) -> None:
@@ -89,15 +81,15 @@ class Composition(dict):
 
 
 def merge_composition(folder: Path) -> None:
-    made = {}
+    sides = {}
     for side in ("read", "kept"):
         total = Composition()
         for path in sorted(Path(folder).glob(f"{side}-*.composition")):
             for source, lang, *numbers in json.loads(path.read_text(encoding="utf-8")):
                 total.add_numbers((source, lang), numbers)
             path.unlink()
-        made[side] = list(rows_of(total))
-    write_json(Path(folder) / "composition.json", made)
+        sides[side] = list(rows_of(total))
+    write_json(Path(folder) / "composition.json", sides)
 
 
 def rows_of(total: Composition) -> Iterator[dict]:
@@ -110,9 +102,6 @@ def rows_of(total: Composition) -> Iterator[dict]:
     names = ("documents", "characters", "bytes", "tokens")
     for source, lang in sorted(total):
         yield {"source": source, "lang": lang, **dict(zip(names, total[source, lang], strict=False))}
-
-
-# All is done
 
 
 def merge(folder: Path) -> None:
@@ -131,14 +120,14 @@ def merge_rejects(folder: Path) -> None:
 
 
 def merge_samples(folder: Path) -> None:
-    """Of each reason those whose ids have the smallest hashes: anywhere in the corpus, and the same ones again."""
+    """Keeps, of each reason, samples whose ids have the smallest hashes: from all of the corpus, the same each run."""
     pieces = sorted(folder.glob("samples-*.jsonl"))
     for reason in sorted({piece.name.split(".")[1] for piece in pieces}):
-        found = []
+        chosen = []
         for piece in (piece for piece in pieces if piece.name.split(".")[1] == reason):
-            found += piece.read_text(encoding="utf-8").splitlines()
-            found = sorted(
-                set(found), key=lambda line: (hashlib.sha256(json.loads(line)["id"].encode()).digest(), line)
+            chosen += piece.read_text(encoding="utf-8").splitlines()
+            chosen = sorted(
+                set(chosen), key=lambda line: (hashlib.sha256(json.loads(line)["id"].encode()).digest(), line)
             )[:SAMPLES]
             piece.unlink()
-        add_lines(folder / "samples.jsonl", map(json.loads, found))
+        add_lines(folder / "samples.jsonl", map(json.loads, chosen))

@@ -17,6 +17,13 @@ from typing import Any
 from mucpt_jax.errors import UserError
 
 
+def parser(doc: str | None, **more: Any) -> argparse.ArgumentParser:
+    """Of a command; --help shows its docstring as it is.  No short forms: flags for Beam could be taken for them."""
+    return argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **more
+    )
+
+
 def option(default: Any, meaning: str, bare: Any = None) -> Any:
     """A field; `bare` is the value of a flag that is given without one."""
     return dataclasses.field(default=default, metadata={"meaning": meaning, "bare": bare})
@@ -26,7 +33,7 @@ def add_flags(parser: argparse.ArgumentParser, options: type, needed: str) -> No
     """A flag for each field; `needed` is the one that must be given, if any."""
     for field in dataclasses.fields(options):
         kind, bare = type(field.default), field.metadata["bare"]
-        more: dict = {"help": told(field).replace("%", "%%"), "required": field.name == needed}
+        more: dict = {"help": help_of(field).replace("%", "%%"), "required": field.name == needed}
         if kind is bool:
             more |= {"action": "store_true"}
         elif kind is tuple:
@@ -37,7 +44,7 @@ def add_flags(parser: argparse.ArgumentParser, options: type, needed: str) -> No
         parser.add_argument(f"--{field.name}", **more)
 
 
-def told(field: dataclasses.Field) -> str:
+def help_of(field: dataclasses.Field) -> str:
     default, meaning = in_recipe(field.default), field.metadata["meaning"]
     return meaning if isinstance(default, bool) else f"{meaning} (default {str(default) or 'none'})"
 

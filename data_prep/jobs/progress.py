@@ -1,7 +1,7 @@
 """Progress: how far the tasks of a job have read, on one line while it runs.
 
-No command of its own.  Each task notes documents and bytes read beside the parts, which every worker and the launching
-process see; so the line is the same whatever runs the tasks.
+Each task notes documents and bytes read beside the parts, which every worker and the launching process see; so the line
+is the same whatever runs the tasks.
 """
 
 import logging

@@ -104,8 +104,8 @@ def cause_of(error: Exception) -> Exception:
     text = re.sub(r" \[while running .*", "", str(error))
     if isinstance(error, UserError):
         return UserError(text)
-    if told := re.findall(r"UserError: (.+)", text):
-        return UserError(told[0])
+    if sentences := re.findall(r"UserError: (.+)", text):
+        return UserError(sentences[0])
     if system := re.findall(r"\[Errno (\d+)\] (.+)", text):
         return OSError(int(system[-1][0]), system[-1][1])
     return error

@@ -1,6 +1,6 @@
 """Stage: all that is known of a job, in one entry; from it a command, a stage of the pipeline, and their --help.
 
-No command of its own.  A job's module ends with its STAGE, and  python -m data_prep.clean  calls job.main(STAGE.run).
+A job's module ends with its STAGE, and  python -m data_prep.clean  calls job.main(STAGE.run).
 """
 
 import argparse
@@ -22,7 +22,7 @@ from mucpt_jax.errors import UserError
 from mucpt_jax.formats.files import write_json
 
 DOCUMENT_FILES = ("part-*.parquet", *notes.FILES)
-# What to change where a document goes before any job has seen it, by reason.
+# Reason for which reading drops a document, before the job sees it -> what to change.
 KNOBS = {"no_text": "columns=text=NAME"}
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ class Run(NamedTuple):
 
 
 def kept_rows(folder: Path) -> int:
-    """What really lies on disk, not what passed through: a lost part must show."""
+    """Documents on disk, not those that were counted on their way there: a lost part must show."""
     return sum(pq.read_metadata(path).num_rows for path in folder.glob("part-*.parquet"))
 
 
@@ -57,7 +57,7 @@ class Stage(NamedTuple):
     doc: str  # of its module
     options: type  # frozen dataclass, see options.py
     build: Callable[[beam.Pipeline, list[File], Run], object]
-    # Reason for which it drops documents -> the option that changes it; "" where that is what was asked for.
+    # Reason for which it drops documents -> the option that changes it; "" where dropping them is the job's purpose.
     counts: Mapping[str, str]
     check: Callable[[Any], None] = lambda options: None  # UserError for what would fail only hours later
     needs: str = ""  # option without which there is nothing to do
@@ -83,29 +83,24 @@ class Stage(NamedTuple):
 
     def parse(self, argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
         """(our flags, Beam's)"""
-        made = parser(self.doc)
-        options.add_flags(made, self.options, self.needs)
-        args, beam_args = made.parse_known_args(argv)
+        flags = parser(self.doc)
+        options.add_flags(flags, self.options, self.needs)
+        args, beam_args = flags.parse_known_args(argv)
         check_stage(self, options.of_flags(self.options, args), args.output)
         return args, beam_args
 
 
 def parser(doc: str, more: str = "") -> argparse.ArgumentParser:
     """Flags of every job."""
-    made = argparse.ArgumentParser(
-        description=doc,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,  # else flags for Beam could be taken for short forms of ours
-        epilog=f"{more}All other flags go to Apache Beam, such as --runner=FlinkRunner; "
-        "without one it runs in this process.",
-    )
-    made.add_argument("--input", required=True, help=f"file, folder or glob of {', '.join(documents.SUFFIXES)}")
-    made.add_argument("--output", required=True, help="folder, replaced when all is done; every worker must see it")
-    made.add_argument(
+    epilog = "All other flags go to Apache Beam, such as --runner=FlinkRunner; without one it runs in this process."
+    flags = options.parser(doc, epilog=more + epilog)
+    flags.add_argument("--input", required=True, help=f"file, folder or glob of {', '.join(documents.SUFFIXES)}")
+    flags.add_argument("--output", required=True, help="folder, replaced when all is done; every worker must see it")
+    flags.add_argument(
         "--columns", type=columns_of, default={}, metavar="OURS=THEIRS,...",
         help="fields of the input that stand for ours, such as text=content,id=url,source=site",
     )  # fmt: skip
-    return made
+    return flags
 
 
 def columns_of(text: str) -> dict[str, str]:

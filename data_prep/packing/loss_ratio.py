@@ -48,18 +48,9 @@ def read_sums(scored: str, base: str, manifest: dict) -> dict[str, np.ndarray]:
         sums = np.zeros((3, len(index["row"])))
         for row, start, place in walk(scored, base, facts, index, manifest["sequence_length"]):
             sums[:, place] = sums_of_row(row, start, place.stop - place.start)
-        # Ids are unique within a source; two sources may number their documents alike.
-        names = [f"{facts['source']}/{name}" for name in index["document"]]
-        parts.append(
-            {
-                "source": np.full(len(names), sources.index(facts["source"]), np.int32),
-                "document": pack.keys(names),
-                "offset": index["offset"],
-                "targets": sums[0].astype(np.int64),
-                "base": sums[1],
-                "rm": sums[2],
-            }
-        )
+        source, document = sources.index(facts["source"]), pack.document_keys(facts, index)
+        numbers = {"source": np.full(len(document), source, np.int32), "document": document, "offset": index["offset"]}
+        parts.append(numbers | {"targets": sums[0].astype(np.int64), "base": sums[1], "rm": sums[2]})
     segments = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     return segments | {"document": pack.numbered(segments["document"])}
 

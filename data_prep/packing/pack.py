@@ -123,6 +123,11 @@ def keys(names: list[str]) -> np.ndarray:
     return np.frombuffer(b"".join(hashlib.blake2b(n.encode(), digest_size=8).digest() for n in names), "<u8")
 
 
+def document_keys(facts: dict, index: dict) -> np.ndarray:
+    """u8[n] keys of the documents of a shard's segments.  An id is one document's within a source, not across them."""
+    return keys([f"{facts['source']}/{name}" for name in index["document"]])
+
+
 def numbered(keys: np.ndarray) -> np.ndarray:
     """u8[n] -> i8[n]: equal keys get one number, 0, 1, ... in the order in which they first come."""
     _, first, place = np.unique(keys, return_index=True, return_inverse=True)

@@ -1,7 +1,7 @@
 """Shards of a row folder: full ones as segments come, and their final names and index when all are written."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -44,10 +44,10 @@ def check_sources(where: str, sources: dict) -> None:
         )
 
 
-def number_shards(folder: Path) -> tuple[list[dict], dict[str, int]]:
+def number_shards(folder: Path) -> tuple[list[dict], dict[str, dict[str, int]]]:
     """Renames the shards of all input files to <source>-<i>-of-<n> and writes the index.
 
-    Returns the manifest's shards in the order of their names, and the documents of each source.
+    Returns the manifest's shards in the order of their names, and {source: its documents, and sums over its shards}.
     """
     by_source, kept = {}, {}
     for path in sorted(folder.glob("*.facts")):
@@ -73,4 +73,16 @@ def number_shards(folder: Path) -> tuple[list[dict], dict[str, int]]:
             path.unlink()
 
     write_index(str(folder), tables())
-    return shards, kept
+    sums = ("segments", "tokens", "targets", "records")
+    sources = {
+        source: {"documents": kept[source], **{name: sum(facts[name] for facts in by_source[source]) for name in sums}}
+        for source in sorted(kept)
+    }
+    return shards, sources
+
+
+def fill_of(parts: Iterable[dict], sequence_length: int) -> float:
+    """Share of the slots that hold tokens, of shards or sources."""
+    parts = list(parts)
+    slots = sum(facts["records"] for facts in parts) * (sequence_length + 1)
+    return sum(facts["tokens"] for facts in parts) / slots

@@ -157,6 +157,7 @@ _WEB = re.compile("[:w](?://|ww)")
 _IM = re.compile(
     "[QqVvWw微薇威扣企群粉歌交官后加](?:[QqXx群:：号信扣鹅丝迷流方援]| [群:：]|[Ee] ?[Cc][Hh]|[Ee][Ii][Xx])"
 )
+_ZH_STREET = re.compile("[路街道巷弄里村段园園苑寓厦廈城庄坊条條同区區][ \u00a0\u3000]?[0-9一二三四五六七八九十百]")
 
 NET = (
     Kind("url", _WEB, _URL, _url),
@@ -168,11 +169,6 @@ NET = (
 )
 MESSENGERS = (Kind("wechat", _IM, _WECHAT, _wechat), Kind("wechat", re.compile("wxid_"), _WXID), Kind("qq", _IM, _QQ))
 HOMES = (
-    Kind(
-        "address",
-        re.compile("[路街道巷弄里村段园園苑寓厦廈城庄坊条條同区區][ \u00a0\u3000]?[0-9一二三四五六七八九十百]"),
-        _ZH_ADDRESS,
-        _zh_address,
-    ),
+    Kind("address", _ZH_STREET, _ZH_ADDRESS, _zh_address),
     Kind("address", re.compile(f"[0-9][A-Za-z]?[ ]{_STREET_NAME}{_STREET_KIND}(?![a-z])"), _EN_ADDRESS, _en_address),
 )

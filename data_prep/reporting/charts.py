@@ -63,12 +63,12 @@ def bar(value: float | None, most: float | None) -> str:
 
 def bars(rows: list[tuple[str, float, str]], most: float, inner: bool = False) -> str:
     """(name as HTML, value, note) as lines with a bar of length value/most."""
-    lines = [
+    rows = [
         f'<span class="name">{name}</span><span class="track">{bar(value, most)}</span>'
         f'<span class="n">{number(value)}</span><span class="p">{note}</span>'
         for name, value, note in rows
     ]
-    return "".join(lines) if inner else f'<div class="bars">{"".join(f"<div>{line}</div>" for line in lines)}</div>'
+    return "".join(rows) if inner else f'<div class="bars">{"".join(f"<div>{row}</div>" for row in rows)}</div>'
 
 
 def section(title: str, note: str, body: str, kind: str = "") -> str:
@@ -79,13 +79,13 @@ def section(title: str, note: str, body: str, kind: str = "") -> str:
 def columns(edges: list[float], counts: list[int]) -> str:
     """A histogram of upright bars."""
     most = max(counts) or 1
-    upright = [
+    bars = [
         f'<i style="height:{100 * n / most:.2f}%" title="{low:.2f} to {high:.2f}: {n:,} documents"></i>'
         for n, low, high in zip(counts, edges, edges[1:], strict=False)
     ]
     ticks = "".join(f"<span>{tick:g}</span>" for tick in (edges[0], edges[len(edges) // 2], edges[-1]))
     return (
-        f'<div class="columns"><b>{most:,}</b><div role="img" aria-label="Histogram of scores">{"".join(upright)}</div>'
+        f'<div class="columns"><b>{most:,}</b><div role="img" aria-label="Histogram of scores">{"".join(bars)}</div>'
         f'<p class="ticks">{ticks}</p></div>'
     )
 
@@ -104,14 +104,14 @@ def groups(rows: list[dict], unit: str, names: dict[str, str]) -> list[dict]:
     ranked = sorted(by_lang, key=lambda lang: (lang == "(other)", -_sum(by_lang[lang], unit), lang))
     shown, rest = ranked[:LANGS_SHOWN], ranked[LANGS_SHOWN:]
     large, free = _large(rows, unit), iter(_FREE)
-    languages = [_group(names.get(lang, lang), lang, by_lang[lang], unit, large) for lang in shown]
-    for group in languages:
+    groups = [_group(names.get(lang, lang), lang, by_lang[lang], unit, large) for lang in shown]
+    for group in groups:
         own = _COLORS.get(group["code"])
         group["color"] = next(free, _GREY) if own is None else own
     if rest:
         others = [row for lang in rest for row in by_lang[lang]]
-        languages.append(_group(f"{len(rest)} more languages", "", others, unit, set()) | {"color": _GREY})
-    return languages
+        groups.append(_group(f"{len(rest)} more languages", "", others, unit, set()) | {"color": _GREY})
+    return groups
 
 
 def _large(rows: list[dict], unit: str) -> set[tuple[str, str]]:

@@ -28,7 +28,7 @@ def page(facts: dict, samples: dict[str, dict[str, list[dict]]], lines: list[dic
     """HTML of less than 2 MB.  samples: {stage: {reason: dropped documents}}; lines: those that boilerplate repeats."""
     template = Path(__file__).with_name("report.html.template")
     for most in (5, 3, 1, 0):
-        fewer = {stage: {why: some[:most] for why, some in dropped.items()} for stage, dropped in samples.items()}
+        fewer = {stage: {why: some[:most] for why, some in by_reason.items()} for stage, by_reason in samples.items()}
         html = pages.page(template, **sections(facts, fewer, lines))
         if len(html.encode()) < LARGEST_PAGE:
             break
@@ -46,11 +46,11 @@ def sections(facts: dict, samples: dict, lines: list[dict]) -> dict[str, str]:
 
 def header(facts: dict) -> str:
     when = (facts["finished"] or "")[:16].replace("T", " ")
-    facts_of_run = [
+    phrases = [
         f"finished {when} UTC" if when else "",
         f"from {visible(str(facts['input']), 200)}" if facts["input"] else "",
     ]
-    line = " &middot; ".join(filter(None, facts_of_run))
+    line = " &middot; ".join(filter(None, phrases))
     last = facts["funnel"][-1]
     tiles = [tile("documents kept", facts["kept"], f"{share(facts['kept'], facts['read'])} of {number(facts['read'])}")]
     tiles.append(
@@ -202,12 +202,12 @@ def source_row(name: str, read: dict, kept: dict, tokens: str | None) -> str:
 def drops(stages: list[dict], samples: dict) -> str:
     most = max((n for stage in stages for n in stage["dropped"].values()), default=1)
     quiet = [stage["stage"] for stage in stages if not stage["dropped"]]
-    blocks = [stage_drops(stage, samples.get(stage["stage"], {}), most) for stage in stages if stage["dropped"]]
+    parts = [stage_drops(stage, samples.get(stage["stage"], {}), most) for stage in stages if stage["dropped"]]
     if quiet:
         names = " and ".join(filter(None, [", ".join(quiet[:-1]), quiet[-1]]))
-        blocks.append(f'<p class="none">{names} dropped nothing.</p>')
+        parts.append(f'<p class="none">{names} dropped nothing.</p>')
     note = "Documents by reason, in shares of what the stage read. A reason opens to show some of its documents."
-    return section("Why documents were dropped", note, "".join(blocks), "drops")
+    return section("Why documents were dropped", note, "".join(parts), "drops")
 
 
 def stage_drops(stage: dict, samples: dict, most: int) -> str:

@@ -85,11 +85,11 @@ def speed(stages: list[dict]) -> str:
     )
 
 
-def recipe(config: dict | None) -> str:
-    if not config:
+def recipe(settings_of_run: dict | None) -> str:
+    if not settings_of_run:
         return ""
-    plain = {name: value for name, value in config.items() if not isinstance(value, dict)}
-    parts = ([("run", plain)] if plain else []) + [(k, v) for k, v in config.items() if isinstance(v, dict)]
+    plain = {name: value for name, value in settings_of_run.items() if not isinstance(value, dict)}
+    parts = ([("run", plain)] if plain else []) + [(k, v) for k, v in settings_of_run.items() if isinstance(v, dict)]
     cards = "".join(
         f"<div><h3>{visible(name, 60)}</h3><dl>{settings(values)}</dl></div>" for name, values in parts[:30]
     )
@@ -97,11 +97,11 @@ def recipe(config: dict | None) -> str:
 
 
 def settings(values: dict) -> str:
-    def shown(value: object) -> str:
+    def as_text(value: object) -> str:
         if isinstance(value, list):
             value = ", ".join(map(str, value))
         return visible(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False), 200)
 
     return "".join(
-        f"<div><dt>{visible(str(k), 60)}</dt><dd>{shown(v)}</dd></div>" for k, v in list(values.items())[:50]
+        f"<div><dt>{visible(str(k), 60)}</dt><dd>{as_text(v)}</dd></div>" for k, v in list(values.items())[:50]
     )

@@ -24,11 +24,9 @@ WIKIS = [f"general/general_{lang}_wiki.jsonl.gz" for lang in ("en", "zh")]
 QUESTIONS = "eval/music_proxy/music_simpleqa_proxy.jsonl"
 NEEDED = (*MUSIC, *WIKIS, QUESTIONS, "tokenizer/qwen2/tokenizer.json")
 HELDOUT = {
-    "music_en_bios": "heldout_music_en",
-    "music_zh_wiki": "heldout_music_zh",
-    "general_en_wiki": "heldout_general_en",
-    "general_zh_wiki": "heldout_general_zh",
-}
+    "music_en_bios": "heldout_music_en", "music_zh_wiki": "heldout_music_zh",
+    "general_en_wiki": "heldout_general_en", "general_zh_wiki": "heldout_general_zh",
+}  # fmt: skip
 
 
 class Part(NamedTuple):

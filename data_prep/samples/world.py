@@ -35,9 +35,6 @@ Person = list[Fact]  # one of each attribute
 Page = list[Line]  # the text of a document
 
 
-# People
-
-
 def names(rng: Random, lang: str, count: int) -> list[str]:
     def some(parts: tuple) -> list[str]:
         return rng.sample(["".join(pair) for pair in product(*parts)], count)
@@ -166,12 +163,9 @@ def drafts_of(lang: str, parts: Iterable[tuple]) -> dict[str, list[Draft]]:
 def question_item(lang: str, number: int, fact: Fact) -> dict:
     bare, closed = fact.value.strip("《》年"), fact.value.replace(" ", "")
     return {
-        "id": f"question_{lang}-{number:05d}",
-        "lang": lang,
-        "question": question(lang, fact),
-        "answer": fact.value,
-        "aliases": sorted({bare, closed} - {fact.value}),
-    }
+        "id": f"question_{lang}-{number:05d}", "lang": lang, "question": question(lang, fact),
+        "answer": fact.value, "aliases": sorted({bare, closed} - {fact.value}),
+    }  # fmt: skip
 
 
 def world(seed: int, lang: str) -> tuple[dict[str, list[Draft]], list[dict]]:

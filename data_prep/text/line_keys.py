@@ -45,8 +45,7 @@ _ALONE = (
 _OTHERS = "作者|编辑|編輯|来源|來源|出处|出處|原文|记者|記者|发表于|author|translator|editor|source|date|published"
 _FIELD = re.compile(rf"(?<![A-Za-z])({_ALONE}|{_OTHERS}) ?[:：]", re.IGNORECASE)
 _POSTED = re.compile(
-    r"(posted|submitted|last (?:updated|modified|edited)) ?(?:by|on|at|:)[^。]{1,80}|(by) [^|·•]{2,60}[|·•].*\d.*",
-    re.IGNORECASE,
+    r"(?i)(posted|submitted|last (?:updated|modified|edited)) ?(?:by|on|at|:)[^。]{1,80}|(by) [^|·•]{2,60}[|·•].*\d.*"
 )
 _FIRST = "posted submitted last by"  # words of these lines
 _ADDRESS = re.compile(r"\(https?://[^)]*\)|https?://\S+|\]\[\w*\]")

@@ -1,7 +1,5 @@
 """Counts: what the rules of quality.py are made of, for many texts at once.
 
-data_prep.quality makes shares of the counts and compares them with its thresholds.
-
 Words are those of text/words.py: a run of letters and digits, or one character of a script that sets no blanks between
 words, so twelve characters of Chinese are twelve words.  All is arithmetic on arrays over about 262,144 characters of
 text, with no Python object for a word, line or n-gram.  A longer text is read in pieces of that size whose counts are

@@ -44,14 +44,14 @@ def sources_of(folder: str) -> dict:
 def probes(workdir: Path, params_hash: str) -> str:
     path = workdir / "evaluate.json"
     answered = read_json(path) if path.is_file() else {}
-    found = answered.get("questions")
-    if not found or answered["params_hash"] != params_hash:
+    grades = answered.get("questions")
+    if not grades or answered["params_hash"] != params_hash:
         return "Not asked yet: `--job=evaluate --config.evaluate.questions=FILE`."
     lines = (workdir / "predictions.jsonl").read_text(encoding="utf-8").split("\n")
     shown = [json.loads(line) for line in lines[:10] if line]
     table = [f"| {cell(p['question'])} | {cell(p['answer'])} | {cell(p['prediction'])} |" for p in shown]
     return "\n".join([
-        "{k} of {n} answered right: {accuracy:.4f} (95% {low:.4f}..{high:.4f}).  The first ones:\n".format(**found),
+        "{k} of {n} answered right: {accuracy:.4f} (95% {low:.4f}..{high:.4f}).  The first ones:\n".format(**grades),
         "| question | answer | the model's |\n|---|---|---|", *table,
     ])  # fmt: skip
 

@@ -4,7 +4,6 @@ config.json and metrics.jsonl are the train job's, evaluate.json, predictions.js
 evaluate job's; any of them may be missing.
 """
 
-import dataclasses
 import json
 from pathlib import Path
 
@@ -36,7 +35,7 @@ def read(folder: str) -> dict:
             f"{folder} is no run: it has no config.json, metrics.jsonl or evaluate.json; name the --workdir of a job"
         )
     check_evaluated(path / "evaluate.json", evaluated)
-    values = flat(dataclasses.asdict(config.from_saved(trained))) if trained else {}
+    values = config.flat(config.from_saved(trained)) if trained else {}
     graded = evaluated.get("questions")  # where it is missing, predictions are of an earlier evaluation
     return {
         "config": values,
@@ -97,14 +96,6 @@ def read_answers(path: Path, graded: dict) -> dict[tuple, dict]:
             f"{graded.get('n')}, so they are of two evaluations; run --job=evaluate again"
         )
     return answers
-
-
-def flat(values: dict, prefix: str = "") -> dict:
-    """{"loss": {"alpha": 1}} -> {"loss.alpha": 1}"""
-    result = {}
-    for name, value in values.items():
-        result |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
-    return result
 
 
 def settings(values: dict) -> dict:

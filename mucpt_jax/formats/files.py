@@ -8,7 +8,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -118,26 +118,21 @@ def _alone(lock: int, path: Path, name: str) -> bool:
 
 
 @contextmanager
-def writable(name: str) -> Iterator[None]:
+def _explained(fault: str, way_out: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{fault} ({one_line(error)}); {way_out}") from error
+
+
+def writable(name: str) -> AbstractContextManager[None]:
     """Around what first touches a place: an OSError there is about the name that was given."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(
-            f"{name} cannot be made or written ({one_line(error)}); name a folder in a place where you may write"
-        ) from error
+    return _explained(f"{name} cannot be made or written", "name a folder in a place where you may write")
 
 
-@contextmanager
-def _to_the_end(name: str) -> Iterator[None]:
+def _to_the_end(name: str) -> AbstractContextManager[None]:
     """Around all that writes there: OSErrors of tasks and of this process as one sentence."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(
-            f"{name} cannot be written to the end ({one_line(error)}); "
-            "make room or name another place, then run it again"
-        ) from error
+    return _explained(f"{name} cannot be written to the end", "make room or name another place, then run it again")
 
 
 def sync(path: Path) -> None:

@@ -42,8 +42,6 @@ class Manifest(TypedDict):
 
 
 MANIFEST_KEYS = Manifest.__required_keys__
-
-
 INDEX_SCHEMA = pa.schema(
     [
         ("shard", pa.string()),

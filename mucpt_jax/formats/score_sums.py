@@ -10,13 +10,9 @@ import numpy as np
 
 from mucpt_jax.errors import UserError
 
-# nats.  Sums over the corpus are kept for each of these floors, apart for the r between two EDGES.
+# Nats.  Sums over the corpus are kept for each of these floors, apart for the r between two EDGES.
 FLOORS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
-
-
 EDGES = (0.0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 2.0, 3.0, 5.0, 7.0, 10.0, 15.0, 20.0, 65504.0)
-
-
 # A gradient of weighted tokens is as noisy as that of ess * N plain ones.  On a toy world the best floor had an ess of
 # 0.57 and one of 0.32 lost to rho1 (docs/objective.md).
 WANTED_ESS = 0.5

@@ -1,9 +1,7 @@
 """What to change when a plan does not fit into memory, the most useful first, as flags to type."""
 
-import dataclasses
-
 from mucpt_jax import checks
-from mucpt_jax.config import Config
+from mucpt_jax.config import Config, changed
 from mucpt_jax.errors import UserError
 
 
@@ -54,15 +52,6 @@ def for_arguments(cfg: Config, facts: dict) -> list[tuple[str, dict]]:
         changes.append((f"keeps {moments:.2f} GB of moments in the host's memory", {"optimizer.offload": True}))
     changes.append(("twice the devices hold half of the state each", {"mesh.fsdp": 2 * mesh.fsdp}))
     return changes
-
-
-def changed(cfg: Config, change: dict) -> Config:
-    """{"train.remat": "full"} applied."""
-    for key, value in change.items():
-        section, name = key.split(".")
-        new = dataclasses.replace(getattr(cfg, section), **{name: value})
-        cfg = dataclasses.replace(cfg, **{section: new})
-    return cfg
 
 
 def passes(cfg: Config) -> bool:

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mucpt_jax import checks
-from mucpt_jax.config import AXES, Config, choices
+from mucpt_jax.config import AXES, Config, changed, choices
 from mucpt_jax.errors import UserError
 from mucpt_jax.planning import accelerators, advice
 
@@ -81,7 +81,7 @@ def micro_batches(cfg: Config, mesh: dict) -> list[int]:
     """Numbers of micro-batches with which a mesh passes the checks, the most (least memory) first."""
     rows = max(1, cfg.data.batch_rows // (mesh["mesh.replica"] * mesh["mesh.fsdp"]))
     numbers = reversed(checks.divisors(rows))
-    return [n for n in numbers if advice.passes(advice.changed(cfg, mesh | {"train.micro_batches": n}))]
+    return [n for n in numbers if advice.passes(changed(cfg, mesh | {"train.micro_batches": n}))]
 
 
 def widen(cfg: Config, mesh: dict, attempt: Callable) -> list[str]:
@@ -102,7 +102,7 @@ def widen(cfg: Config, mesh: dict, attempt: Callable) -> list[str]:
 
 
 def compiled(cfg: Config, change: dict, measure: Callable) -> dict:
-    tried = advice.changed(cfg, change)
+    tried = changed(cfg, change)
     try:
         result = row(tried, measure(tried))
     except (UserError, ValueError, NotImplementedError, jax.errors.JaxRuntimeError) as error:

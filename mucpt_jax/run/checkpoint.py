@@ -13,18 +13,26 @@ import functools
 import hashlib
 import logging
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
 from mucpt_jax import config
-from mucpt_jax.config import FORMAT, Config
+from mucpt_jax.config import Config
 from mucpt_jax.errors import UserError
 from mucpt_jax.formats.files import read_json
 from mucpt_jax.formats.version import as_text, written_by
 from mucpt_jax.step import model, sharding
 from mucpt_jax.weights import hf, transfer
+
+
+class State(NamedTuple):
+    """What a step replaces."""
+
+    params: dict
+    opt_state: Any
 
 
 def manager(workdir: Path, cfg: Config | None = None) -> ocp.CheckpointManager:
@@ -34,13 +42,14 @@ def manager(workdir: Path, cfg: Config | None = None) -> ocp.CheckpointManager:
     return ocp.CheckpointManager((workdir / "checkpoints").absolute(), options=options)
 
 
-def save(ckpt: ocp.CheckpointManager, step: int, state: tuple, cfg: Config, identity: dict) -> None:
+def save(ckpt: ocp.CheckpointManager, step: int, state: State, cfg: Config, identity: dict) -> None:
     """`identity` is data.fingerprint; with the step it fixes the data position.  Returns before all is written."""
-    params, opt_state = state
     meta = {"step": step, "model": dataclasses.asdict(cfg.model), "identity": identity}
-    meta |= {"format": FORMAT, "written_by": written_by()}
+    meta |= {"format": config.FORMAT, "written_by": written_by()}
     items = ocp.args.Composite(
-        params=ocp.args.StandardSave(params), opt_state=ocp.args.StandardSave(opt_state), meta=ocp.args.JsonSave(meta)
+        params=ocp.args.StandardSave(state.params),
+        opt_state=ocp.args.StandardSave(state.opt_state),
+        meta=ocp.args.JsonSave(meta),
     )
     try:
         ckpt.save(step, args=items)
@@ -66,23 +75,21 @@ def write_failed(ckpt: ocp.CheckpointManager, step: int, error: Exception) -> Us
     )
 
 
-def restore(ckpt: ocp.CheckpointManager, abstract_state: tuple, cfg: Config, identity: dict) -> tuple | None:
-    """(step, (params, opt_state)) of the newest checkpoint, onto any mesh; None where there is none."""
+def restore(ckpt: ocp.CheckpointManager, abstract: State, cfg: Config, identity: dict) -> tuple[int, State] | None:
+    """(step, state) of the newest checkpoint, onto any mesh; None where there is none."""
     step = ckpt.latest_step()
     if step is None:
         return None
     meta, where = read_meta(ckpt, step, cfg), f"{ckpt.directory}/{step}"
     saved = config.without_retired(meta["identity"], where, meta.get("written_by"))
     for key, value in identity.items():
-        before = saved[key] if key in saved else config.value_of(Config(), key)  # a knob that was not there yet
+        before = saved[key] if key in saved else config.value_of(Config(), key)  # newer than the checkpoint
         if before != value:
             raise UserError(
                 f"{where} was trained with {key}={before}, now it is {value}: the run cannot "
                 "go on exactly; restore that setting, or start in another --workdir with --config.init_from"
             )
-    params, opt_state = abstract_state
-    items = read_items(ckpt, step, params=params, opt_state=opt_state)
-    return step, (items["params"], items["opt_state"])
+    return step, State(**read_items(ckpt, step, **abstract._asdict()))
 
 
 def read_items(ckpt: ocp.CheckpointManager, step: int, **abstract) -> dict:
@@ -101,10 +108,10 @@ def read_meta(ckpt: ocp.CheckpointManager, step: int, cfg: Config) -> dict:
         saved = config.from_saved({"model": meta["model"]}).model
     except Exception as error:
         raise damaged(ckpt, step, error) from error
-    if meta.get("format", 1) > FORMAT:
+    if meta.get("format", 1) > config.FORMAT:
         raise UserError(
-            f"{ckpt.directory}/{step} has format {meta['format']}, this version reads up to {FORMAT}; go on with "
-            f"the version that wrote it ({as_text(meta.get('written_by'))})"
+            f"{ckpt.directory}/{step} has format {meta['format']}, this version reads up to {config.FORMAT}; go on "
+            f"with the version that wrote it ({as_text(meta.get('written_by'))})"
         )
     hf.check_same_model(saved, cfg.model, f"{ckpt.directory}/{step}")
     return meta
@@ -173,7 +180,7 @@ def abstract_params(cfg: Config, mesh: jax.sharding.Mesh) -> dict:
 
 
 def load_params(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> dict:
-    """Parameters for a job that needs trained ones: sources 1 to 3 of the list above."""
+    """Parameters for a job that needs trained ones: sources 1 to 3 of the list at the head of this file."""
     if has_checkpoint(workdir):
         return restore_params(workdir, abstract_params(cfg, mesh), cfg)
     if cfg.init_from:
@@ -185,17 +192,17 @@ def load_params(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> dict:
 
 
 def describe_sources(cfg: Config, workdir: Path) -> str:
-    """The list above as it is for this run."""
+    """The list at the head of this file as it is for this run; an arrow marks the source that is taken."""
     own, other = newest_step(workdir), newest_step(Path(cfg.init_from)) if cfg.init_from else None
-    what = "all of it" if cfg.init_state == "all" else "parameters only"
-    found = [
+    extent = "all of it" if cfg.init_state == "all" else "parameters only"
+    places = [
         (f"the newest checkpoint in {workdir}", own is not None, f"step {own}"),
-        ("init_from, another run", other is not None, f"{cfg.init_from} step {other}, {what}"),
+        ("init_from, another run", other is not None, f"{cfg.init_from} step {other}, {extent}"),
         ("init_from, a Hugging Face folder", bool(cfg.init_from) and other is None, cfg.init_from),
         ("random", True, f"seed {cfg.seed}"),
     ]
-    taken = next(i for i, (_, there, _) in enumerate(found) if there)
-    lines = [f"  {i + 1}. {name}{f': {told}  <-' if i == taken else ''}" for i, (name, _, told) in enumerate(found)]
+    taken = next(i for i, (_, there, _) in enumerate(places) if there)
+    lines = [f"  {i + 1}. {name}{f': {what}  <-' if i == taken else ''}" for i, (name, _, what) in enumerate(places)]
     return "\n".join(lines)
 
 
@@ -204,21 +211,21 @@ def check_init_from(cfg: Config) -> None:
         raise UserError(f"init_from={cfg.init_from} is no folder; name a Hugging Face folder or a run's workdir")
 
 
-def branch(cfg: Config, abstract_state: tuple) -> tuple[int, tuple]:
-    """(step, (params, opt_state)) of the newest checkpoint of init_from, whatever data and settings it had."""
+def branch(cfg: Config, abstract: State) -> tuple[int, State]:
+    """(step, state) of the newest checkpoint of init_from, whatever data and settings it had."""
     check_init_from(cfg)
     if not has_checkpoint(Path(cfg.init_from)):
         raise UserError(
             f"init_state=all needs a run's workdir, {cfg.init_from} has no checkpoint; use init_state=params"
         )
     ckpt, wanted = manager(Path(cfg.init_from)), cfg.optimizer.trainable
-    found = read_meta(ckpt, ckpt.latest_step(), cfg)["identity"].get("optimizer.trainable")
-    if found != wanted:
+    trainable = read_meta(ckpt, ckpt.latest_step(), cfg)["identity"].get("optimizer.trainable")
+    if trainable != wanted:
         raise UserError(
-            f"{cfg.init_from} was trained with optimizer.trainable={found}, now it is {wanted}: its moments are of "
+            f"{cfg.init_from} was trained with optimizer.trainable={trainable}, now it is {wanted}: its moments are of "
             "other parameters; use that one, or init_state=params"
         )
-    restored = restore(ckpt, abstract_state, cfg, {})
+    restored = restore(ckpt, abstract, cfg, {})
     if restored[0] >= cfg.optimizer.steps:
         raise UserError(
             f"{cfg.init_from} has {restored[0]} steps already; a branch of it needs more: --config.optimizer.steps"

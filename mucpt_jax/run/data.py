@@ -83,7 +83,7 @@ def check_manifest(manifest: Manifest, folder: str, cfg: Config) -> None:
 
 
 def check_trained_on(folder: str, workdir: Path) -> None:
-    """Rows for a model of another tokenizer would be scored as nonsense; its run's config.json knows its own rows."""
+    """UserError where rows have another tokenizer than those that the model in workdir was trained on."""
     if not (workdir / "config.json").is_file():
         return
     known = read_json(workdir / "config.json").get("data", {})  # a Hugging Face folder's has none
@@ -172,8 +172,7 @@ class Rows:
         if self.needs_scores:
             target_scores(row, where)
         facts = {"source": self.number, "is_domain": self.source.is_domain, "row": index}
-        more = {name: np.asarray(value) for name, value in facts.items()}
-        return {**row, **more}
+        return {**row, **{name: np.asarray(value) for name, value in facts.items()}}
 
 
 def locate(source: Source, index: int) -> tuple[str, int]:
@@ -209,7 +208,7 @@ def batches(dataset: grain.MapDataset, cfg: Config, local_rows: list[int], start
 
     def read(step: int) -> dict[str, np.ndarray]:
         rows = [dataset[step * cfg.data.batch_rows + i] for i in local_rows]
-        # `row` says where a row came from; describe_row finds it again, the device has no use for it.
+        # `row` says where a row came from: for describe_rows, the device has no use for it.
         return {name: np.stack([row[name] for row in rows]) for name in rows[0] if name != "row"}
 
     steps = grain.MapDataset.range(start, cfg.optimizer.steps).map(read)
@@ -228,7 +227,7 @@ def abstract_batch(cfg: Config, mesh: jax.sharding.Mesh) -> dict[str, jax.ShapeD
 
 
 def batch_sizes(rows: int, size: int, multiple: int = 1) -> list[int]:
-    """Sizes of the batches for so many rows: `size`, for the rest its halves, as long as `multiple` divides them."""
+    """Sizes of the batches of so many rows: `size`; for the rest its halves, as long as `multiple` divides the half."""
     sizes, left = [], rows
     while left > 0:
         part = size

@@ -2,8 +2,8 @@
 
 Files in the workdir:
     heldout.jsonl   {step, nll, sources} of every evaluation, the start's too (metrics.jsonl has all others)
-    best.json       keep=best: the state that is kept: step, hash, loss before and after; ended: by which rule training
-                    is over.  evaluation/cards.py writes of this model.
+    best.json       with keep=best, the state that is kept: its step, hash of parameters, loss before and after; ended:
+                    the rule by which training is over, or null.  evaluation/cards.py makes card.md of it.
 
 With keep=best only a state that is better on held-out rows than all before is saved, so the newest checkpoint is the
 best one, and a run that was cut off, by SIGTERM too, goes on from there.
@@ -25,7 +25,7 @@ from mucpt_jax.run import checkpoint, heldout, metrics
 
 class Evaluation(NamedTuple):
     sources: dict[str, dict]  # of heldout.evaluator
-    better: bool  # than all before
+    better: bool  # than all evaluations before
     last: bool  # patience is at its end
 
 
@@ -57,7 +57,7 @@ def evaluator(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path, start: int,
     if start == 0 or not (workdir / "heldout.jsonl").is_file():
         note(workdir, start - 1, first)
     if keeps_best:
-        write_best(workdir, first, params)  # a kill may have come between a note of a better one and its checkpoint
+        write_best(workdir, first, params)  # a kill may have come between the note of a better state and its checkpoint
     logging.info("held-out loss at step %d: %.4f nats a token", start, best)
 
     def at(step: int, params: dict) -> Evaluation:
@@ -114,7 +114,7 @@ def ended(cfg: Config, workdir: Path, start: int, identity: dict) -> bool:
 
 
 def rule_of(cfg: Config, identity: dict) -> dict:
-    """What must be the same for a run that has ended to have nothing to do; identity: data.fingerprint."""
+    """What must be as it was for a run that has ended to be over still; identity: data.fingerprint."""
     return {
         "evaluate_every": cfg.train.evaluate_every,
         "patience": cfg.train.patience,

@@ -4,7 +4,7 @@ One line per event of host 0, seconds of wall time each:
 
     {"phase": "init", "seconds", "step"}              from process start to the loop; the step it goes on from
     {"phase": "compile", "seconds", "step"}           the first step of a start, compilation included
-    {"phase": "step", "seconds", "step"}              a step; the host's waiting for data and checkpoints taken off
+    {"phase": "step", "seconds", "step"}              a step, less what the host waited between two: see below
     {"phase": "data_wait", "seconds", "step"}         the host waited for rows (the device may have been busy)
     {"phase": "evaluate", "seconds", "step"}          loss on held-out rows (train.evaluate_every)
     {"phase": "checkpoint", "seconds", "step"}        saving held up the loop; writing goes on behind it

@@ -122,7 +122,7 @@ def wait_for(address: str, seconds: float = 300) -> None:
 
 
 def local_gpus(name: str, env: Mapping = os.environ) -> list[int] | None:
-    """Which of the GPUs it can see this process drives; None: jax decides.
+    """Numbers of those visible GPUs that this process is to drive; None: jax decides.
 
     Under Slurm and MPI jax gives process i of a host GPU i alone.  That fits one process per GPU.  With one process per
     host it would leave all GPUs but the first idle, and with --gpus-per-task each process sees one GPU, called 0.

@@ -7,10 +7,8 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from mucpt_jax import config
 from mucpt_jax.config import Config, Model
 from mucpt_jax.errors import UserError
-from mucpt_jax.formats.files import read_json
 from mucpt_jax.formats.manifest import read_manifest
 from mucpt_jax.run import checkpoint, data
 from mucpt_jax.step import losses, sharding
@@ -51,6 +49,5 @@ def scorer(cfg: Config, mesh: jax.sharding.Mesh) -> Callable[[dict], dict]:
 
 def model_of(folder: str) -> Model:
     """Sizes of the model in a run's workdir or in a Hugging Face folder."""
-    if checkpoint.has_checkpoint(Path(folder)):
-        return config.from_saved(read_json(Path(folder) / "config.json")).model
-    return hf.read_config(folder)
+    run = checkpoint.saved_config(folder) if checkpoint.has_checkpoint(Path(folder)) else None
+    return run.model if run else hf.read_config(folder)

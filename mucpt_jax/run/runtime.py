@@ -3,14 +3,13 @@
 XLA reads its flags once, when jaxlib is loaded.
 """
 
-import dataclasses
 import glob
 import importlib.util
 import math
 import os
 from collections.abc import Mapping, MutableMapping
 
-from mucpt_jax.config import AXES, Config
+from mucpt_jax.config import AXES, Config, changed
 from mucpt_jax.errors import UserError
 
 MIB = 2**20
@@ -101,4 +100,4 @@ def simulate_devices(cfg: Config) -> Config:
         flag = f"--xla_force_host_platform_device_count={count}"
         given = os.environ.get("XLA_FLAGS", "")
         os.environ["XLA_FLAGS"] = f"{given} {flag}" if given.lstrip().startswith("-") else flag  # else a file's name
-    return dataclasses.replace(cfg, mesh=dataclasses.replace(cfg.mesh, distributed=False))
+    return changed(cfg, {"mesh.distributed": False})

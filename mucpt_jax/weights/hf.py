@@ -29,7 +29,7 @@ SILENT = {
     "sliding_window", "transformers_version", "use_cache", "_name_or_path", "unsloth_version", "seq_length",
     "rotary_emb_base",
 }  # fmt: skip
-# Fields that an export does not keep: what it says itself, and what tells of another file or machine.
+# Fields that an export does not keep: what it writes itself, and what is about another file or machine.
 NOT_KEPT = {
     "torch_dtype", "dtype", "rope_parameters", "rope_scaling", "quantization_config", "auto_map", "_name_or_path",
 }  # fmt: skip
@@ -76,7 +76,7 @@ def read_config(folder: str) -> Model:
 
 
 def ropes(values: dict) -> dict[str, dict]:
-    """The fields that tell of rotary angles; transformers 5 writes the first and heeds the second before it."""
+    """The fields about rotary angles; transformers 5 writes rope_parameters, and heeds rope_scaling before it."""
     return {key: values[key] for key in ("rope_parameters", "rope_scaling") if key in values}
 
 
@@ -109,7 +109,7 @@ def refuse(values: dict, path: Path) -> None:
 
 
 def plain_angles(rope) -> bool:
-    """Of all of a head's dims, not scaled, the same in every layer."""
+    """Are these the rotary angles of all dims of a head, not scaled, the same in every layer?"""
     if not isinstance(rope, dict) or any(isinstance(value, dict) for value in rope.values()):
         return False
     kind = rope.get("rope_type", rope.get("type", "default"))
@@ -177,7 +177,7 @@ class Tensor(NamedTuple):
     dtype: np.dtype
 
     def read(self, index=...) -> np.ndarray:
-        """All of it or a slice: only that is read.  The file is open no longer, so that its pages can be given up."""
+        """The tensor or a slice, no more is read.  The file is closed again, so that its pages can be given up."""
         try:
             with safe_open(self.file, framework="numpy") as file:
                 return file.get_slice(self.name)[index]
@@ -216,7 +216,7 @@ def dtype_of(name: str, tensor: str, file: Path) -> np.dtype:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """Those that the index names, else model.safetensors, else all *.safetensors."""
+    """The files that the index names, else model.safetensors, else all *.safetensors."""
     index, single = folder / "model.safetensors.index.json", folder / "model.safetensors"
     if index.is_file():
         listing = read_json(index)

@@ -4,7 +4,7 @@ model.safetensors, or model-00001-of-0000N.safetensors with model.safetensors.in
 config.json, generation_config.json, the tokenizer's files        as in the folder that the model comes from
 README.md                                                        the model card
 SHA256SUMS                                                       of all other files; `sha256sum -c SHA256SUMS`
-mucpt_jax_export.json                                            tells an export, which the next may replace
+mucpt_jax_export.json                                            marks an export, which the next may replace
 """
 
 import hashlib
@@ -52,7 +52,7 @@ def write(shapes: Shapes, read: Callable[[str], np.ndarray], cfg: Model, about: 
         sums = write_weights(beside, shapes, read, about)
         write_rest(beside, cfg, about)
         write_sums(beside, sums)
-        for path in (*beside.iterdir(), beside):  # before the name that says that all is there
+        for path in (*beside.iterdir(), beside):  # before the folder gets the name that says that all of it is there
             sync(path)
 
 

@@ -80,7 +80,7 @@ def shapes_of(abstract: dict, cfg: Model) -> hf_write.Shapes:
 
 
 def together(look: Callable[[], dict]) -> dict:
-    """look(), at files; where one host finds them bad all hosts end: else the others would wait for it."""
+    """look(), which checks files; where one host's files are bad all hosts end: else the others would wait for it."""
     if jax.process_count() == 1:
         return look()
     tensors, error = None, None
@@ -121,7 +121,7 @@ def parameter(kind: Kind, parts: Iterator[jax.Array]) -> tuple[jax.Array, list[j
     leaf, finite, mesh = kind.leaf, [], kind.leaf.sharding.mesh
 
     def turned(part: jax.Array) -> tuple[jax.Array, jax.Array]:
-        # First the same on all replicas: both at once XLA does by a whole tensor on every device.
+        # First the same rows on all replicas: for all of it at once XLA puts the whole tensor on every device.
         rows = NamedSharding(mesh, sharding.fit(P(ROWS[:2]), part.shape, mesh))
         part = jax.lax.with_sharding_constraint(part, rows)
         return part.T if kind.transposed() else part, jnp.isfinite(part).all()
@@ -144,7 +144,7 @@ def parameter(kind: Kind, parts: Iterator[jax.Array]) -> tuple[jax.Array, list[j
 
 
 def read_ahead(tensors: list[hf.Tensor], mesh: jax.sharding.Mesh) -> Iterator[jax.Array]:
-    """One after the other; while the devices work on one, the next is read."""
+    """The tensors one after the other; while the devices work on one, the host reads the next."""
     with concurrent.futures.ThreadPoolExecutor(1) as reader:
         waiting = None
         for tensor in tensors:
@@ -156,7 +156,7 @@ def read_ahead(tensors: list[hf.Tensor], mesh: jax.sharding.Mesh) -> Iterator[ja
 
 
 def read_tensor(tensor: hf.Tensor, mesh: jax.sharding.Mesh) -> jax.Array:
-    """As it lies in the file, its rows over all devices: runs of bytes, none of which two hosts read."""
+    """The tensor as it lies in the file, its rows over all devices; no two hosts read the same rows."""
     ways = (ROWS, ROWS[:2], ROWS[:1], ())  # the first that divides the rows
     counts = [math.prod(mesh.shape[axis] for axis in axes) for axes in ways]
     axes = next(axes for axes, count in zip(ways, counts, strict=True) if tensor.shape[0] % count == 0)
