@@ -15,8 +15,7 @@ from pathlib import Path
 
 from demo import report, results
 from mucpt_jax.formats.files import read_json, write_json
-
-OBJECTIVES = ("ntp", "rho1", "mucpt")
+from mucpt_jax.step.objective import OBJECTIVES
 
 
 def main() -> None:
@@ -31,7 +30,7 @@ def main() -> None:
     train_and_score(run, corpus["tokenizer"], ",real" if args.data else "")
     seconds = spent(run, time.monotonic() - started)
     audit(run, corpus["tokenizer"])
-    table = results.collect(run, corpus, OBJECTIVES, seconds)
+    table = results.collect(run, corpus, tuple(OBJECTIVES), seconds)
     report.write(run, table)
     print(results.as_text(table))
     print(f"\n{run}/results.json\n{run}/report.html   <- open this in a browser ({seconds / 60:.1f} minutes)")

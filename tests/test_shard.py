@@ -253,7 +253,7 @@ def test_text_cannot_forge_the_end_of_a_document(tmp_path, tokenizer):
 
 def test_a_tokenizer_must_be_a_folder_with_an_end_token(tmp_path, tokenizer):
     source = write(tmp_path / "a.jsonl", {"text": "x"})
-    with pytest.raises(UserError, match=r"Qwen2\.5-0\.5B holds no tokenizer\.json"):
+    with pytest.raises(UserError, match=r"Qwen2\.5-0\.5B is not a folder, so it holds no tokenizer\.json"):
         run(source, tmp_path / "rows", Path("Qwen/Qwen2.5-0.5B"))
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=r"no tokenizer\.json"):
