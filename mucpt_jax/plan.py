@@ -264,12 +264,14 @@ def report(cfg: Config, facts: dict) -> str:
 
 
 def computed(work: dict) -> str:
+    """What the compiled program multiplies per token, of facts["flops_per_token"]."""
     if work["compiled"] is None:
         return "compiled not countable: this compiler writes no trip counts"
     return f"compiled {work['compiled'] / 1e9:.5g}e9 ({work['compiled'] / work['full']:.2f} of full: recomputation)"
 
 
 def traffic(rows: list[dict] | None) -> list[str]:
+    """A line of the report for each row of collectives()."""
     if rows is None:
         return ["  collectives  not countable: this compiler writes no trip counts"]
     lines = ["  collectives of one device            group  in program  a step   results GB a step"]

@@ -34,7 +34,7 @@ def score(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
     (output / "parts").mkdir(parents=True, exist_ok=True)
     about = {
         "rm_hash": checkpoint.params_hash(params),
-        "input": input_hash(manifest),
+        "input": text_hash(json.dumps([shard["sha256"] for shard in manifest["shards"]])),
         "compute_dtype": cfg.train.compute_dtype,
         "encoding": cfg.score.encoding,
     }
@@ -170,10 +170,6 @@ def stored(r: np.ndarray, encoding: str, where: str) -> np.ndarray:
 
 def note_of(output: Path, shard: dict) -> Path:
     return output / "parts" / f"{shard['name']}.json"
-
-
-def input_hash(manifest: dict) -> str:
-    return text_hash(json.dumps([s["sha256"] for s in manifest["shards"]]))
 
 
 def claim_folder(output: Path, about: dict) -> None:

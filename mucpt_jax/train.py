@@ -199,17 +199,11 @@ def loss_and_grads(params: dict, batch: dict, cfg: Config, tokens: Array, only_B
     if micro == 1:
         return jax.value_and_grad(loss_fn, has_aux=True)(params, batch, rows_B)
 
-    # Row i goes to micro-batch i % micro: every device keeps the rows that it holds.
-    def split(x):
-        return x.reshape(-1, micro, *x.shape[1:]).swapaxes(0, 1)
-
-    def merge(x):
-        return x.swapaxes(0, 1).reshape(-1, *x.shape[2:])
-
+    split, join = functools.partial(sharding.split_rows, parts=micro), sharding.join_rows
     parts = jax.tree.map(split, batch)
     nll_BT = jnp.zeros(losses.target_mask(batch).shape)
     if objective.OBJECTIVES[cfg.loss.kind].needs_nll:  # of the whole step: one forward pass more
-        nll_BT = merge(jax.lax.map(lambda part: losses.batch_nll(params, part, cfg), parts))
+        nll_BT = join(jax.lax.map(lambda part: losses.batch_nll(params, part, cfg), parts))
     weights = split(objective.token_weights(nll_BT, batch, cfg.loss))
 
     def add(total, part):
@@ -218,17 +212,14 @@ def loss_and_grads(params: dict, batch: dict, cfg: Config, tokens: Array, only_B
 
     zero = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, params))
     (loss, grads), (nll, weight) = jax.lax.scan(add, zero, (parts, split(rows_B), weights))
-    return (loss, (merge(nll), merge(weight))), grads
+    return (loss, (join(nll), join(weight))), grads
 
 
 def gradient_norms(params: dict, batch: dict, *, cfg: Config) -> dict[str, Array]:
     """A step's gradient is the sum of the domain rows' and the general rows', both weighted: the norm of each part."""
     tokens = losses.target_mask(batch).sum()
-    norms = {}
-    for name, rows_B in (("domain", batch["is_domain"]), ("general", ~batch["is_domain"])):
-        _, grads = loss_and_grads(params, batch, cfg, tokens, rows_B)
-        norms[name] = optax.tree.norm(grads)
-    return norms
+    rows_of = {"domain": batch["is_domain"], "general": ~batch["is_domain"]}
+    return {name: optax.tree.norm(loss_and_grads(params, batch, cfg, tokens, B)[1]) for name, B in rows_of.items()}
 
 
 def token_metrics(nll_BT: Array, weight_BT: Array, batch: dict, cfg: Loss, num_sources: int) -> dict:

@@ -42,16 +42,10 @@ class Manifest(TypedDict):
 
 
 MANIFEST_KEYS = Manifest.__required_keys__
-INDEX_SCHEMA = pa.schema(
-    [
-        ("shard", pa.string()),
-        ("row", pa.int32()),
-        ("segment", pa.int32()),
-        ("document", pa.string()),
-        ("offset", pa.int32()),  # tokens from the start of the document
-        ("length", pa.int32()),  # tokens
-    ]
-)
+INDEX_SCHEMA = pa.schema([
+    ("shard", pa.string()), ("row", pa.int32()), ("segment", pa.int32()), ("document", pa.string()),
+    ("offset", pa.int32()), ("length", pa.int32()),  # tokens, the offset from the start of the document
+])  # fmt: skip
 
 
 def read_manifest(folder: str | Path) -> Manifest:

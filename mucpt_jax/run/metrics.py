@@ -135,31 +135,25 @@ def profiler(cfg: Train, workdir: Path) -> Iterator[Callable]:
 
     The trace also ends with the run.  A run that goes on from a later step than train.profile_step traces nothing.
     """
-    first = None  # step at which the trace began
-    last = 0
+    last = 0  # the step before
 
-    def close(step: int) -> None:
-        nonlocal first
+    def stop() -> None:
         jax.profiler.stop_trace()
-        logging.info("profile of steps %d..%d in %s/profile", first, step - 1, workdir)
-        first = None
+        logging.info("profile of steps %d..%d in %s/profile", cfg.profile_step, last, workdir)
 
     def at(step: int, pending) -> None:
-        nonlocal first, last
-        last = step
+        nonlocal last
         if step == cfg.profile_step:
             jax.block_until_ready(pending)
             jax.profiler.start_trace(str(workdir / "profile"))
-            first = step
-        elif first is not None and step == first + cfg.profile_steps:
+            trace.callback(stop)
+        elif cfg.profile_step is not None and step == cfg.profile_step + cfg.profile_steps:
             jax.block_until_ready(pending)
-            close(step)
+            trace.close()
+        last = step
 
-    try:
+    with contextlib.ExitStack() as trace:
         yield at
-    finally:
-        if first is not None:
-            close(last + 1)
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """The reference model inside a training run: for small runs that need no scored rows (loss.reference)."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,15 +32,14 @@ def scorer(cfg: Config, mesh: jax.sharding.Mesh) -> Callable[[dict], dict]:
     name = checkpoint.params_hash(params)
     if cfg.loss.rm_hash not in (None, name):
         raise UserError(f"loss.reference={folder} is {name}, the config names loss.rm_hash={cfg.loss.rm_hash}")
-    micro = cfg.train.micro_batches
 
     def score(params: dict, batch: dict) -> jax.Array:
         def nll(part: dict) -> jax.Array:
             return jnp.maximum(losses.batch_nll(params, part, rm, head_dtype="float32"), 0.0)
 
-        # In micro-batches as the step is run, for the same memory; every device keeps the rows that it holds.
-        parts = jax.tree.map(lambda x: x.reshape(-1, micro, *x.shape[1:]).swapaxes(0, 1), batch)
-        nll_BT = jax.lax.map(nll, parts).swapaxes(0, 1).reshape(batch["tokens"].shape[0], -1)
+        # In micro-batches as the step is run, for the same memory.
+        parts = jax.tree.map(functools.partial(sharding.split_rows, parts=cfg.train.micro_batches), batch)
+        nll_BT = sharding.join_rows(jax.lax.map(nll, parts))
         known_BT = jnp.where(losses.target_mask(batch), nll_BT, jnp.nan)
         return jnp.pad(known_BT, ((0, 0), (1, 0)), constant_values=jnp.nan)
 

@@ -56,26 +56,16 @@ def packed(q_BTHE: Array, k_BTKE: Array, v_BTKE: Array, segment_ids_BT: Array, b
 
 def of_device(cfg: Config) -> str:
     """The backend of train.attention on the devices that are here.  Raises UserError where it cannot run."""
-    here, train, tokens, context = platform(), cfg.train, cfg.data.sequence_length, cfg.mesh.context
-    if train.attention == "auto":
-        return best(here, train.compute_dtype, tokens, context)
-    needs = {
-        "cudnn": (
-            "an NVIDIA GPU (Ampere or later), train.compute_dtype=bfloat16 and an even number of tokens a device",
-            here == "nvidia" and train.compute_dtype == "bfloat16" and tokens % (2 * context) == 0,
-        ),
-        "splash": (
-            f"a TPU, mesh.context=1 and rows of a multiple of {LANES} tokens",
-            here == "tpu" and context == 1 and tokens % LANES == 0,
-        ),
-    }
-    what, fine = needs.get(train.attention, ("", True))
-    if not fine:
+    wanted, tokens, context = cfg.train.attention, cfg.data.sequence_length, cfg.mesh.context
+    here = platform(), cfg.train.compute_dtype, tokens, context
+    if wanted == "auto":
+        return best(*here)
+    if not can_run(wanted, *here):
         raise UserError(
-            f"train.attention={train.attention} needs {what}; here are {here}, {train.compute_dtype}, "
+            f"train.attention={wanted} needs {NEEDS[wanted]}; here are {here[0]}, {here[1]}, "
             f"mesh.context={context}, rows of {tokens}: use train.attention=auto"
         )
-    return train.attention
+    return wanted
 
 
 def platform() -> str:
@@ -86,13 +76,22 @@ def platform() -> str:
     return "nvidia" if device.platform == "gpu" and ampere else device.platform
 
 
+NEEDS = {  # what can_run asks for, in words
+    "cudnn": "an NVIDIA GPU (Ampere or later), train.compute_dtype=bfloat16 and an even number of tokens a device",
+    "splash": f"a TPU, mesh.context=1 and rows of a multiple of {LANES} tokens",
+}
+
+
+def can_run(backend: str, platform: str, dtype: str, tokens: int, context: int) -> bool:
+    if backend == "cudnn":
+        return platform == "nvidia" and dtype == "bfloat16" and tokens % (2 * context) == 0
+    return backend != "splash" or (platform == "tpu" and tokens % LANES == 0 and context == 1)
+
+
 def best(platform: str, dtype: str, tokens: int, context: int) -> str:
-    """What `auto` stands for: the device's own kernel where it can, else what needs little memory."""
-    if platform == "nvidia" and dtype == "bfloat16" and tokens % (2 * context) == 0:
-        return "cudnn"
-    if platform == "tpu" and tokens % LANES == 0 and context == 1:
-        return "splash"
-    return "xla" if tokens <= 2 * CHUNK else "chunked"
+    """What `auto` stands for: the device's own kernel where it can run, else what needs little memory."""
+    plain = "xla" if tokens <= 2 * CHUNK else "chunked"
+    return next((kernel for kernel in NEEDS if can_run(kernel, platform, dtype, tokens, context)), plain)
 
 
 def same_segment(ids_Bt: Array, ids_BS: Array) -> Array:

@@ -93,6 +93,16 @@ def row_ways(mesh: Mesh) -> int:
     return mesh.shape["replica"] * mesh.shape["fsdp"]
 
 
+def split_rows(x: jax.Array, parts: int) -> jax.Array:
+    """[B, ...] -> [parts, B / parts, ...]; row i goes to part i % parts: every device keeps the rows that it holds."""
+    return x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1)
+
+
+def join_rows(x: jax.Array) -> jax.Array:
+    """The inverse of split_rows."""
+    return x.swapaxes(0, 1).reshape(-1, *x.shape[2:])
+
+
 def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, P())
 
