@@ -1,11 +1,12 @@
 """Starts a job, on every host the same command:
 
-    python launch.py --config=configs/demo.py [--job=train] [--workdir=runs/demo] [--config.loss.alpha=2]
+    python launch.py --config=configs/demo.py [--job=train] [--workdir=runs/mine] [--config.loss.alpha=2]
 
 The config file gives every knob its value; a flag --config.KEY=VALUE wins over the file.
 """
 
 import dataclasses
+import difflib
 import importlib
 import logging
 import re
@@ -71,7 +72,8 @@ def parse(argv: list[str]) -> list[str]:
         checks.check_overrides(argv)
         rest = flags.FLAGS(argv)
         if rest[1:]:
-            meant = f"job={rest[1]}" if rest[1] in JOBS else rest[1].lstrip("-")
+            near = difflib.get_close_matches(rest[1], JOBS, 1, 0.5) or ["train"]
+            meant = rest[1].lstrip("-") if "=" in rest[1] else f"job={near[0]}"
             raise UserError(f"{rest[1]!r} is no flag; did you mean --{meant}?")
         if flags.FLAGS.config is None:
             raise UserError("--config is missing; for example --config=configs/demo.py")
@@ -113,13 +115,12 @@ def run(name: str, job: Job, cfg: config.Config, workdir: Path) -> None:
     import jax  # after the checks of the config: a typo costs no device start
 
     module = importlib.import_module(f"mucpt_jax.{name}")
-    workdir.mkdir(parents=True, exist_ok=True)
+    if not job.simulated:
+        join_hosts(cfg, workdir)  # first: looking into a run's checkpoints starts the backend
     if job.takes_trained:
         cfg = of_run(cfg, workdir)
-    if job.simulated:
-        mesh = module.simulated_mesh(cfg)
-    else:
-        cfg, mesh = on_devices(cfg, workdir)
+    workdir.mkdir(parents=True, exist_ok=True)  # not where a job finds nothing that was trained
+    cfg, mesh = (cfg, module.simulated_mesh(cfg)) if job.simulated else on_devices(cfg)
     logging.info("config\n%s", describe(cfg))
     if jax.process_index() == 0 and name != "train":  # train saves its own when it really starts
         write_json(workdir / f"config.{name}.json", config.to_saved(cfg))
@@ -150,11 +151,9 @@ def of_run(cfg: config.Config, workdir: Path) -> config.Config:
     return cfg
 
 
-def on_devices(cfg: config.Config, workdir: Path) -> tuple:
-    """(config, mesh): joins the other hosts, takes all devices, and chooses the attention that they can run."""
+def join_hosts(cfg: config.Config, workdir: Path) -> None:
+    """Finds the other processes of the run, if there are any."""
     import jax
-
-    from mucpt_jax.step import attention, sharding
 
     if jax.config.jax_compilation_cache_dir is None:
         jax.config.update("jax_compilation_cache_dir", str(workdir.parent.absolute() / "compile_cache"))
@@ -163,6 +162,12 @@ def on_devices(cfg: config.Config, workdir: Path) -> tuple:
         hosts.start(jax.distributed.initialize, *triple)
     else:
         hosts.refuse_strangers()
+
+
+def on_devices(cfg: config.Config) -> tuple:
+    """(config, mesh): takes all devices, and chooses the attention that they can run."""
+    from mucpt_jax.step import attention, sharding
+
     mesh = sharding.make_mesh(cfg)
     return config.changed(cfg, {"train.attention": attention.of_device(cfg)}), mesh
 

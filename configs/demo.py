@@ -13,6 +13,8 @@ from mucpt_jax import config
 
 def get_config(argument: str = "mucpt"):
     stage, _, size = argument.partition(",")
+    if size not in ("", "real"):
+        raise ValueError(f"configs/demo.py has no variant {argument}; behind the comma stands real or nothing")
     c = config.default("tiny")
     c.model.hidden_size, c.model.intermediate_size, c.model.head_dim = 96, 256, 24
     c.train.compute_dtype = "float32"  # CPUs have no fast bfloat16

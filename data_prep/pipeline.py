@@ -3,14 +3,14 @@
     python -m data_prep.pipeline --input=raw/ --output=out/ [--config=configs/curation.py] [--config.KEY=VALUE ...]
 
 STAGES has the stages in their order; each is the job of that name with the options of its section of the config
-(config.clean.min_chars=10 is --min_chars=10 of clean), and writes out/STAGE (shard: out/rows, and with held_out=0.02
-that share of the documents to out/held_out instead) with its counts.json.  Without questions decontaminate is left
+(config.clean.min_chars=10 is --min_chars=10 of clean), and writes out/STAGE (shard: out/rows; with held_out=0.02
+2% of the documents go to out/held_out and not to rows) with its counts.json.  Without questions decontaminate is left
 out, without a tokenizer shard.
 
 Stopped?  The same command goes on behind the last whole stage; with another config, other input files, or other files
 that a stage names (questions, tokenizer, outputs of earlier runs) it begins again where they differ.  out/report.html
-and report.json tell what became of the corpus.  Where out/counts.json stands, all of out/ is of one finished run, but
-for what others wrote there since, such as out/scored: that stays as it is.
+and report.json tell what became of the corpus.  Where out/counts.json stands, the folders of stages are of one
+finished run.  What others wrote into out/ since, such as out/scored, stays as it is.
 """
 
 import argparse
@@ -21,6 +21,7 @@ import itertools
 import json
 import logging
 import os
+import re
 import runpy
 import shutil
 import time
@@ -106,7 +107,7 @@ def recipe_of(config: ConfigDict) -> Recipe:
     for stage in STAGES:
         values = options.of_section(stage.options, config.get(stage.name, {}), f"config.{stage.name}")
         if stage.name not in names:
-            left_out[stage.output] = "not in config.stages"
+            left_out[stage.output] = "config.stages does not name it"
         elif stage.needs and not getattr(values, stage.needs):
             left_out[stage.output] = f"needs --config.{stage.name}.{stage.needs}"
             log.warning("%s is left out; it %s", stage.name, left_out[stage.output])
@@ -132,11 +133,12 @@ def arguments(argv: list[str] | None) -> tuple[argparse.Namespace, ConfigDict, l
     try:
         rest = values(rest, known_only=True)[1:]
         return args, ConfigDict(values.config.to_dict()), rest
-    except UserError:
-        raise
     except Exception as error:  # whatever the config file raised
         reason = error.args[0] if isinstance(error, KeyError) else str(error)  # of a KeyError, str would be quoted
+        if isinstance(error, KeyError) and str(reason).isidentifier():
+            reason = f"it has no {reason}; is it a config of launch.py?"
         line = (str(reason).strip().splitlines() or [repr(error)])[-1]  # behind a stack
+        line = re.sub(r"^[\w.]*Error: ", "", line).replace("\\n", " ").strip()
         raise UserError(f"--config={args.config} cannot be used: {line[:300]}; --help has all keys") from error
 
 
@@ -185,6 +187,9 @@ def run_steps(
     out = Path(args.output)
     done = whole_steps(out, steps, marks)
     source, columns = args.input, args.columns
+    others = sorted({path.name for path in out.iterdir() if path.is_dir() and path.name[0] != "."} - folders())
+    if others and len(done) < len(steps):
+        log.warning("%s is made anew, but %s of earlier documents stay: make them again too", out, ", ".join(others))
     for step in steps:
         folder = out / step.folder
         if step.folder in done:
@@ -244,7 +249,8 @@ def whole_steps(out: Path, steps: list[Step], marks: dict[str, dict]) -> dict[st
 
 def same(before: dict, mark: dict, stage: Stage) -> bool:
     """An option that came after `before` was written had its default then."""
-    known = options.section_of(stage.options) | before.get("options", {})
+    defaults = json.loads(json.dumps(dataclasses.asdict(stage.options())))  # as stages.json has them
+    known = defaults | before.get("options", {})
     return {**before, "options": known}.items() >= mark.items()
 
 

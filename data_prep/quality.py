@@ -118,8 +118,8 @@ RULES = (
     Rule("max_dup_lines", 0.55, 0.1, "share of lines that stood before", share("dup_lines", "lines")),
     Rule("max_dup_5gram", 0.7, 0.25, "share of words in runs of 5 that stood before", share("dup_5gram", "words")),
     Rule("max_dup_10gram", 0.55, 0.15, "share of words in runs of 10 that stood before", share("dup_10gram", "words")),
-    Rule("max_top_2gram", 0.3, 0.15, "share of words in repeats of the commonest two", share("top_2gram", "words")),
-    Rule("max_top_4gram", 0.3, 0.15, "share of words in repeats of the commonest four", share("top_4gram", "words")),
+    Rule("max_top_2gram", 0.3, 0.15, "share of words in the commonest pair's repeats", share("top_2gram", "words")),
+    Rule("max_top_4gram", 0.3, 0.15, "share of words in the commonest four's repeats", share("top_4gram", "words")),
 )  # fmt: skip
 
 

@@ -5,6 +5,7 @@
 OUT is what data_prep.pipeline wrote, or any folder with a stage's output under the stage's name (OUT/clean, ...).  The
 page is one file of less than 2 MB that opens from disk.  report.json has these keys; what is not known is null:
 
+    written_by    version and commit of the code that wrote the report
     finished      when the newest counts.json was written, UTC
     input, recipe what was read (a path), and the settings: OUT/config.json
     read, kept, dropped   documents of the whole road; dropped by reason
@@ -38,6 +39,7 @@ from data_prep.reporting import page
 from data_prep.reporting.ratios import opened, token_ratios, with_tokens
 from mucpt_jax.errors import UserError, exiting
 from mucpt_jax.formats.files import read_json, write_json, write_text
+from mucpt_jax.formats.version import written_by
 
 SIZES = ("documents", "characters", "bytes", "tokens")
 OTHER = "(other)"
@@ -72,6 +74,7 @@ def facts(out: Path, tokenizer: str | None = None) -> dict:
     how, ratios = token_ratios(out, compositions, tokenizer)
     recipe = read_if_there(out / "config.json") or None
     return {
+        "written_by": written_by(),
         "finished": finished(out, stages),
         "input": run.get("input") or (recipe or {}).get("input"),
         "recipe": recipe,

@@ -72,8 +72,8 @@ def on_both_sides(files: list[File], run: Run) -> float:
     if not share:
         return share
     if least >= most:
-        raise UserError(f"--held_out={share} needs two documents or more; read more, or set it to 0")
-    log.warning("held_out=%g of so few documents would leave one side empty: one document stands there", share)
+        raise UserError(f"held_out={share} needs two documents or more; read more, or set held_out to 0")
+    log.warning("held_out=%g of so few documents would leave one side empty, so one document is put there", share)
     return math.nextafter(least / 2**64, 1) if least >= share * 2**64 else math.nextafter(most / 2**64, 0)
 
 

@@ -13,6 +13,7 @@ from mucpt_jax import config
 from mucpt_jax.formats.files import read_json, write_json
 from mucpt_jax.formats.manifest import read_manifest
 from mucpt_jax.formats.rows import read_shard, target_mask
+from mucpt_jax.formats.version import written_by
 from mucpt_jax.run import data
 from mucpt_jax.step import objective
 
@@ -25,9 +26,9 @@ def collect(run: Path, corpus: dict, objectives: tuple[str, ...], seconds: float
     noise = noise_slots(run, corpus["tokenizer"])
     rows = []
     for name in ("base", "reference", *objectives):
-        found = read_json(run / name / "evaluate.json")
-        row = {"objective": name, "questions": found["questions"]}
-        row["heldout"] = {source: s["nll"] for source, s in found["heldout"].items()}
+        evaluated = read_json(run / name / "evaluate.json")
+        row = {"objective": name, "questions": evaluated["questions"]}
+        row["heldout"] = {source: s["nll"] for source, s in evaluated["heldout"].items()}
         if name in objectives:
             row |= mean_weights(run, name, noise["slots"])
         rows.append(row)
@@ -38,6 +39,7 @@ def collect(run: Path, corpus: dict, objectives: tuple[str, ...], seconds: float
         "counts": {role: read_json(run / "data" / role / "counts.json") for role in ROLES},
         "seconds": round(seconds, 1),
         "machine": machine(),
+        "written_by": written_by(),
         "date": datetime.date.today().isoformat(),
     }
     write_json(run / "results.json", table)

@@ -14,6 +14,11 @@ from mucpt_jax.step import objective
 
 def build(values: ConfigDict) -> Config:
     """ConfigDict -> checked Config.  Raises UserError in one sentence; touches no device and no file."""
+    unknown = sorted(set(values) - {f.name for f in dataclasses.fields(Config)})
+    if unknown:
+        raise UserError(
+            f"the config sets {unknown[0]}, which launch.py does not know; is it a recipe of data_prep.pipeline?"
+        )
     config = from_dict(Config, values.to_dict())
     check(config)
     return config
@@ -178,6 +183,8 @@ def explain(error: Exception) -> str:
         return f"{message}; {match[1]} is {value_of(Config(), match[1])!r} by default"
     if match := re.search(r"\[Errno \d+\] ([\w ]+): '(.+)'", message):
         return f"the config file {match[2]} cannot be read ({match[1]}); name another, such as configs/demo.py"
+    if "takes 0 positional arguments" in message:
+        return "the config file takes no argument; leave out the colon and what stands behind it"
     if "has no attribute 'get_config'" in message:
         return "the config file has no get_config(); name another, such as configs/demo.py"
     if match := re.search(r'Key "(\w+)" does not exist', message):

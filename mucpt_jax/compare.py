@@ -100,7 +100,7 @@ def check_names(folders: list[str], baseline: str, by_seed: list[str]) -> None:
 
 
 def partners(runs: dict, groups: list[list[str]], baseline: str) -> list[tuple[str, str | None]]:
-    """(run, baseline to pair it with): the one of its seed where the baseline has several seeds; None: not that one."""
+    """(run, baseline to pair it with): of the run's seed, where the baseline has several; None where none has it."""
     group = next(group for group in groups if baseline in group)
     if len(group) == 1:
         return [(name, baseline) for name in runs if name != baseline]

@@ -263,6 +263,13 @@ def from_saved(values: dict) -> Config:
     return from_dict(Config, kept)
 
 
+def gone_knobs(values: dict) -> dict:
+    """{dotted key: value} of a saved config's knobs that this version does not know and that may have had an effect."""
+    sections = [f.name for f in dataclasses.fields(Config) if isinstance(values.get(f.name), dict)]
+    knobs = {f"{section}.{name}": value for section in sections for name, value in values[section].items()}
+    return {key: knobs[key] for key in sorted(knobs.keys() - set(keys())) if knobs[key] != RETIRED.get(key, ...)}
+
+
 def without_retired(values: dict, where: str, writer: dict | None) -> dict:
     """{dotted key: value} of a saved run without the knobs that are gone, which are logged.
 
@@ -277,7 +284,7 @@ def without_retired(values: dict, where: str, writer: dict | None) -> dict:
                 "--config.init_from"
             )
     if gone:
-        logging.info("%s has %s: not known any more, and without effect by their values", where, ", ".join(gone))
+        logging.info("%s has %s: not known any more; all had their default, so nothing changes", where, ", ".join(gone))
     return {key: value for key, value in values.items() if key not in gone}
 
 

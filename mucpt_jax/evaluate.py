@@ -14,6 +14,7 @@ from mucpt_jax.errors import UserError
 from mucpt_jax.evaluation import alias, cards, generate
 from mucpt_jax.formats import tokenizer as tokenizers
 from mucpt_jax.formats.files import write_json, write_text
+from mucpt_jax.formats.version import written_by
 from mucpt_jax.run import checkpoint, data, heldout
 from mucpt_jax.weights import hf
 
@@ -27,6 +28,7 @@ def evaluate(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
     tokenizer = load_tokenizer(cfg) if questions else None
     params = checkpoint.load_params(cfg, mesh, workdir)
     result = {"params_hash": checkpoint.params_hash(params), "step": checkpoint.newest_step(workdir)}
+    result |= {"written_by": written_by()}
     if cfg.evaluate.rows:
         data.check_trained_on(cfg.evaluate.rows, workdir)
         result["heldout"] = heldout.evaluator(cfg, mesh)(params)

@@ -61,7 +61,11 @@ def card(cfg: Config, workdir: Path, params_hash: str) -> str:
     loss, data, optimizer = run["loss"], run["data"], run["optimizer"]
     tokens = step * data["batch_rows"] * data["sequence_length"]
     start = name_of(run["init_from"]) if run["init_from"] else "random parameters"
+    gone = config.gone_knobs(saved)
+    if gone:
+        logging.warning("%s was trained with %s, which this version does not know", workdir, gone)
     settings = loss | {"reference": name_of(loss["reference"])} if loss.get("reference") else loss
+    settings |= gone
     facts = {
         "parameters": params_hash,
         "started from": start + (", with its optimiser state" if run["init_state"] == "all" else ""),
@@ -75,6 +79,7 @@ def card(cfg: Config, workdir: Path, params_hash: str) -> str:
     rows = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
     known = OBJECTIVES.get(loss["kind"])
     about = known.sentence.format(**loss) if known else f"{loss['kind']}, which this version does not know."
+    about += f" With {', '.join(gone)} of an older version, which change the weights." if gone else ""
     return (
         f"{front(run['init_from'])}# {cfg.model.name}, {step:,} steps of {loss['kind']}\n\n"
         f"Continued pretraining with {version.as_text(saved.get('written_by'))}.\n\n| | |\n|---|---|\n{rows}\n\n"

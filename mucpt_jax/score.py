@@ -179,10 +179,9 @@ def claim_folder(output: Path, about: dict) -> None:
         owner = read_json(path)
         for key, value in about.items():
             if owner.get(key) != value:
-                raise UserError(
-                    f"{output} holds scores with {key}={owner.get(key)}, this job has {value}; "
-                    "choose another --config.score.output"
-                )
+                what = f"with {key}={owner.get(key)}, this job has {value}"
+                what = "of other rows, or of rows that were made anew since" if key == "input" else what
+                raise UserError(f"{output} holds scores {what}; choose another --config.score.output, or delete it")
     elif any(output.glob("*.array_record")):
         raise UserError(f"{output} holds shards that no score job wrote; choose another --config.score.output")
     elif jax.process_index() == 0:

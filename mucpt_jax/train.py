@@ -30,7 +30,7 @@ MAX_BAD_STEPS = 16  # in a row, that are left out before a run gives up
 
 
 class Run(NamedTuple):
-    """What report() needs: what a step's rows are of, and who notes its metrics, time and end."""
+    """What report() reads: config, sources and rows of the run, and what records its metrics, time and end."""
 
     cfg: Config
     sources: list[data.Source]

@@ -58,4 +58,4 @@ def test_floors_that_are_all_alike_recommend_none():
     scores = {"rm_hash": "abc", **score_sums.summary(score_sums.stats_of(np.full(9, 12.0), "here"))}
     text = score_sums.as_text(scores)
     assert "smallest with ess" not in text and "rm_floor" not in text
-    assert text.splitlines()[-1].startswith("recommended: no floor rather than another")
+    assert text.splitlines()[-1].startswith("recommended: none, all floors")

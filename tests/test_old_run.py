@@ -103,7 +103,7 @@ def test_an_old_run_is_exported_with_its_own_model_and_tokenizer(old):
     assert (cfg.model, cfg.tokenizer) == (saved("run").model, "tokenizer")
     export.export(cfg, one_device_mesh(), Path("run"))
     assert (old / "run" / "hf" / "tokenizer.json").read_bytes() == (old / "tokenizer" / "tokenizer.json").read_bytes()
-    assert "Continued pretraining with mucpt_jax.\n" in (old / "run" / "hf" / "README.md").read_text()
+    assert "Continued pretraining with mucpt_jax before 0.2.0.\n" in (old / "run" / "hf" / "README.md").read_text()
 
 
 def test_a_knob_that_is_gone_is_named_and_matters_only_by_its_value(caplog):
@@ -117,3 +117,14 @@ def test_a_knob_that_is_gone_is_named_and_matters_only_by_its_value(caplog):
             config.without_retired({"loss.bygone": 4}, "runs/x/4", None)
     with pytest.raises(UserError, match=r"go on with the version that wrote it \(mucpt_jax 9\.1\)"):
         config.without_retired({"loss.coming": 4}, "runs/x/4", {"version": "9.1", "commit": None})
+
+
+def test_the_card_of_an_old_run_names_the_knobs_that_are_gone_and_were_used(old, caplog):
+    file = old / "run" / "config.json"
+    run = read_json(file)
+    assert config.gone_knobs(run) == {}
+    run["loss"] |= {"smooth": "mean", "smooth_window": 3}
+    write_json(file, run)
+    card = export.card(saved("run"), Path("run"), "0" * 16)
+    assert '"loss.smooth": "mean"' in card and "smooth_window" not in card
+    assert "'loss.smooth': 'mean'" in caplog.text

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from audit_rows import payload
+from browser import CHROMIUM
 from conftest import one_device_mesh, small_config, write_rows
-from test_audit_page import CHROMIUM, dom, shading
+from test_audit_page import dom, shading
 from test_compare import write_run
 from test_data import scored_row
 from test_export import tokenizer

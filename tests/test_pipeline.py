@@ -493,3 +493,13 @@ def test_an_option_that_came_later_had_its_default_before(tmp_path, tokenizer, m
     assert told == []
     pipeline.run([*asked, "--config.clean.simplify=True"])
     assert told == ["clean", "dedup", "shard"]
+
+
+@pytest.mark.parametrize("stage", pipeline.STAGES, ids=lambda stage: stage.name)
+def test_an_option_of_any_type_that_came_later_had_its_default_before(stage):
+    """Whatever its type is: a stage that is whole is not run again for it."""
+    mark = {"options": json.loads(json.dumps(dataclasses.asdict(stage.options()))), "files": "hash"}
+    for name in mark["options"]:
+        older = {**mark, "options": {key: value for key, value in mark["options"].items() if key != name}}
+        assert pipeline.same(older, mark, stage), name
+        assert not pipeline.same({**mark, "options": mark["options"] | {name: "other"}}, mark, stage)

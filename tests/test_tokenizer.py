@@ -67,7 +67,7 @@ def test_a_damaged_or_missing_tokenizer_is_one_sentence(tmp_path):
     with pytest.raises(UserError, match=r"the tokenizer in .*tokenizer cannot be loaded \(.*\); copy") as error:
         load_tokenizer(str(folder))
     assert "\n" not in str(error.value)
-    with pytest.raises(UserError, match=r"nowhere holds no tokenizer\.json"):
+    with pytest.raises(UserError, match=r"nowhere is not a folder, so it holds no tokenizer\.json"):
         load_tokenizer(str(tmp_path / "nowhere"))
 
 

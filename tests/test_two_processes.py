@@ -96,3 +96,11 @@ def test_another_batch_is_refused_on_every_host_in_one_sentence(whole):
     for i in (0, 1):
         last = (whole / f"whole-{i}.log").read_text().strip().splitlines()[-1]
         assert "was trained with data.batch_rows=8, now it is 16" in last
+
+
+def test_two_processes_evaluate_the_run_that_they_trained(whole):
+    """The run's checkpoints are looked at after the processes have found each other: looking starts the backend."""
+    rows = f"--config.evaluate.rows={whole / 'rows'}"
+    ended = finish(start(whole, "whole", 2, "--job=evaluate", rows))
+    assert ended == [0, 0], (whole / "whole-0.log").read_text()[-3000:]
+    assert (whole / "whole" / "evaluate.json").is_file()

@@ -41,7 +41,7 @@ class Options:
     """Of data_prep.boilerplate."""
 
     min_documents: int = option(20, "a line goes where it stands in so many documents of its source")
-    min_share: float = option(0.02, "and in this share of them")
+    min_share: float = option(0.02, "and in this share of its source's documents")
     min_letters: int = option(30, "of a line of plain text; a Chinese character counts two")
 
 

@@ -1,4 +1,4 @@
-"""Options: what can be set of a job, as a frozen dataclass; its flags, --help and section of a recipe come from it.
+"""A job's options are one frozen dataclass: its flags, --help and its section of a recipe are made from it.
 
     @dataclass(frozen=True)
     class Options:
@@ -33,7 +33,8 @@ def add_flags(parser: argparse.ArgumentParser, options: type, needed: str) -> No
     """A flag for each field; `needed` is the one that must be given, if any."""
     for field in dataclasses.fields(options):
         kind, bare = type(field.default), field.metadata["bare"]
-        more: dict = {"help": help_of(field).replace("%", "%%"), "required": field.name == needed}
+        text = field.metadata["meaning"] if field.name == needed else help_of(field)
+        more: dict = {"help": text.replace("%", "%%"), "required": field.name == needed}
         if kind is bool:
             more |= {"action": "store_true"}
         elif kind is tuple:
@@ -45,8 +46,12 @@ def add_flags(parser: argparse.ArgumentParser, options: type, needed: str) -> No
 
 
 def help_of(field: dataclasses.Field) -> str:
-    default, meaning = in_recipe(field.default), field.metadata["meaning"]
-    return meaning if isinstance(default, bool) else f"{meaning} (default {str(default) or 'none'})"
+    """What --help says; floats as they are typed."""
+    default, meaning, bare = in_recipe(field.default), field.metadata["meaning"], field.metadata["bare"]
+    if isinstance(default, bool):
+        return meaning
+    shown = f"{default:g}" if isinstance(default, float) else str(default) or "none"
+    return f"{meaning} (default {shown}{'' if bare is None else f', {bare} where the flag has no value'})"
 
 
 def of_flags(options: type, args: argparse.Namespace) -> Any:
@@ -69,6 +74,8 @@ def section_of(options: type) -> dict[str, bool | int | float | str]:
 def of_section(options: type, section: Mapping[str, object], where: str) -> Any:
     """A section of a recipe -> options; UserError names `where`.KEY for a key or a value that is none of these."""
     fields = {field.name: field for field in dataclasses.fields(options)}
+    if not hasattr(section, "items"):
+        raise UserError(f"{where}={section!r} is no section; set its keys, such as {where}.{next(iter(fields))}")
     check_keys(section, fields, where)
     values = ((key, typed(value, fields[key].default, f"{where}.{key}")) for key, value in section.items())
     return options(**{key: value for key, value in values if value is not None})

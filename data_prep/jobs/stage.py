@@ -148,7 +148,7 @@ def run_stage(
         task = Run(folder, columns, values)
         with progress.shown(output, folder, progress.size_of(paths), stage.readings):
             counters = run_pipeline(lambda pipeline: stage.build(pipeline, files, task), beam_args)
-        counts = counts_of(source, counters)
+        counts = counts_of(stage, source, counters)
         notes.merge(folder)
         stage.finish(task)
         kept = stage.kept(folder)
@@ -161,12 +161,12 @@ def run_stage(
     return counts
 
 
-def counts_of(source: str, counters: Mapping[str, dict[str, int]]) -> Counts:
+def counts_of(stage: Stage, source: str, counters: Mapping[str, dict[str, int]]) -> Counts:
     read, dropped = counters["documents"].get("read", 0), dict(sorted(counters["dropped"].items()))
     if read == sum(dropped.values()):
         raise UserError(
             f"--input={source} gives no documents (read {read}, dropped {dropped}), so nothing was written; "
-            "check the input and this job's thresholds"
+            + way_out(stage, dropped)
         )
     more = {name: dict(sorted(counters[name].items())) for name in MORE if counters[name]}
     return cast(Counts, {"read": read, "kept": read - sum(dropped.values()), "dropped": dropped} | more)
@@ -178,9 +178,15 @@ def most_dropped(stage: Stage, counts: Counts) -> str:
     if 2 * sum(gone.values()) <= counts["read"]:
         return ""
     reason = max(gone, key=lambda reason: gone[reason])
-    knob = {**KNOBS, **stage.counts}.get(reason)
     return (
         f"WARNING: {stage.name} dropped {sum(gone.values()):,} of {counts['read']:,} documents, {gone[reason]:,} of "
-        f"them as {reason}: look at samples.jsonl or rejects.jsonl of its output, and "
-        + (f"change --{knob} of {stage.name} if they should stay" if knob else "check the input")
+        f"them as {reason}: look at samples.jsonl or rejects.jsonl of its output, and {way_out(stage, gone)}"
     )
+
+
+def way_out(stage: Stage, dropped: Mapping[str, int]) -> str:
+    """What to change where most documents went for a reason."""
+    knob = {**KNOBS, **stage.counts}.get(max(dropped, key=lambda reason: dropped[reason], default=""))
+    if not knob:
+        return "check the input"
+    return f"change --{knob} of {stage.name} (pipeline: --config.{stage.name}.{knob}) if they should stay"

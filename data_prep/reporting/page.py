@@ -9,6 +9,7 @@ from pathlib import Path
 from data_prep.reporting import charts, small_sections
 from data_prep.reporting.charts import bars, named, number, section, share, short, visible
 from mucpt_jax.formats import pages
+from mucpt_jax.formats.version import as_text
 
 LARGEST_PAGE = 1_900_000  # bytes; fewer samples are shown where it would be larger
 LANGS = {
@@ -49,6 +50,7 @@ def header(facts: dict) -> str:
     phrases = [
         f"finished {when} UTC" if when else "",
         f"from {visible(str(facts['input']), 200)}" if facts["input"] else "",
+        f"by {as_text(facts['written_by'])}" if facts.get("written_by") else "",
     ]
     line = " &middot; ".join(filter(None, phrases))
     last = facts["funnel"][-1]

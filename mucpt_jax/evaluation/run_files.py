@@ -35,7 +35,7 @@ def read(folder: str) -> dict:
             f"{folder} is no run: it has no config.json, metrics.jsonl or evaluate.json; name the --workdir of a job"
         )
     check_evaluated(path / "evaluate.json", evaluated)
-    values = config.flat(config.from_saved(trained)) if trained else {}
+    values = config.flat(config.from_saved(trained)) | config.gone_knobs(trained) if trained else {}
     graded = evaluated.get("questions")  # where it is missing, predictions are of an earlier evaluation
     return {
         "config": values,
@@ -104,18 +104,18 @@ def settings(values: dict) -> dict:
     return {
         key: value
         for key, value in values.items()
-        if (key in SETTINGS or key.partition(".")[0] in SETTINGS) and key not in IGNORED and used(key, value, kind)
+        if (key in SETTINGS or key.partition(".")[0] in SETTINGS) and key not in IGNORED and used(key, kind)
     }
 
 
-def used(key: str, value, kind: str) -> bool:
+def used(key: str, kind: str) -> bool:
     section, _, name = key.rpartition(".")
     if section != "loss" or name == "kind":
         return True
     objective = OBJECTIVES.get(kind)
-    read = objective and (name in objective.knobs or (name == "reference" and objective.needs_scores))
-    gone = not hasattr(config.Loss, name)  # the version that wrote the run may have read it
-    return bool(read) or (gone and value != config.RETIRED.get(key, ...))
+    # What another version knew, an objective or a knob, may have counted there.
+    unknown = objective is None or not hasattr(config.Loss, name)
+    return unknown or name in objective.knobs or (name == "reference" and objective.needs_scores)
 
 
 def differing(settings_of_runs: list[dict]) -> list[str]:

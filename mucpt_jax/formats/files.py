@@ -88,7 +88,12 @@ def replacing_folder(path: str | Path, name: str) -> Iterator[Path]:
                 if final.exists():
                     shutil.rmtree(old, ignore_errors=True)
                     os.replace(final, old)
-                os.replace(folder, final)
+                try:
+                    os.replace(folder, final)
+                except OSError:
+                    if old.exists():
+                        os.replace(old, final)
+                    raise
                 sync(final.parent)
                 shutil.rmtree(old, ignore_errors=True)
         finally:

@@ -117,7 +117,7 @@ def as_text(scores: dict) -> str:
     shares = " ".join(f"{share:8.3f}" for share in coarse((counts / max(counts.sum(), 1)).tolist()))
     lines.append(f"{'':40}{'share of the tokens':<28}{shares}")
     lines.append(
-        "recommended: no floor rather than another, they are all alike: r hardly tells these tokens apart"
+        "recommended: none, all floors give nearly the same weights: r hardly differs between these tokens"
         if alike
         else f"recommended: --config.loss.rm_floor={scores['recommended_floor']}"
     )

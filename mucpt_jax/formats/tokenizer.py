@@ -7,15 +7,22 @@ from mucpt_jax.errors import UserError, one_line
 from mucpt_jax.formats.files import file_hash, read_json, text_hash
 
 
-def tokenizer_hash(folder: str | Path) -> str:
-    """sha256 of tokenizer.json, or of vocab.json and merges.txt where a folder has only these."""
+def files_of(folder: str | Path) -> list[Path]:
+    """The files that make a folder's tokenizer; none where it has no tokenizer."""
     for names in (["tokenizer.json"], ["vocab.json", "merges.txt"]):
         files = [Path(folder) / name for name in names]
         if all(f.is_file() for f in files):
-            return text_hash("".join(file_hash(f) for f in files))
+            return files
+    return []
+
+
+def tokenizer_hash(folder: str | Path) -> str:
+    """sha256 of tokenizer.json, or of vocab.json and merges.txt where a folder has only these."""
+    if files := files_of(folder):
+        return text_hash("".join(file_hash(f) for f in files))
     state = "holds no" if Path(folder).is_dir() else "is not a folder, so it holds no"
     raise UserError(
-        f"{folder} {state} tokenizer.json (nor vocab.json and merges.txt); name a Hugging Face tokenizer folder"
+        f"tokenizer={folder} {state} tokenizer.json (nor vocab.json and merges.txt); name a Hugging Face folder"
     )
 
 

@@ -25,6 +25,6 @@ def written_by() -> dict[str, str | None]:
 def as_text(writer: dict | None) -> str:
     """ "mucpt_jax 0.2.0 (commit 0123456789ab)"; files of before 0.2.0 name no writer."""
     if not writer:
-        return "mucpt_jax"
+        return "mucpt_jax before 0.2.0"
     commit = f" (commit {writer['commit'][:12]})" if writer["commit"] else ""
     return f"mucpt_jax {writer['version']}{commit}"

@@ -18,8 +18,8 @@ function meanRawWeight(floors, means, floor) {
 const rounded = (x) => (x % 1 === 0.5 ? 2 * Math.round(x / 2) : Math.round(x));
 
 // What an objective makes of a token: `of` says by which number, its r or its excess loss r(start model) - r; weight()
-// is a function of that number; line is where a histogram shows a dashed line; so many `ties`, tokens that stand on the
-// line, count `tied`.  An objective of objective.py that has no rule here is not offered.
+// is a function of that number; line is where a histogram shows a dashed line; `ties` is how many of the tokens exactly
+// on the line are selected, `tied` what each of these weighs.  An objective of objective.py that has no rule here is not offered.
 const RULES = {
   ntp: () => ({ of: "r", line: null, ties: 0, weight: () => 1 }),
 

@@ -23,6 +23,7 @@ from mucpt_jax import config
 from mucpt_jax.config import Config
 from mucpt_jax.errors import UserError
 from mucpt_jax.formats.files import read_json
+from mucpt_jax.formats.tokenizer import files_of
 from mucpt_jax.formats.version import as_text, written_by
 from mucpt_jax.step import model, sharding
 from mucpt_jax.weights import hf, transfer
@@ -165,12 +166,14 @@ def of_run(cfg: Config, workdir: Path, named: set[str]) -> Config:
     named: keys that the command line gives; these stay.
     """
     folders = lineage(cfg, workdir)
+    if not folders:
+        raise no_parameters(workdir)
     runs = [run for run in map(saved_config, folders) if run]
     if runs and not any(key.startswith("model.") for key in named):
         cfg = dataclasses.replace(cfg, model=runs[0].model)
     tokenizers = [folder for run in runs for folder in (run.tokenizer, run.init_from) if folder]
     if "tokenizer" not in named:
-        own = next(filter(hf.has_tokenizer, tokenizers), cfg.tokenizer)  # a folder may be gone since
+        own = next(filter(files_of, tokenizers), cfg.tokenizer)  # a folder may be gone since
         cfg = dataclasses.replace(cfg, tokenizer=own)
     return cfg
 
@@ -185,7 +188,11 @@ def load_params(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> dict:
         return restore_params(workdir, abstract_params(cfg, mesh), cfg)
     if cfg.init_from:
         return initial_params(cfg, mesh)
-    raise UserError(
+    raise no_parameters(workdir)
+
+
+def no_parameters(workdir: Path) -> UserError:
+    return UserError(
         f"{workdir} holds no checkpoint and init_from is empty; name a trained run with --workdir "
         "or a model with --config.init_from"
     )

@@ -23,7 +23,7 @@ from mucpt_jax.formats import score_sums
 from mucpt_jax.formats.files import read_json, text_hash
 from mucpt_jax.formats.manifest import Manifest, Shard, documents_of, read_manifest
 from mucpt_jax.formats.rows import decode_row, target_scores
-from mucpt_jax.formats.tokenizer import check_same_tokenizer
+from mucpt_jax.formats.tokenizer import check_same_tokenizer, files_of
 from mucpt_jax.step import objective, sharding
 
 
@@ -42,7 +42,6 @@ class Batch(TypedDict, total=False):
     tokens: np.ndarray  # i4[B, T+1]
     segment_ids: np.ndarray  # u2[B, T+1]
     rm_nll: np.ndarray  # f2[B, T+1], nats
-    word_starts: np.ndarray  # bool [B, T+1], where r is smoothed over words
     source: np.ndarray  # i4[B], number of the source
     is_domain: np.ndarray  # bool [B]
 
@@ -94,7 +93,7 @@ def check_trained_on(folder: str, workdir: Path) -> None:
 
 def own_tokenizer(folder: str | None) -> str | None:
     """init_from, where it is a Hugging Face folder with a tokenizer."""
-    return folder if folder and (Path(folder) / "tokenizer.json").is_file() else None
+    return folder if folder and files_of(folder) else None
 
 
 def needs_scores(cfg: Config) -> bool:

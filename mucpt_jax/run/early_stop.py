@@ -20,7 +20,7 @@ import jax
 from mucpt_jax.config import Config
 from mucpt_jax.errors import UserError
 from mucpt_jax.formats.files import read_json, text_hash, write_json
-from mucpt_jax.run import checkpoint, heldout, metrics
+from mucpt_jax.run import checkpoint, goodput, heldout, metrics
 
 
 class Evaluation(NamedTuple):
@@ -44,7 +44,7 @@ def check(cfg: Config, workdir: Path) -> None:
     if run and run.train.keep == "best" and cfg.train.keep != "best" and checkpoint.has_checkpoint(workdir):
         raise UserError(
             f"{workdir} keeps its best state, now train.keep={cfg.train.keep}; go on with --config.train.keep=best "
-            f"(train.patience={run.train.patience}), or start in another --workdir with --config.init_from={workdir}"
+            f"--config.train.patience={run.train.patience}, or start elsewhere with --config.init_from={workdir}"
         )
 
 
@@ -53,12 +53,13 @@ def evaluator(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path, start: int,
     """Gives (step, params) -> Evaluation, noted in the workdir; `params` are those of step `start`."""
     evaluate, keeps_best = heldout.evaluator(cfg, mesh), cfg.train.keep == "best"
     first = line_of(start, evaluate(params))
-    best, since = first["nll"], 0
+    earlier = [] if keeps_best or not start else nlls_until(workdir / "heldout.jsonl", start)
+    best, since = min([first["nll"], *earlier]), 0
     if start == 0 or not (workdir / "heldout.jsonl").is_file():
         note(workdir, start - 1, first)
     if keeps_best:
         write_best(workdir, first, params)  # a kill may have come between the note of a better state and its checkpoint
-    logging.info("held-out loss at step %d: %.4f nats a token", start, best)
+    logging.info("held-out loss at step %d: %.4f nats a token", start, first["nll"])
 
     def at(step: int, params: dict) -> Evaluation:
         nonlocal best, since
@@ -74,6 +75,10 @@ def evaluator(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path, start: int,
         return Evaluation(line["sources"], better, 0 < cfg.train.patience <= since)
 
     return at
+
+
+def nlls_until(path: Path, step: int) -> list[float]:
+    return [line["nll"] for line in goodput.read(path) if line["step"] <= step] if path.is_file() else []
 
 
 def line_of(step: int, sources: dict[str, dict]) -> dict:

@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from mucpt_jax.config import Model
 from mucpt_jax.errors import UserError
 from mucpt_jax.formats.files import read_json
+from mucpt_jax.formats.tokenizer import files_of
 
 HEAD, EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
 LEAF = {"kernel": "weight", "embedding": "weight", "scale": "weight", "bias": "bias"}
@@ -158,13 +159,9 @@ def config_json(cfg: Model, dtype: str, like: str | None, end_of_text: int | Non
 def tokenizer_folder(tokenizer: str | None, init_from: str | None) -> str:
     """config.tokenizer, else the Hugging Face folder that the run starts from."""
     folder = tokenizer or init_from or ""
-    if not has_tokenizer(folder):
+    if not files_of(folder):
         raise UserError(f"no tokenizer in {folder or 'an empty path'}; set --config.tokenizer=FOLDER (Hugging Face)")
     return folder
-
-
-def has_tokenizer(folder: str) -> bool:
-    return any((Path(folder) / name).is_file() for name in ("tokenizer.json", "vocab.json"))
 
 
 # Tensors
