@@ -206,7 +206,8 @@ def test_a_job_knows_model_and_tokenizer_of_its_run_and_of_the_runs_before_it(tr
     assert checkpoint.of_run(base, tmp_path / "none", named=set()).model == cfg.model
     named = dataclasses.replace(bare, tokenizer="mine")
     assert checkpoint.of_run(named, tmp_path / "two", {"tokenizer", "model.vocab_size"}) == named
-    assert checkpoint.of_run(named, tmp_path / "none", set()) == named  # no run: nothing is known
+    with pytest.raises(UserError, match="none holds no checkpoint and init_from is empty"):
+        checkpoint.of_run(named, tmp_path / "none", set())
 
 
 # Where parameters come from
