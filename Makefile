@@ -3,12 +3,15 @@
 # make quick                             ruff and the tests that need no training: under a minute
 # make types                             mypy
 # make test                              ruff, mypy, then pytest
+# make slow                              kills of every job, at chosen and random moments: about half an hour
+# make fuzz [CASES=N]                    damaged files and command lines; N cases a fuzzer, 10000 unless said
 # make parity                            against torch and `transformers serve` (python 3.11: installs a CPU torch)
 # make seqio                             rows as seqio Tasks (installs TensorFlow into .venv-seqio, 3.2 GB)
 # make clean                             removes .venv, .venv-seqio and runs/demo
 PYTHON ?= python3
 RUN ?= runs/demo
 DATA ?=
+CASES ?= 10000
 
 VENV = .venv/bin/python
 SEQIO = .venv-seqio/bin/python
@@ -17,7 +20,7 @@ PIP = -m pip install --quiet --disable-pip-version-check
 QUICK = imports config docs package benchmarks hf rows data losses clean language words signatures components calibration \
         hosts metrics paired runtime loss_ratio overlap hlo
 
-.PHONY: demo ablation quick ruff types test parity seqio clean
+.PHONY: demo ablation quick ruff types test slow fuzz parity seqio clean
 demo: .venv/installed
 	$(VENV) -m demo.run --run="$(RUN)" $(if $(DATA),--data="$(DATA)")
 
@@ -29,6 +32,12 @@ quick: ruff
 
 test: ruff types
 	$(VENV) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+slow: .venv/installed-dev
+	$(VENV) -m pytest -m slow
+
+fuzz: .venv/installed-dev
+	$(VENV) -m tests.fuzz --cases=$(CASES)
 
 ruff: .venv/installed-dev
 	$(VENV) -m ruff check .
