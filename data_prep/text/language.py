@@ -191,6 +191,10 @@ def _document(lines: list[str], scripts: np.ndarray, sizes: np.ndarray, counts: 
             langs[place] = lang
     for place in np.flatnonzero(decides & (scripts != LATIN)).tolist():
         langs[place] = chinese(counts[place], default) if scripts[place] == HAN else "other"
+    seen = {*langs} - {None}
+    if len(seen) == 1 and "other" not in seen:  # nearly always
+        (lang,) = seen
+        return Detection(lang, [lang] * len(lines), {lang: 1.0})
     langs = _of_prose(lines, langs, scripts.tolist(), sizes.tolist(), default)
     return _shares(_complete(langs, scripts.tolist(), sizes), sizes)
 
