@@ -145,9 +145,9 @@ def latin_lines(lines: Sequence[str], sizes: Sequence[int]) -> list[str | None]:
 
     Sentences say what the document is, where they are more than a few words beside it.
     """
-    told = [_told(line, size) for line, size in zip(lines, sizes, strict=True)]
-    enough = sum(itertools.compress(sizes, told)) >= MIXED * sum(sizes)
-    sentences = list(itertools.compress(lines, told)) if enough else lines
+    stopped = [_is_sentence(line, size) for line, size in zip(lines, sizes, strict=True)]
+    enough = sum(itertools.compress(sizes, stopped)) >= MIXED * sum(sizes)
+    sentences = list(itertools.compress(lines, stopped)) if enough else lines
     some = sentences[:: -(-len(sentences) // SAMPLE_LINES)]
     sample = " ".join(line[: SAMPLE // len(some)] for line in some)
     whole = "en" if _is_plain_english(sample) else judge(sample, SURE)
@@ -211,7 +211,7 @@ def _of_prose(lines, langs, scripts, sizes, default) -> list[str | None]:
     return [latin if lang and script == LATIN else lang for lang, script in zip(langs, scripts, strict=True)]
 
 
-def _told(line: str, size: int) -> bool:
+def _is_sentence(line: str, size: int) -> bool:
     return size >= SENTENCE and prose.ends(line)
 
 
@@ -220,11 +220,11 @@ def _verdict(line: str, lang: str, script: int, size: int, default: str) -> str 
     if lang == "en":
         return lang if prose.ends(line) and (size >= SENTENCE or prose.runs(line)) else None
     if lang != "other" or script == LATIN:
-        return lang if _told(line, size) and (lang != "other" or prose.is_latin(line[:READ])) else None
+        return lang if _is_sentence(line, size) and (lang != "other" or prose.is_latin(line[:READ])) else None
     counts = count_kinds([prose.without_names(line[:READ])])
     (script,), (letters,) = line_scripts(counts)
     if script == HAN:  # Chinese with names in kana
-        return chinese(counts[0], default) if _told(line, size) else None
+        return chinese(counts[0], default) if _is_sentence(line, size) else None
     return "other" if script == LETTER and (letters >= prose.UNSTOPPED or prose.ends(line)) else None
 
 
