@@ -1,4 +1,4 @@
-"""Quality: texts that are not prose, and none of the forms that hold facts, go under the name of the rule that they broke.
+"""Quality: texts that are neither prose nor a form that holds facts go, under the name of the rule that they broke.
 
     python -m data_prep.quality --input=clean/ --output=quality/ [--min_words=10 --list_max_digits=0.5 ...]
 
@@ -8,7 +8,7 @@ flag, and the drop reason of documents that break it and no rule before it.  0 s
 
 These are rules for prose.  A text that breaks one is asked for its form (text/forms.py): a list such as a track
 listing, personnel or a roster; a table; verse; notation; a definition such as `Yesterday is a song by the Beatles.`
-It stays if it keeps the thresholds of that form, of which --FORM_RULE stands in place of --RULE.  With --names, files of
+It stays if it keeps the thresholds of that form, where --FORM_RULE stands in place of --RULE.  With --names, files of
 names, a sentence that holds one is never too short, and a line that is one counts as an entry of a list.
 
 Adds the column `quality`, 0..1: a product over the rules.  A rule's factor is 1 where the value is `good` or better,
