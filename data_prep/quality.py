@@ -161,25 +161,29 @@ def judge(
     counts = measures.count(texts)
     values = {rule.name: rule.measure(counts) for rule in RULES}
     margins = {rule.name: margin(values[rule.name], rule) for rule in RULES}
-    quality, reasons = score(margins), first_broken(values, limits)
-    for row in np.flatnonzero((quality < DOUBTFUL) | np.array([reason is not None for reason in reasons])).tolist():
-        own = own_limits(texts[row], limits, names)
-        excused = own.keys() - {"min_words"}  # a short text says little, whatever its form
-        if reasons[row] and own and not first_broken({n: v[[row]] for n, v in values.items()}, {**limits, **own})[0]:
-            reasons[row] = None
-        quality[row] = score({name: value[row] for name, value in margins.items() if name not in excused})
-    low = quality < limits["min_quality"]
-    return [reason or ("min_quality" if low[row] else None) for row, reason in enumerate(reasons)], quality
-
-
-def first_broken(values: Mapping[str, np.ndarray], limits: Mapping[str, float]) -> list[str | None]:
-    """Of each text the first rule that its value breaks."""
-    reasons: list[str | None] = [None] * len(next(iter(values.values())))
+    quality = score(np.stack(list(margins.values())))
+    broken: list[list[str]] = [[] for _ in texts]  # rules, in their order
     for name, value in values.items():
-        broken = value < limits[name] if name.startswith("min_") else value > limits[name]
-        for row in np.flatnonzero(broken).tolist():
-            reasons[row] = reasons[row] or name
-    return reasons
+        for row in np.flatnonzero(breaks(name, value, limits)).tolist():
+            broken[row].append(name)
+    for row, rules in enumerate(broken):
+        if may_be_excused(rules, bool(names)) if rules else quality[row] < DOUBTFUL:
+            own = own_limits(texts[row], limits, names)
+            excused = own.keys() - {"min_words"}  # a short text says little, whatever its form
+            broken[row] = [name for name in rules if breaks(name, values[name][row], {**limits, **own})]
+            quality[row] = score(np.array([value[row] for name, value in margins.items() if name not in excused]))
+    low = quality < limits["min_quality"]
+    return [(*rules, "min_quality" if low[row] else None)[0] for row, rules in enumerate(broken)], quality
+
+
+def breaks(name: str, value, limits: Mapping[str, float]):
+    return value < limits[name] if name.startswith("min_") else value > limits[name]
+
+
+def may_be_excused(rules: Sequence[str], named: bool) -> bool:
+    """Whether some form has thresholds of its own for all these rules; a name in a text excuses min_words."""
+    rules = [rule for rule in rules if rule != "min_words"] if named else rules
+    return any(own.keys() >= set(rules) for own in OF_FORMS.values())
 
 
 def own_limits(text: str, limits: Mapping[str, float], names: tuple[str, ...]) -> dict[str, float]:
@@ -189,8 +193,9 @@ def own_limits(text: str, limits: Mapping[str, float], names: tuple[str, ...]) -
     return own | ({"min_words": 0} if names and is_statement(text) and catalogue.has_name(text, names) else {})
 
 
-def score(margins: Mapping[str, np.ndarray]) -> np.ndarray:
-    return np.prod(list(margins.values()), axis=0) ** (1 / ROOT)
+def score(margins: np.ndarray) -> np.ndarray:
+    """f8[rules, ...] -> f8[...]"""
+    return np.prod(margins, axis=0) ** (1 / ROOT)
 
 
 def margin(value: np.ndarray, rule: Rule) -> np.ndarray:
@@ -231,7 +236,6 @@ def check(options: Options) -> None:
         least = limits.get(low, 0)
         if least > value:
             raise UserError(f"--{low}={least:g} and --{name}={value:g} leave nothing between them; change one")
-
     if options.names:
         catalogue.finder(options.names)
 

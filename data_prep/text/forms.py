@@ -12,8 +12,8 @@ keywords and logs lack:
                  five or seven characters in pairs
     definition   `Yesterday is a song by the Beatles.`, `《晴天》是周杰伦的歌曲。`
 
-The first of these that fits is the form; all else is prose.  Plain Python over lines, about 10 MB/s: for texts that
-the rules for prose would drop.
+The first of these that fits is the form; all else is prose.  Plain Python over lines, some 3 MB/s: for texts that the
+rules for prose would drop, which are few or short.
 """
 
 import re
@@ -21,7 +21,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 FORMS = ("notation", "table", "list", "verse", "definition")
-READ = 1 << 16  # characters of a text that are looked at
+READ = 1 << 14  # characters of a text that are looked at
 LEAST = 3  # lines that state something, or are cells or notation
 
 HAN = "\u3400-\u9fff\uf900-\ufaff"
@@ -103,7 +103,12 @@ NOTATION = re.compile(
     r"|^[A-Ga-g]?[#b]?\s?[|:‖][-\dhpbx/\\~^|()*. ]*-{2}[-\dhpbx/\\~^|()*. ]*$"  # e|---0---3---|
     r"|^(?=.*\|)(?=(?:\D*\d){3})[-0-7.,'·_()|:~‖#b\s]+$"  # 1 1 5 5 | 6 6 5 - |
 )
-CELLS = (re.compile(r"\s*\|{1,2}\s*"), re.compile(r"\t"), re.compile(r"\s*!!\s*"), re.compile(r" {2,}"))
+CELLS = {
+    "|": re.compile(r"\s*\|{1,2}\s*"),
+    "\t": re.compile(r"\t"),
+    "!!": re.compile(r"\s*!!\s*"),
+    "  ": re.compile(r" {2,}"),
+}
 RULE = re.compile(r"^[|\s:+=-]+$")  # below the head of a table
 NUMBER = re.compile(r"^[#№]?\d[\d.,:%–/-]*\*?$|^[–—-]$")
 TAG = re.compile(r"^[\[(【（].{1,40}[\])】）]:?$")  # [Chorus]
@@ -126,13 +131,16 @@ def form_of(text: str, is_name: Callable[[str], bool] = lambda line: False) -> s
     """One of FORMS, or prose.  `is_name` knows lines that are names of a catalogue: such a line states something."""
     text = text[:READ].strip()
     lines = [line for line in map(str.strip, BREAK.split(text)) if line]
+    plain = [line for line in lines if not NO_FACT.search(line)]
     if is_notation(text, lines):
         return "notation"
-    if is_table(lines):
+    if 2 * len(plain) < len(lines):
+        return "prose"
+    if is_table(plain, len(lines)):
         return "table"
-    if is_list(lines, is_name):
+    if is_list(lines, set(plain), is_name):
         return "list"
-    if is_verse(lines) or is_classical(text):
+    if is_verse(lines, len(plain)) or is_classical(text):
         return "verse"
     return "definition" if is_definition(text) else "prose"
 
@@ -144,10 +152,11 @@ def is_notation(text: str, lines: Sequence[str]) -> bool:
     return len(notes) >= LEAST and len(set(notes)) > 1 and 5 * len(notes) >= 2 * len(lines)
 
 
-def is_table(lines: Sequence[str]) -> bool:
+def is_table(lines: Sequence[str], of: int) -> bool:
     """At least LEAST lines, and half of all, have as many cells; their words differ, and half of them hold a number."""
-    rows = max((cells_of(lines, between) for between in CELLS), key=len)
-    if len(rows) < LEAST or 2 * len(rows) < len(lines):
+    text = "\n".join(lines)
+    rows = max((cells_of(lines, between) for sign, between in CELLS.items() if sign in text), key=len, default=())
+    if len(rows) < LEAST or 2 * len(rows) < of:
         return False
     worded = [cell for cell in (next(filter(LETTERS.search, row), "") for row in rows) if cell]
     numbered = sum(any(map(NUMBER.match, row)) for row in rows)
@@ -156,21 +165,22 @@ def is_table(lines: Sequence[str]) -> bool:
 
 def cells_of(lines: Sequence[str], between: re.Pattern) -> list[list[str]]:
     """The lines of the most frequent number of cells, two or more."""
-    rows = [between.split(line.strip("|! \t")) for line in lines if not RULE.match(line) and not NO_FACT.search(line)]
+    rows = [between.split(line.strip("|! \t")) for line in lines if not RULE.match(line)]
     sizes = Counter(len(row) for row in rows if len(row) > 1)
     size = max(sizes, key=lambda size: sizes[size], default=0)
     return [row for row in rows if len(row) == size] if size else []
 
 
-def is_list(lines: Sequence[str], is_name: Callable[[str], bool]) -> bool:
+def is_list(lines: Sequence[str], plain: set[str], is_name: Callable[[str], bool]) -> bool:
     """Half of the lines that are no sentences state something, of different words; or most are people's names."""
-    if len(lines) <= LEAST and not any(map(NO_FACT.search, lines)):
+    if len(lines) <= LEAST and plain.issuperset(lines):
         lines = [entry for line in lines for entry in map(str.strip, ENTRY.split(line)) if entry]
-    entries = [MARK.sub("", line) for line in lines if not is_sentence(line)]
-    facts = [line for line in entries if states(line) or is_name(NUMBERED.sub("", line))]
+        plain = set(lines)
+    entries = [(line, MARK.sub("", line)) for line in lines if not is_sentence(line)]
+    facts = [entry for line, entry in entries if (line in plain and states(entry)) or is_name(NUMBERED.sub("", entry))]
     if len(facts) >= LEAST and 2 * len(facts) >= len(entries) and len(set(facts)) >= LEAST:
         return True
-    people = {line for line in entries if is_person(line)}
+    people = {entry for _, entry in entries if is_person(entry)}
     firsts = Counter(word for line in people for word in line.split())
     return len(people) >= 5 and 10 * len(people) >= 7 * len(entries) and 4 * max(firsts.values()) <= len(people) + 4
 
@@ -183,9 +193,9 @@ def is_sentence(line: str) -> bool:
 
 def states(line: str) -> bool:
     """Whether a line of a list states a fact, and does so in words, not in dates alone."""
-    if len(line) > 400 or NO_FACT.search(line) or STAMP.search(line) or not LETTERS.search(CALENDAR.sub("", line)):
+    if len(line) > 400 or not (FACT.search(line) or NUMBERED.match(line) or RANKED.match(line)) or STAMP.search(line):
         return False
-    return bool(FACT.search(line) or NUMBERED.match(line) or RANKED.match(line))
+    return bool(LETTERS.search(CALENDAR.sub("", line)))
 
 
 def is_person(line: str) -> bool:
@@ -194,14 +204,16 @@ def is_person(line: str) -> bool:
     return bool(NAME.match(line)) and not MENU.intersection(line.lower().split())
 
 
-def is_verse(lines: Sequence[str]) -> bool:
+def is_verse(lines: Sequence[str], plain: int) -> bool:
+    """`plain`: how many lines are such as pages of content have."""
+    no_fact = len(lines) - plain
     lines = [line.lower() for line in lines if not TAG.match(line) and not NOTATION.match(line)]
     words = [WORD.findall(line) for line in lines]
     size, once = sum(map(len, words)), sum(times == 1 for times in Counter(lines).values())
     if len(lines) < 6 or once < 4 or 7 * once < len(lines) or not 3 * len(lines) <= size <= 14 * len(lines):
         return False
     ended = sum(line.endswith((".", "。")) for line in lines)
-    no_verse = sum(bool(NO_FACT.search(line)) or is_menu(line) for line in lines)
+    no_verse = no_fact + sum(map(is_menu, lines))
     spoken = sum(word in SPEECH or word in SPEECH_ZH for line in words for word in line)
     chinese = sum(len(word) == 1 and word >= "\u3040" for line in words for word in line)
     return (
