@@ -136,7 +136,7 @@ WORKS = re.compile(
 
 @needs_data
 def test_real_lists_of_works_stay():
-    """Sections of musicians' biographies, each alone: of 2,188 lists of works the rules for prose took 236, and forms leave 9."""
+    """Of 2,188 sections of biographies that list works, the rules for prose take 236, thresholds of forms 9."""
     texts = []
     with gzip.open(SHARED / "music/music_en_bios.jsonl.gz", "rt", encoding="utf-8") as lines:
         for line in lines:
