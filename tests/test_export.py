@@ -125,19 +125,20 @@ def test_an_export_goes_where_a_link_a_dot_or_an_empty_folder_stands(tmp_path, m
 
 def test_what_a_killed_export_left_is_cleared_and_a_whole_one_stays_until_the_next_is_there(tmp_path):
     written(tmp_path / "out")
-    (tmp_path / "out").rename(tmp_path / ".out.old")  # killed between the two renames
-    (tmp_path / ".out.writing/run-1").mkdir(parents=True)
-    (tmp_path / ".out.writing/run-1/model-00009-of-00010.safetensors").write_text("half")
+    writing = tmp_path / ".out.writing"
+    (writing / "run-0123abcd").mkdir(parents=True)
+    (writing / "run-0123abcd/model-00009-of-00010.safetensors").write_text("half")
+    (writing / "lock").write_text("lock of mucpt_jax\n0123abcd\n")
+    (tmp_path / "out").rename(writing / "old-0123abcd")  # killed between the two renames
 
     def fails(_):
-        assert (tmp_path / ".out.old" / hf_write.SUMS).is_file()
+        assert (tmp_path / "out" / hf_write.SUMS).is_file() and not (writing / "run-0123abcd").exists()
         raise KeyboardInterrupt
 
     about = hf_write.About(str(tmp_path / "out"))
     with pytest.raises(KeyboardInterrupt):
         hf_write.write({"model.norm.weight": (4,)}, fails, small_config().model, about)
-    assert [path.name for path in tmp_path.iterdir()] == [".out.old"]
-    written(tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert not list((tmp_path / "out").glob("model-*"))
     written(tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["out"]

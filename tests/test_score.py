@@ -224,7 +224,7 @@ def test_a_shard_that_is_done_is_not_scored_again_and_the_end_is_the_same(tmp_pa
     # As after a kill in the second shard: the first is there, the second half written, no manifest.
     (tmp_path / "scored" / "manifest.json").unlink()
     second = tmp_path / "scored" / "songs-00000-of-00001.array_record"
-    second.rename(second.with_suffix(".writing"))
+    second.rename(second.with_name(f"{second.name}.0123abcd.writing"))
     (tmp_path / "scored" / "parts" / f"{second.name}.json").unlink()
     first = tmp_path / "scored" / "music-00000-of-00001.array_record"
     untouched = first.stat().st_mtime_ns
@@ -245,7 +245,7 @@ def test_scores_of_two_models_never_meet_in_one_folder(tmp_path, rm, monkeypatch
 def test_shards_that_no_score_job_wrote_are_not_taken_for_scores(tmp_path, rm):
     cfg = config_of(tmp_path)
     shutil.copytree(tmp_path / "rows", tmp_path / "scored")
-    with pytest.raises(UserError, match="holds shards that no score job wrote"):
+    with pytest.raises(UserError, match="which no score job wrote"):
         score.score(cfg, one_device_mesh(), tmp_path / "rm")
 
 

@@ -4,16 +4,18 @@ manifest.json                          T, tokenizer hash, shards with counts and
 index.parquet                          shard, row, segment, document, offset, length: from rows to documents
 """
 
+import functools
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mucpt_jax.errors import UserError, one_line
-from mucpt_jax.formats.files import read_json, replacing
+from mucpt_jax.formats.files import bare_name, file_hash, read_json, replacing
 
 SCHEMA = 1
 
@@ -39,6 +41,7 @@ class Manifest(TypedDict):
     shards: list[Shard]
     sources: dict[str, dict]  # documents, segments, tokens, targets, records of each
     scores: Any  # dict, docs/data_format.md; None until scored
+    index_sha256: NotRequired[str]  # of index.parquet; older manifests lack it
 
 
 MANIFEST_KEYS = Manifest.__required_keys__
@@ -63,7 +66,7 @@ def read_manifest(folder: str | Path) -> Manifest:
     if manifest["schema"] != SCHEMA:
         raise UserError(f"{path} has schema {manifest['schema']}, this program reads {SCHEMA}; write the rows again")
     for shard in manifest["shards"]:
-        check_shard(Path(folder) / shard["name"], shard)
+        check_shard(Path(folder) / bare_name(shard["name"], path), shard)
     return manifest
 
 
@@ -80,25 +83,65 @@ def check_shard(path: Path, facts: Shard) -> None:
         )
 
 
+def check_content(folder: str | Path, shards: Iterable[Shard]) -> None:
+    """UserError where the bytes of a shard are not those that were written: about a second for each GB and core."""
+    paths = [(Path(folder) / shard["name"], shard["sha256"]) for shard in shards]
+    with ThreadPoolExecutor() as threads:
+        for (path, sha256), now in zip(paths, threads.map(hash_of, (path for path, _ in paths)), strict=True):
+            if now != sha256:
+                raise UserError(
+                    f"{path} is damaged or of another folder: its sha256 is {now[:12]}, not {sha256[:12]}; "
+                    "copy or write this shard again"
+                )
+
+
+def hash_of(path: Path) -> str:
+    """sha256, computed once in a process for each state of the file."""
+    try:
+        state = path.stat()
+        return _hash_of(path, state.st_size, state.st_mtime_ns, state.st_ino)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({one_line(error)}); copy it again") from error
+
+
+@functools.lru_cache(maxsize=100_000)
+def _hash_of(path: Path, *state: int) -> str:
+    return file_hash(path)
+
+
 def write_index(folder: str | Path, tables: Iterable[pa.Table]) -> None:
     with (
         replacing(Path(folder) / "index.parquet") as beside,
-        pq.ParquetWriter(beside, INDEX_SCHEMA, compression="zstd") as writer,
+        pq.ParquetWriter(beside, INDEX_SCHEMA, compression="zstd", write_page_checksum=True) as writer,
     ):
         for table in tables:
             writer.write_table(table)
 
 
-def read_index(folder: str | Path, shard: Shard) -> pa.Table:
-    """Segments of one shard (its entry in the manifest) by row and segment, in INDEX_SCHEMA."""
-    path = Path(folder) / "index.parquet"
+def index_path(folder: str | Path) -> Path:
+    """index.parquet, after comparing its sha256: a filtered read of a damaged one may hang or give other ids."""
+    path, manifest = Path(folder) / "index.parquet", Path(folder) / "manifest.json"
+    known = read_json(manifest).get("index_sha256") if manifest.is_file() else None
+    if known and hash_of(path) != known:
+        raise UserError(f"{path} is damaged or of another folder, its sha256 is not that in {manifest}; copy it again")
+    return path
+
+
+def read_index_where(folder: str | Path, where, columns: list[str] | None = None) -> pa.Table:
+    """Lines of the index that a filter of pyarrow lets through."""
+    path = index_path(folder)
     try:
-        table = pq.read_table(path, filters=[("shard", "==", shard["name"])])
+        return pq.read_table(path, columns=columns, filters=where, page_checksum_verification=True)
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"{path} cannot be read ({one_line(error)}); copy it again") from error
+
+
+def read_index(folder: str | Path, shard: Shard) -> pa.Table:
+    """Segments of one shard (its entry in the manifest) by row and segment, in INDEX_SCHEMA."""
+    table = read_index_where(folder, [("shard", "==", shard["name"])])
     if len(table) != shard["segments"]:
         raise UserError(
-            f"{path} has {len(table)} segments of {shard['name']}, the manifest {shard['segments']}; "
+            f"{folder}/index.parquet has {len(table)} segments of {shard['name']}, the manifest {shard['segments']}; "
             "copy index and manifest from one place"
         )
     return table.sort_by([("row", "ascending"), ("segment", "ascending")])
@@ -107,7 +150,7 @@ def read_index(folder: str | Path, shard: Shard) -> pa.Table:
 def documents_of(folder: str, rows: list[tuple[str, int]]) -> list[list[str]]:
     """Document ids of each (shard, row), in the row's order."""
     wanted = [("shard", "in", {shard for shard, _ in rows}), ("row", "in", {row for _, row in rows})]
-    table = pq.read_table(Path(folder) / "index.parquet", filters=wanted).sort_by("segment")
+    table = read_index_where(folder, wanted).sort_by("segment")
     documents: dict[tuple[str, int], list[str]] = {place: [] for place in rows}
     for shard, row, document in zip(*(table[c].to_pylist() for c in ("shard", "row", "document")), strict=True):
         documents.get((shard, row), []).append(document)
@@ -117,12 +160,11 @@ def documents_of(folder: str, rows: list[tuple[str, int]]) -> list[list[str]]:
 def shared_documents(seed: str, corpus: str) -> list[str]:
     """Ids of documents that stand in both row folders, in the corpus's order; the seed's ids must fit in memory."""
     shared: list[str] = []
+    known = pc.unique(read_index_where(seed, None, ["document"])["document"])
     try:
-        known = pc.unique(pq.read_table(Path(seed) / "index.parquet", columns=["document"])["document"])
-        for batch in pq.ParquetFile(Path(corpus) / "index.parquet").iter_batches(columns=["document"]):
+        corpus_index = pq.ParquetFile(index_path(corpus), page_checksum_verification=True)
+        for batch in corpus_index.iter_batches(columns=["document"]):
             shared += batch["document"].filter(pc.is_in(batch["document"], known)).to_pylist()
-    except pa.ArrowException as error:
-        raise UserError(
-            f"index.parquet of {seed} or {corpus} cannot be read ({one_line(error)}); copy it again"
-        ) from error
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"{corpus}/index.parquet cannot be read ({one_line(error)}); copy it again") from error
     return list(dict.fromkeys(shared))
