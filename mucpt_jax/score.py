@@ -19,8 +19,8 @@ from jax.experimental import multihost_utils
 from mucpt_jax.config import Config
 from mucpt_jax.errors import UserError
 from mucpt_jax.formats import rows, score_sums
-from mucpt_jax.formats.files import clear_unfinished, copy_file, read_json, text_hash, write_json
-from mucpt_jax.formats.manifest import check_content, hash_of, index_path, read_manifest, shared_documents
+from mucpt_jax.formats.files import clear_unfinished, copy_file, hash_of, read_json, text_hash, write_json
+from mucpt_jax.formats.manifest import check_content, index_path, read_manifest, shared_documents
 from mucpt_jax.formats.version import written_by
 from mucpt_jax.run import checkpoint, data
 from mucpt_jax.step import losses, sharding

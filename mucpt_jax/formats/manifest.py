@@ -4,9 +4,7 @@ manifest.json                          T, tokenizer hash, shards with counts and
 index.parquet                          shard, row, segment, document, offset, length: from rows to documents
 """
 
-import functools
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
@@ -15,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mucpt_jax.errors import UserError, one_line
-from mucpt_jax.formats.files import bare_name, file_hash, read_json, replacing
+from mucpt_jax.formats.files import bare_name, hash_of, hashes_of, read_json, replacing
 
 SCHEMA = 1
 
@@ -53,6 +51,13 @@ INDEX_SCHEMA = pa.schema([
 
 def read_manifest(folder: str | Path) -> Manifest:
     """The manifest of a row folder, after checking that its shards are all there and whole (by size)."""
+    manifest = read_manifest_alone(folder)
+    for shard in manifest["shards"]:
+        check_shard(Path(folder) / shard["name"], shard)
+    return manifest
+
+
+def read_manifest_alone(folder: str | Path) -> Manifest:
     path = Path(folder) / "manifest.json"
     if not path.is_file():
         raise UserError(
@@ -65,8 +70,9 @@ def read_manifest(folder: str | Path) -> Manifest:
         )
     if manifest["schema"] != SCHEMA:
         raise UserError(f"{path} has schema {manifest['schema']}, this program reads {SCHEMA}; write the rows again")
-    for shard in manifest["shards"]:
-        check_shard(Path(folder) / bare_name(shard["name"], path), shard)
+    names = [bare_name(shard["name"], path) for shard in manifest["shards"]]
+    if len(set(names)) < len(names):
+        raise UserError(f"{path} lists a shard twice; copy it again")
     return manifest
 
 
@@ -84,29 +90,14 @@ def check_shard(path: Path, facts: Shard) -> None:
 
 
 def check_content(folder: str | Path, shards: Iterable[Shard]) -> None:
-    """UserError where the bytes of a shard are not those that were written: about a second for each GB and core."""
-    paths = [(Path(folder) / shard["name"], shard["sha256"]) for shard in shards]
-    with ThreadPoolExecutor() as threads:
-        for (path, sha256), now in zip(paths, threads.map(hash_of, (path for path, _ in paths)), strict=True):
-            if now != sha256:
-                raise UserError(
-                    f"{path} is damaged or of another folder: its sha256 is {now[:12]}, not {sha256[:12]}; "
-                    "copy or write this shard again"
-                )
-
-
-def hash_of(path: Path) -> str:
-    """sha256, computed once in a process for each state of the file."""
-    try:
-        state = path.stat()
-        return _hash_of(path, state.st_size, state.st_mtime_ns, state.st_ino)
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({one_line(error)}); copy it again") from error
-
-
-@functools.lru_cache(maxsize=100_000)
-def _hash_of(path: Path, *state: int) -> str:
-    return file_hash(path)
+    """UserError where the bytes of a shard are not those that were written."""
+    wanted = {Path(folder) / shard["name"]: shard["sha256"] for shard in shards}
+    for (path, sha256), now in zip(wanted.items(), hashes_of(wanted), strict=True):
+        if now != sha256:
+            raise UserError(
+                f"{path} is damaged or of another folder: its sha256 is {now[:12]}, not {sha256[:12]}; "
+                "copy or write this shard again"
+            )
 
 
 def write_index(folder: str | Path, tables: Iterable[pa.Table]) -> None:

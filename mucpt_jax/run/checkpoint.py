@@ -99,11 +99,11 @@ def restore(ckpt: ocp.CheckpointManager, abstract: State, cfg: Config, identity:
         except Damaged as error:
             faults[step] = error
             continue
-        for damaged_step, error in faults.items():
+        for damaged_step, fault in faults.items():
             place = move_away(ckpt, damaged_step)
             logging.warning(
                 "CHECKPOINT %d IS DAMAGED AND TRAINING GOES BACK TO STEP %d: %s; it was moved to %s",
-                damaged_step, step, error, place,
+                damaged_step, step, str(fault).rpartition("; ")[0], place,
             )  # fmt: skip
         return step, state
     if faults:
@@ -204,6 +204,14 @@ def saved_config(folder: str | Path) -> Config | None:
     path = Path(folder) / "config.json"
     values = read_json(path) if path.is_file() else {}
     return config.from_saved(values) if "optimizer" in values else None  # a Hugging Face folder has a config.json too
+
+
+def check_workdir(workdir: Path) -> None:
+    if (workdir / "config.json").is_file() and saved_config(workdir) is None:
+        raise UserError(
+            f"{workdir} holds a config.json that no run wrote, as a Hugging Face folder does; name another --workdir "
+            "(and that folder with --config.init_from)"
+        )
 
 
 def lineage(cfg: Config, workdir: Path) -> list[str]:

@@ -1,8 +1,7 @@
 """Hashes of what a checkpoint holds: they name a set of parameters, and show damage when they are compared."""
 
-import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from math import prod
 from typing import Any
 
@@ -30,11 +29,12 @@ def checksum(x: jax.Array) -> jax.Array:
 
 def params_hash(params: dict) -> str:
     """Names a set of parameters, whatever the mesh: 16 hex digits."""
-    lines = [
-        f"{sharding.path_name(path)} {leaf.shape} {int(checksum(leaf))}"
-        for path, leaf in jax.tree_util.tree_leaves_with_path(params)
-    ]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+    return params_hash_of(jax.tree_util.tree_leaves_with_path(params))
+
+
+def params_hash_of(leaves: Iterable[tuple[Any, jax.Array]]) -> str:
+    """params_hash of (path, array), one after the other: no two need be in memory at once."""
+    return short_hash(f"{sharding.path_name(path)} {leaf.shape} {int(checksum(leaf))}" for path, leaf in leaves)
 
 
 @jax.jit
@@ -49,12 +49,19 @@ def as_float32(x: jax.Array) -> jax.Array:
 
 def opt_state_hash(opt_state: Any) -> str:
     """Names an optimiser's state by its arrays, whatever the mesh and their names: 16 hex digits."""
-    lines = sorted(f"{leaf.shape} {int(checksum(as_float32(leaf)))}" for leaf in jax.tree.leaves(opt_state))
-    return text_hash("\n".join(lines))[:16]
+    return opt_state_hash_of(jax.tree_util.tree_leaves_with_path(opt_state))
+
+
+def opt_state_hash_of(leaves: Iterable[tuple[Any, jax.Array]]) -> str:
+    return short_hash(sorted(f"{leaf.shape} {int(checksum(as_float32(leaf)))}" for _, leaf in leaves))
 
 
 def meta_hash(meta: dict) -> str:
-    return text_hash(json.dumps({key: meta[key] for key in meta if key != "meta_hash"}, sort_keys=True))[:16]
+    return short_hash([json.dumps({key: meta[key] for key in meta if key != "meta_hash"}, sort_keys=True)])
+
+
+def short_hash(lines: Iterable[str]) -> str:
+    return text_hash("\n".join(lines))[:16]
 
 
 SUMS: dict[str, Callable[[Any], str]] = {"params": params_hash, "opt_state": opt_state_hash}  # of an item
