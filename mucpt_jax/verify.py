@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mucpt_jax.errors import UserError, one_line
@@ -204,30 +205,35 @@ def arrays(folder: Path) -> Iterator[tuple[Any, jax.Array]]:
 
 
 def folder_faults(folder: Path) -> Faults:
-    """A Hugging Face folder: files against SHA256SUMS, and every tensor finite."""
+    """A Hugging Face folder: its files against SHA256SUMS; where it has none, every tensor is finite at least."""
     known = hf.sums_of(folder)
-    if not known and (folder / hf.MARK).is_file():
-        yield f"{folder}/{hf.SUMS} is missing; copy or export the folder again"
-    elif not known:
-        log.info("  no %s, so a flipped bit does not show", hf.SUMS)
     for name, sha256 in known.items():
         if not (folder / name).is_file():
             yield f"{folder / name} is missing; copy it again"
         elif hash_of(folder / name) != sha256:
             yield f"{folder / name} is not what {hf.SUMS} beside it says; copy it again"
+    if known:
+        return
+    if (folder / hf.MARK).is_file():
+        yield f"{folder}/{hf.SUMS} is missing; copy or export the folder again"
+    log.info("  no %s, so a flipped bit does not show", hf.SUMS)
     for tensor in hf.open_tensors(str(folder)).values():
-        parts = range(0, tensor.shape[0] if tensor.shape else 1, 4096)
-        if not all(np.isfinite(tensor.read(slice(i, i + 4096) if tensor.shape else ...)).all() for i in parts):
+        parts = [slice(i, min(i + 4096, tensor.shape[0])) for i in range(0, tensor.shape[0], 4096)]
+        if not all(np.isfinite(tensor.read(part)).all() for part in parts):
             yield str(hf.not_finite(tensor))
 
 
 def document_faults(folder: Path) -> Faults:
-    counts, documents = read_json(folder / "counts.json"), 0
+    documents, kept = 0, read_json(folder / "counts.json")["kept"]
     for path in sorted(folder.glob("part-*.parquet")):
-        for batch in pq.ParquetFile(path, page_checksum_verification=True).iter_batches():
-            documents += batch.num_rows
-    if documents != counts["kept"]:
-        yield f"{folder} holds {documents} documents, its counts.json {counts['kept']}; write them again"
+        try:
+            for batch in pq.ParquetFile(path, page_checksum_verification=True).iter_batches():
+                documents += batch.num_rows
+        except (OSError, pa.ArrowException) as error:
+            yield f"{path} cannot be read ({one_line(error)}); copy or write it again"
+            return
+    if documents != kept:
+        yield f"{folder} holds {documents} documents, its counts.json says {kept}; write them again"
 
 
 class Kind(NamedTuple):

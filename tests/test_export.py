@@ -292,3 +292,38 @@ def test_a_pattern_that_matches_nothing_is_refused_with_what_there_is(trained, t
     wrong = dataclasses.replace(cfg, optimizer=dataclasses.replace(cfg.optimizer, trainable="lora"))
     with pytest.raises(UserError, match=r"'lora' matches no parameter; there are embed_tokens/embedding, layers/"):
         train.train(wrong, one_device_mesh(), tmp_path / "run")
+
+
+def test_an_export_replaces_no_file_that_is_not_of_the_export(tmp_path):
+    written(tmp_path / "out")
+    (tmp_path / "out" / "adapter.safetensors").write_text("dear")
+    with pytest.raises(UserError, match=r"out holds adapter\.safetensors, which is not of the export there"):
+        written(tmp_path / "out")
+    assert (tmp_path / "out" / "adapter.safetensors").read_text() == "dear"
+
+
+def test_a_run_does_not_write_its_config_over_that_of_a_hugging_face_folder(trained, tmp_path):
+    cfg, _ = trained
+    written(tmp_path / "hf")
+    before = (tmp_path / "hf" / "config.json").read_bytes()
+    with pytest.raises(UserError, match=r"hf holds a config\.json that no run wrote"):
+        train.train(cfg, one_device_mesh(), tmp_path / "hf")
+    assert (tmp_path / "hf" / "config.json").read_bytes() == before
+
+
+def test_an_export_with_a_flipped_bit_is_not_loaded(trained, tmp_path):
+    cfg, workdir = trained
+    export.export(cfg, one_device_mesh(), workdir)
+    shutil.copytree(workdir / "hf", tmp_path / "hf")
+    mesh, start = one_device_mesh(), dataclasses.replace(cfg, init_from=str(tmp_path / "hf"))
+    checkpoint.initial_params(start, mesh)
+    for name in ("model.safetensors", "config.json"):
+        whole = (tmp_path / "hf" / name).read_bytes()
+        (tmp_path / "hf" / name).write_bytes(whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:])
+        with pytest.raises(UserError, match=r"is not what SHA256SUMS beside it says|cannot be read|no int"):
+            checkpoint.initial_params(start, mesh)
+        (tmp_path / "hf" / name).write_bytes(whole)
+    text = (tmp_path / "hf" / hf_write.SUMS).read_text()
+    (tmp_path / "hf" / hf_write.SUMS).write_text(text.replace("model.safetensors", "mode1.safetensors"))
+    with pytest.raises(UserError, match=r"SHA256SUMS has no line for model\.safetensors"):
+        checkpoint.initial_params(start, mesh)

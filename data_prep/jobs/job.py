@@ -83,7 +83,9 @@ def check_written(output: str, own: Sequence[str]) -> None:
     """UserError where a folder holds names like ours, such as part-00000.parquet, that no job of ours wrote."""
     final = Path(output)
     if "counts.json" in own and final.is_dir() and any(final.iterdir()) and not (final / "counts.json").is_file():
-        raise UserError(f"--output={output} holds files but no counts.json of a job; name a new or empty folder")
+        raise UserError(
+            f"--output={output} holds files that no job wrote: it has no counts.json; name a new or empty folder"
+        )
 
 
 def main(run: Callable[[list[str]], object]) -> None:
