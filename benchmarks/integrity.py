@@ -85,16 +85,14 @@ def of_index(folder: Path, args) -> dict:
 
 
 def of_checkpoint(folder: Path, args) -> dict:
-    import dataclasses
-
     import jax
 
-    from benchmarks.train_step import SIZES
+    from benchmarks.scoring import of_size
     from mucpt_jax import config
     from mucpt_jax.run import checkpoint, sums
     from mucpt_jax.step import model, optimizer
 
-    cfg = config.Config(model=dataclasses.replace(config.MODELS["nano"], **SIZES["40m"]))
+    cfg = config.Config(model=of_size("40m"))
     params = model.init(cfg.model, jax.random.key(0))
     state = checkpoint.State(params, optimizer.make(cfg).init(params))
     ckpt = checkpoint.manager(folder / "run", cfg)
@@ -103,8 +101,8 @@ def of_checkpoint(folder: Path, args) -> dict:
     place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), state)
 
-    def read() -> dict:
-        return jax.block_until_ready(checkpoint.read_items(ckpt, 1, {}, **shapes._asdict()))
+    def read() -> checkpoint.State:
+        return jax.block_until_ready(checkpoint.State(**checkpoint.read_items(ckpt, 1, {}, **shapes._asdict())))
 
     def check() -> list[str]:
         return [sums.SUMS[item](getattr(state, item)) for item in sums.SUMS]
