@@ -33,8 +33,8 @@ from data_prep.jobs import options
 from data_prep.text import names
 from mucpt_jax.errors import UserError, exiting
 from mucpt_jax.formats import hashes, rows, score_sums
-from mucpt_jax.formats.files import copy_file, file_hash, write_json
-from mucpt_jax.formats.manifest import load_manifest, read_index, read_manifest
+from mucpt_jax.formats.files import copy_file, file_hash, replacing_folder, write_json
+from mucpt_jax.formats.manifest import index_path, load_manifest, read_index, read_manifest
 from mucpt_jax.formats.rows import decode_row, encode_row, read_shard, segment_numbers, target_mask
 from mucpt_jax.formats.tokenizer import check_same_tokenizer
 
@@ -66,14 +66,20 @@ class Counts(NamedTuple):
 def agree(job: Job, workers: int = 1) -> dict:
     """Writes the folder job.output, its manifest last; returns what the manifest tells about the scores."""
     manifest = open_input(job, workers)
+    with replacing_folder(job.output, f"--output={job.output}") as folder:
+        scores = write(job._replace(output=str(folder)), manifest, workers)
+        check_output(job.output)  # somebody may have put a file there meanwhile
+    return scores
+
+
+def write(job: Job, manifest: dict, workers: int) -> dict:
     output, shards = Path(job.output), manifest["shards"]
-    output.mkdir(parents=True, exist_ok=True)
     counts = count(job, shards, workers)
     report_table(counts.claims)
     for name, array in counts._asdict().items():
         np.save(output / f"{name}.npy", array)
-    write = functools.partial(write_shard, job, manifest["scores"]["encoding"])
-    written = list(in_workers("lower r", write, shards, workers))
+    lower = functools.partial(write_shard, job, manifest["scores"]["encoding"])
+    written = list(in_workers("lower r", lower, shards, workers))
     for name in counts._fields:
         (output / f"{name}.npy").unlink()
     return finish(job, manifest, written)
@@ -98,10 +104,7 @@ def open_input(job: Job, workers: int) -> dict:
     if "agreement" in manifest["scores"]:
         raise UserError(f"{job.scored} was written by this job; name the folder that the score job wrote")
     check_same_tokenizer(job.scored, job.tokenizer)
-    if (Path(job.output) / "manifest.json").is_file():
-        raise UserError(f"--output={job.output} holds rows already; name another folder or delete it")
-    if (Path(job.output) / "scoring.json").is_file():
-        raise UserError(f"--output={job.output} is where a score job writes; name another folder")
+    check_output(job.output)
     if not (Path(job.scored) / "index.parquet").is_file():
         raise UserError(f"{job.scored}/index.parquet is missing; copy it from where the rows were scored")
     if not 2 <= job.documents <= MOST:
@@ -112,6 +115,11 @@ def open_input(job: Job, workers: int) -> dict:
         raise UserError(f"--cap={job.cap} is no bound of r in nats; use a number above 0, such as 1.5")
     names.read(job.tokenizer, job.names)  # what cannot be read is told here, not by a worker
     return manifest
+
+
+def check_output(output: str) -> None:
+    if os.path.exists(output) and not (os.path.isdir(output) and not os.listdir(output)):
+        raise UserError(f"--output={output} is no empty folder; name a new one, or delete what this job wrote there")
 
 
 def in_workers(what: str, work: Callable, shards: list[dict], workers: int) -> Iterator:
@@ -255,10 +263,8 @@ def finish(job: Job, manifest: dict, written: list[tuple[dict, dict, np.ndarray]
         "targets_in_names": named, "targets_agreed": agreed, "targets_lowered": lowered,
     }  # fmt: skip
     output = Path(job.output)
-    copy_file(Path(job.scored) / "index.parquet", output / "index.parquet")
+    copy_file(index_path(job.scored), output / "index.parquet")
     write_json(output / "manifest.json", manifest | {"shards": list(shards), "scores": scores})
-    for left in output.glob("*.writing"):  # of a run that was killed
-        left.unlink()
     return scores
 
 

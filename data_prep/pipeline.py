@@ -173,15 +173,24 @@ def check_output(output: str, files: list[str]) -> None:
         raise UserError(f"--output={output} holds the input {inside[0]}, which it would replace; name another")
 
 
+def stage_folders() -> list[tuple[Stage, str]]:
+    """Each stage with the folders that it may write."""
+    held_out = [(stage, "held_out") for stage in STAGES if hasattr(stage.options, "held_out")]
+    return [*((stage, stage.output) for stage in STAGES), *held_out]
+
+
 def folders() -> set[str]:
-    return {"held_out", *(stage.output for stage in STAGES)}
+    return {name for _, name in stage_folders()}
 
 
 def begin(out: Path, recipe: Recipe) -> None:
     with writable(f"--output={out}"):
         (out / "counts.json").unlink(missing_ok=True)
-        for name in folders() - {step.folder for step in recipe.steps}:  # of another recipe
-            shutil.rmtree(out / name, ignore_errors=True)
+        for stage, name in stage_folders():
+            if name not in {step.folder for step in recipe.steps}:  # of another recipe
+                job.check_output(str(out / name), [], stage.files)
+                job.check_written(str(out / name), stage.files)
+                shutil.rmtree(out / name, ignore_errors=True)
         write_json(out / "config.json", recipe.config.to_dict())
 
 

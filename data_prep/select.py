@@ -33,7 +33,7 @@ from data_prep.packing import loss_ratio, pack, tokens
 from data_prep.packing.shards import ROW_FILES, fill_of, number_shards, write_full
 from mucpt_jax.errors import UserError
 from mucpt_jax.formats import rows, score_sums
-from mucpt_jax.formats.files import write_json
+from mucpt_jax.formats.files import file_hash, write_json
 from mucpt_jax.formats.rows import NO_LOSS, read_shard, target_mask
 from mucpt_jax.formats.scored import check_scored_by_two
 from mucpt_jax.formats.tokenizer import check_same_tokenizer
@@ -201,7 +201,7 @@ def write_manifest(folder: Path, manifest: dict, about: dict, kept: dict, writte
     scores["sources"] = {source: {name: summary[name] for name in names} for source, summary in summaries.items()}
     fill = fill_of(shards, manifest["sequence_length"])
     new = {"fill": fill, "sources": sources, "shards": shards, "scores": scores, "selected": about}
-    write_json(folder / "manifest.json", manifest | new)
+    write_json(folder / "manifest.json", manifest | new | {"index_sha256": file_hash(folder / "index.parquet")})
 
 
 # The report

@@ -31,7 +31,7 @@ from data_prep.packing.shards import ROW_FILES, check_sources, fill_of, number_s
 from data_prep.packing.tokens import load_tokenizer, placeholders, tokenize
 from data_prep.private.masking import check_placeholder
 from mucpt_jax.errors import UserError
-from mucpt_jax.formats.files import write_json
+from mucpt_jax.formats.files import file_hash, write_json
 from mucpt_jax.formats.manifest import SCHEMA, read_manifest
 from mucpt_jax.formats.tokenizer import end_of_document, tokenizer_hash
 from mucpt_jax.formats.version import written_by
@@ -133,7 +133,8 @@ def write_manifest(run: Run) -> None:
         "schema": SCHEMA, "sequence_length": sequence_length,
         "tokenizer_hash": tokenizer_hash(run.options.tokenizer), "vocab_size": len(tokenizer),
         "eod": end_of_document(tokenizer), "fill": fill_of(shards, sequence_length),
-        "sources": sources, "shards": shards, "scores": None, "written_by": written_by(),
+        "sources": sources, "shards": shards, "index_sha256": file_hash(run.folder / "index.parquet"), "scores": None,
+        "written_by": written_by(),
     }  # fmt: skip
     write_json(run.folder / "manifest.json", manifest)
     print_table(sources, sequence_length)

@@ -26,7 +26,7 @@ from mucpt_jax.config import Loss
 from mucpt_jax.errors import UserError, exiting
 from mucpt_jax.formats import pages
 from mucpt_jax.formats.files import write_text
-from mucpt_jax.formats.manifest import read_manifest
+from mucpt_jax.formats.manifest import index_path, read_index_where, read_manifest
 from mucpt_jax.formats.rows import segment_numbers
 from mucpt_jax.formats.scored import check_scored_by_two, scored_manifest
 from mucpt_jax.formats.tokenizer import check_same_tokenizer, load_tokenizer
@@ -43,7 +43,7 @@ def open_scored(folder: str, base: str | None, tokenizer_folder: str) -> Scored:
     """Checks that folders, scores and tokenizer fit together."""
     manifest = check_scored_by_two(folder, base)[0] if base else scored_manifest(folder)
     try:
-        pq.read_metadata(Path(folder) / "index.parquet")
+        pq.read_metadata(index_path(folder))
     except (OSError, pa.ArrowException) as error:
         raise UserError(
             f"{folder}/index.parquet is missing or damaged ({type(error).__name__}); copy that of the scored rows"
@@ -85,7 +85,7 @@ def read_documents(scored: Scored, chosen: dict[tuple[str, str], str], tokenizer
     shard_of = {shard["name"]: shard for shard in scored.manifest["shards"]}
     wanted = pc.field("document").isin(sorted({name for _, name in chosen}))
     places = {document: [] for document in chosen}
-    for line in pq.read_table(scored.folder / "index.parquet", filters=wanted).to_pylist():
+    for line in read_index_where(scored.folder, wanted).to_pylist():
         places.get((shard_of[line["shard"]]["source"], line["document"]), []).append(line)
     shown = []
     decode = functools.cache(lambda ids: tokenizer.decode(list(ids), clean_up_tokenization_spaces=False))

@@ -21,12 +21,14 @@ from mucpt_jax.config import Config
 from mucpt_jax.errors import UserError
 from mucpt_jax.formats import rows, score_sums
 from mucpt_jax.formats.decode import Count, Number, read_json
-from mucpt_jax.formats.files import copy_file, text_hash, write_json
-from mucpt_jax.formats.manifest import read_manifest, shared_documents
+from mucpt_jax.formats.files import clear_unfinished, copy_file, hash_of, text_hash, write_json
+from mucpt_jax.formats.manifest import check_content, index_path, read_manifest, shared_documents
 from mucpt_jax.formats.results import Best
 from mucpt_jax.formats.version import written_by
 from mucpt_jax.run import checkpoint, data
 from mucpt_jax.step import losses, sharding
+
+OVERWRITTEN = ("*.array_record", "manifest.json", "index.parquet")  # by this job
 
 
 class Facts(TypedDict):
@@ -72,9 +74,10 @@ def score(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
     mine = manifest["shards"][cfg.score.worker :: cfg.score.workers]
     for number, shard in enumerate(mine, 1):
         label = f"shard {number}/{len(mine)} {shard['name']}"
-        if is_done(output, shard):
+        if is_done(output, shard) and is_whole(output, shard):
             logging.info("%s: scored already", label)
             continue
+        check_content(cfg.score.input, [shard])
         unscored = rows.read_shard(Path(cfg.score.input) / shard["name"], cfg.data.sequence_length)
         scored = scored_rows(unscored, step, params, mesh, cfg.score.batch_rows)
         if jax.process_index() == 0:
@@ -102,7 +105,7 @@ def open_input(cfg: Config) -> dict:
     manifest = read_manifest(source)
     if not manifest["shards"]:
         raise UserError(f"{source} holds no rows; write some with python -m data_prep.shard")
-    if not (Path(source) / "index.parquet").is_file():
+    if not index_path(source).is_file():
         raise UserError(f"{source}/index.parquet is missing; copy it or write these rows again")
     data.check_manifest(manifest, source, cfg)
     return manifest
@@ -198,8 +201,16 @@ def note_of(output: Path, shard: dict) -> Path:
     return output / "parts" / f"{shard['name']}.json"
 
 
-def read_note(output: Path, shard: dict) -> Note:
-    return read_json(note_of(output, shard), Note, "the next score job writes it again")
+def read_note(output: Path, shard: dict) -> Note | None:
+    """What write_shard noted; None where there is no note, or one that is damaged: then the shard is scored again."""
+    path = note_of(output, shard)
+    if not path.is_file():
+        return None
+    try:
+        return read_json(path, Note, "its shard is scored again")
+    except UserError as error:
+        logging.warning("%s", error)
+        return None
 
 
 def claim_folder(output: Path, about: dict) -> None:
@@ -212,8 +223,10 @@ def claim_folder(output: Path, about: dict) -> None:
                 what = f"with {key}={owner.get(key)}, this job has {value}"
                 what = "of other rows, or of rows that were made anew since" if key == "input" else what
                 raise UserError(f"{output} holds scores {what}; choose another --config.score.output, or delete it")
-    elif any(output.glob("*.array_record")):
-        raise UserError(f"{output} holds shards that no score job wrote; choose another --config.score.output")
+    elif foreign := [f.name for kind in OVERWRITTEN for f in output.glob(kind)]:
+        raise UserError(
+            f"{output} holds {min(foreign)}, which no score job wrote; choose another --config.score.output"
+        )
     elif jax.process_index() == 0:
         write_json(path, about)
         claim_folder(output, about)  # another worker may have come at the same moment
@@ -221,15 +234,19 @@ def claim_folder(output: Path, about: dict) -> None:
 
 def is_done(output: Path, shard: dict) -> bool:
     """Is the shard scored?  Its note is written last; count and size show a shard damaged since, to be scored again."""
-    path = output / shard["name"]
-    if not path.is_file() or not note_of(output, shard).is_file():
+    path, note = output / shard["name"], read_note(output, shard)
+    if not path.is_file() or not note:
         return False
-    try:
-        size = read_note(output, shard)["facts"]["bytes"]
-    except UserError as error:
-        logging.warning("%s: it is scored again", error)
-        return False
-    return rows.count_records(path) == shard["records"] and path.stat().st_size == size
+    return rows.count_records(path) == shard["records"] and path.stat().st_size == note["facts"]["bytes"]
+
+
+def is_whole(output: Path, shard: dict) -> bool:
+    """Has the scored shard still the bytes that its note tells of?  (Every worker asks this of its own shards.)"""
+    note = read_note(output, shard)
+    whole = bool(note) and hash_of(output / shard["name"]) == note["facts"]["sha256"]
+    if not whole:
+        logging.warning("%s was damaged since it was scored and is scored again", output / shard["name"])
+    return whole
 
 
 def finish(cfg: Config, manifest: dict, about: dict, output: Path) -> None:
@@ -248,9 +265,8 @@ def finish(cfg: Config, manifest: dict, about: dict, output: Path) -> None:
         "head_dtype": "float32",
         **score_sums.of_shards([shard["source"] for shard in shards], sums),
     }
-    copy_file(Path(cfg.score.input) / "index.parquet", output / "index.parquet")
+    copy_file(index_path(cfg.score.input), output / "index.parquet")
     new = {"shards": shards, "scores": scores, "written_by": written_by()}
     write_json(output / "manifest.json", manifest | new)
-    for left in output.glob("*.writing"):  # of workers that were killed
-        left.unlink(missing_ok=True)
+    clear_unfinished(output, [shard["name"] for shard in shards])  # of workers that were killed
     logging.info("%s\n%s", output, score_sums.as_text(scores))

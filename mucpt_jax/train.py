@@ -25,6 +25,7 @@ from mucpt_jax.formats.rows import segment_numbers
 from mucpt_jax.run import checkpoint, data, early_stop, goodput, interrupts, metrics, reference
 from mucpt_jax.run.checkpoint import State
 from mucpt_jax.step import losses, model, objective, optimizer, sharding
+from mucpt_jax.weights import transfer
 
 MAX_BAD_STEPS = 16  # in a row, that are left out before a run gives up
 
@@ -50,7 +51,10 @@ def train(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
     only a state that is better on held-out rows than all states before is saved: the newest checkpoint is the best.
     """
     early_stop.check(cfg, workdir)
+    checkpoint.check_workdir(workdir)
     sources = data.open_sources(cfg)
+    if cfg.data.check_rows:
+        transfer.together(lambda: data.check_bytes(sources), "rows")
     cfg = dataclasses.replace(cfg, loss=data.resolved_loss(cfg))
     tx = optimizer.make(cfg)
     rows, identity = data.mixture(sources, cfg), data.fingerprint(sources, cfg)

@@ -22,7 +22,7 @@ from absl import flags
 
 from mucpt_jax import config
 from mucpt_jax.formats import score_sums
-from mucpt_jax.formats.files import write_json
+from mucpt_jax.formats.files import file_hash, write_json
 from mucpt_jax.formats.manifest import INDEX_SCHEMA, write_index
 from mucpt_jax.formats.rows import shard_name, target_mask, write_shard
 
@@ -122,6 +122,7 @@ def write_rows(folder: Path, sources: dict[str, int], seed: int = 0, rows: list 
     columns = {field: [line[i] for line in index] for i, field in enumerate(INDEX_SCHEMA.names)}
     write_index(folder, [pa.table(columns, schema=INDEX_SCHEMA)])
     values = {"schema": 1, "sequence_length": T, "tokenizer_hash": "t", "vocab_size": VOCAB, "eod": 0, "fill": 0.9}
+    values["index_sha256"] = file_hash(folder / "index.parquet")
     scores = scores_of(**manifest.pop("scores")) if manifest.get("scores") else None
     write_json(folder / "manifest.json", values | {"shards": shards, "sources": facts, "scores": scores} | manifest)
     return folder

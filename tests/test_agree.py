@@ -184,10 +184,10 @@ def test_coded_scores_stay_coded(folder):
         ({"names": "none.txt"}, "cannot be read"),
         ({"names": "empty.txt"}, "no names"),
         ({"tokenizer": "other"}, "written with another tokenizer"),
-        ({"output": "scored"}, "holds rows already"),
-        ({"output": "scoring"}, "score job"),
+        ({"output": "scored"}, "is no empty folder"),
+        ({"output": "scoring"}, "is no empty folder"),
         ({"scored": "no_index"}, "index.parquet is missing"),
-        ({"scored": "other_index"}, "has 0 segments"),
+        ({"scored": "other_index"}, "index.parquet is damaged or of another folder"),
     ],
 )
 def test_bad_input_is_one_sentence(folder, changes, message):
@@ -212,13 +212,16 @@ def test_its_own_output_is_refused_as_input(folder):
         agree.agree(job._replace(scored=job.output, output=str(folder / "again")))
 
 
-def test_what_a_killed_run_left_is_in_nobodys_way(folder):
+def test_a_folder_that_holds_files_is_refused_and_an_empty_one_is_filled(folder):
     job = score(folder, [RIGHT] * 3 + OTHERS)
     out = folder / "agreed"
     out.mkdir()
     shard = read_manifest(job.scored)["shards"][0]["name"]
-    for name in (shard, "claims.npy", "names.npy", "documents.npy", "a.1234.writing"):
-        (out / name).write_bytes(b"half")
+    for name in (shard, "claims.npy", "a.1234.writing"):
+        (out / name).write_bytes(b"dear")
+        with pytest.raises(UserError, match="is no empty folder"):
+            agree.agree(job)
+        (out / name).unlink()
     agree.agree(job)
     assert {r for word, r in words_of(job, 16) if word == "neo"} == {1.5}
     assert {path.name for path in out.iterdir()} == {shard, "index.parquet", "manifest.json"}

@@ -127,19 +127,20 @@ def test_an_export_goes_where_a_link_a_dot_or_an_empty_folder_stands(tmp_path, m
 
 def test_what_a_killed_export_left_is_cleared_and_a_whole_one_stays_until_the_next_is_there(tmp_path):
     written(tmp_path / "out")
-    (tmp_path / "out").rename(tmp_path / ".out.old")  # killed between the two renames
-    (tmp_path / ".out.writing/run-1").mkdir(parents=True)
-    (tmp_path / ".out.writing/run-1/model-00009-of-00010.safetensors").write_text("half")
+    writing = tmp_path / ".out.writing"
+    (writing / "run-0123abcd").mkdir(parents=True)
+    (writing / "run-0123abcd/model-00009-of-00010.safetensors").write_text("half")
+    (writing / "lock").write_text("lock of mucpt_jax\n0123abcd\n")
+    (tmp_path / "out").rename(writing / "old-0123abcd")  # killed between the two renames
 
     def fails(_):
-        assert (tmp_path / ".out.old" / hf_write.SUMS).is_file()
+        assert (tmp_path / "out" / hf_write.SUMS).is_file() and not (writing / "run-0123abcd").exists()
         raise KeyboardInterrupt
 
     about = hf_write.About(str(tmp_path / "out"))
     with pytest.raises(KeyboardInterrupt):
         hf_write.write({"model.norm.weight": (4,)}, fails, small_config().model, about)
-    assert [path.name for path in tmp_path.iterdir()] == [".out.old"]
-    written(tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert not list((tmp_path / "out").glob("model-*"))
     written(tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
@@ -176,6 +177,8 @@ def test_the_fields_of_the_model_it_comes_from_are_kept(trained, tmp_path):
     values = json.loads((start / "config.json").read_text())
     (start / "config.json").write_text(json.dumps(values | {"bos_token_id": 3, "eos_token_id": 4}))
     (start / "generation_config.json").write_text('{"temperature": 0.5}')
+    for name in (hf_write.SUMS, hf_write.MARK):  # whose sums the changed config.json has no longer
+        (start / name).unlink()
     again = dataclasses.replace(
         cfg, tokenizer=None, init_from=str(start), optimizer=dataclasses.replace(cfg.optimizer, steps=1)
     )
@@ -291,3 +294,38 @@ def test_a_pattern_that_matches_nothing_is_refused_with_what_there_is(trained, t
     wrong = dataclasses.replace(cfg, optimizer=dataclasses.replace(cfg.optimizer, trainable="lora"))
     with pytest.raises(UserError, match=r"'lora' matches no parameter; there are embed_tokens/embedding, layers/"):
         train.train(wrong, one_device_mesh(), tmp_path / "run")
+
+
+def test_an_export_replaces_no_file_that_is_not_of_the_export(tmp_path):
+    written(tmp_path / "out")
+    (tmp_path / "out" / "adapter.safetensors").write_text("dear")
+    with pytest.raises(UserError, match=r"out holds adapter\.safetensors, which is not of the export there"):
+        written(tmp_path / "out")
+    assert (tmp_path / "out" / "adapter.safetensors").read_text() == "dear"
+
+
+def test_a_run_does_not_write_its_config_over_that_of_a_hugging_face_folder(trained, tmp_path):
+    cfg, _ = trained
+    written(tmp_path / "hf")
+    before = (tmp_path / "hf" / "config.json").read_bytes()
+    with pytest.raises(UserError, match=r"hf holds a config\.json that no run wrote"):
+        train.train(cfg, one_device_mesh(), tmp_path / "hf")
+    assert (tmp_path / "hf" / "config.json").read_bytes() == before
+
+
+def test_an_export_with_a_flipped_bit_is_not_loaded(trained, tmp_path):
+    cfg, workdir = trained
+    export.export(cfg, one_device_mesh(), workdir)
+    shutil.copytree(workdir / "hf", tmp_path / "hf")
+    mesh, start = one_device_mesh(), dataclasses.replace(cfg, init_from=str(tmp_path / "hf"))
+    checkpoint.initial_params(start, mesh)
+    for name in ("model.safetensors", "config.json"):
+        whole = (tmp_path / "hf" / name).read_bytes()
+        (tmp_path / "hf" / name).write_bytes(whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:])
+        with pytest.raises(UserError, match=r"is not what SHA256SUMS beside it says|cannot be read|no int"):
+            checkpoint.initial_params(start, mesh)
+        (tmp_path / "hf" / name).write_bytes(whole)
+    text = (tmp_path / "hf" / hf_write.SUMS).read_text()
+    (tmp_path / "hf" / hf_write.SUMS).write_text(text.replace("model.safetensors", "mode1.safetensors"))
+    with pytest.raises(UserError, match=r"SHA256SUMS has no line for model\.safetensors"):
+        checkpoint.initial_params(start, mesh)

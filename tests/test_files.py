@@ -2,6 +2,7 @@
 
 import errno
 import os
+from contextlib import nullcontext
 
 import pytest
 
@@ -76,3 +77,53 @@ def test_a_command_ends_with_one_sentence_for_what_is_the_users_to_mend(error, s
         raise error
     with pytest.raises(ZeroDivisionError), exiting():  # a fault of ours shows its place
         raise ZeroDivisionError
+
+
+def foreign_place(out, kind: str, target) -> None:
+    """What somebody put where replacing_folder writes: (target) holds what is dear to them."""
+    writing = out.with_name(".out.writing")
+    target.mkdir()
+    (target / "dear").write_text("dear")
+    if kind == "linked folder":
+        (target / "run-0123abcd").mkdir()
+        writing.symlink_to(target)
+    else:
+        writing.mkdir()
+        (writing / "run-0123abcd").symlink_to(target) if kind == "linked run" else None
+        (writing / "lock").symlink_to(target / "dear") if kind == "linked lock" else None
+        (writing / "lock").write_text("dear") if kind == "foreign lock" else None
+        (writing / "lock").write_text("lock of mucpt_jax\n0123abcd\n../../target\n") if kind == "linked run" else None
+        (writing / "old-fedcba98").mkdir() if kind == "foreign folder" else None
+
+
+def content(folder) -> dict:
+    return {str(path): path.is_file() and path.read_text() for path in folder.rglob("*") if path.name != "new"}
+
+
+@pytest.mark.parametrize("kind", ["linked folder", "linked run", "linked lock", "foreign lock", "foreign folder"])
+def test_nothing_of_others_is_removed_or_written_to(tmp_path, kind):
+    out = tmp_path / "out"
+    foreign_place(out, kind, tmp_path / "target")
+    before = content(tmp_path / "target"), content(tmp_path / ".out.writing")
+    refused = kind in ("linked folder", "linked lock", "foreign lock")
+    wanted = pytest.raises(UserError, match="is not of this program") if refused else nullcontext()
+    with wanted, files.replacing_folder(out, "OUT") as folder:
+        (folder / "new").touch()
+    assert out.exists() != refused
+    assert content(tmp_path / "target") == before[0]
+    if kind in ("foreign lock", "foreign folder"):
+        assert content(tmp_path / ".out.writing") == before[1]
+
+
+def test_only_unfinished_files_of_ours_are_cleared(tmp_path):
+    for name in ("a.json.0123abcd.writing", "a.json.writing", "b.json.0123abcd.writing", "a.json.mine.writing"):
+        (tmp_path / name).touch()
+    files.clear_unfinished(tmp_path, ["a.json"])
+    assert names(tmp_path) == ["a.json.mine.writing", "a.json.writing", "b.json.0123abcd.writing"]
+
+
+@pytest.mark.parametrize("name", ["../a", "/a", "a/b", "a\\b", "..", ".", "", "a\0", None, 3])
+def test_a_name_in_a_manifest_is_one_of_its_own_folder(name):
+    with pytest.raises(UserError, match=r"manifest\.json names the file .* no name in its own folder"):
+        files.bare_name(name, "manifest.json")
+    assert files.bare_name("音乐-00000-of-00001.array_record", "") == "音乐-00000-of-00001.array_record"

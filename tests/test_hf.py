@@ -94,3 +94,19 @@ def test_an_export_keeps_of_another_config_what_is_still_true(folder):
     found = hf.config_json(cfg, "bfloat16", str(folder), None)
     assert not found.keys() & {"dtype", "auto_map", "_name_or_path"}
     assert (found["torch_dtype"], found["pad_token_id"], found["max_position_embeddings"]) == ("bfloat16", 3, 512)
+
+
+def test_an_index_of_weights_reads_no_file_of_another_folder(tmp_path):
+    (tmp_path / "model.safetensors.index.json").write_text('{"weight_map": {"lm_head.weight": "../a.safetensors"}}')
+    with pytest.raises(UserError, match=r"index\.json names the file '\.\./a\.safetensors', which is no name"):
+        hf.weight_files(tmp_path)
+
+
+def test_checksums_of_other_tools_are_read_too(tmp_path):
+    """Of sha256sum in its two modes and below folders; those of other folders are not for us."""
+    digest = "0" * 64
+    (tmp_path / "SHA256SUMS").write_text(f"{digest}  a b\n{digest} *c\n{digest}  ./d\n{digest}  sub/e\n")
+    assert hf.sums_of(tmp_path) == {"a b": digest, "c": digest, "d": digest}
+    (tmp_path / "SHA256SUMS").write_text(f"{digest}  a\n{digest[1:]}  b\n")
+    with pytest.raises(UserError, match="SHA256SUMS line 2 is no sha256 and name"):
+        hf.sums_of(tmp_path)

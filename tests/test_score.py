@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import re
 import shutil
 
 import jax
@@ -225,7 +226,7 @@ def test_a_shard_that_is_done_is_not_scored_again_and_the_end_is_the_same(tmp_pa
     # As after a kill in the second shard: the first is there, the second half written, no manifest.
     (tmp_path / "scored" / "manifest.json").unlink()
     second = tmp_path / "scored" / "songs-00000-of-00001.array_record"
-    second.rename(second.with_suffix(".writing"))
+    second.rename(second.with_name(f"{second.name}.0123abcd.writing"))
     (tmp_path / "scored" / "parts" / f"{second.name}.json").unlink()
     first = tmp_path / "scored" / "music-00000-of-00001.array_record"
     untouched = first.stat().st_mtime_ns
@@ -246,7 +247,7 @@ def test_scores_of_two_models_never_meet_in_one_folder(tmp_path, rm, monkeypatch
 def test_shards_that_no_score_job_wrote_are_not_taken_for_scores(tmp_path, rm):
     cfg = config_of(tmp_path)
     shutil.copytree(tmp_path / "rows", tmp_path / "scored")
-    with pytest.raises(UserError, match="holds shards that no score job wrote"):
+    with pytest.raises(UserError, match="which no score job wrote"):
         score.score(cfg, one_device_mesh(), tmp_path / "rm")
 
 
@@ -285,3 +286,48 @@ def test_missing_folders_and_the_wrong_length_are_refused(tmp_path, rm):
     with pytest.raises(UserError, match="holds rows of T=32"):
         score.score(cfg, one_device_mesh(), tmp_path)
     assert json.loads((tmp_path / "rows" / "manifest.json").read_text())["scores"] is None
+
+
+@pytest.mark.parametrize("note", ["", "{", "[]", '{"facts": 3}', '{"facts": {"bytes": 1}, "stats": {}}'])
+def test_a_damaged_note_or_a_shard_that_changed_since_costs_that_shard_only(tmp_path, rm, note, caplog):
+    cfg = config_of(tmp_path)
+    score.score(cfg, one_device_mesh(), tmp_path / "rm")
+    whole = files_of(tmp_path / "scored")
+    name = "music-00000-of-00001.array_record"
+    (tmp_path / "scored" / "parts" / f"{name}.json").write_text(note)
+    other = tmp_path / "scored" / "parts" / "songs-00000-of-00001.array_record.json"
+    noted = read_json(other)
+    write_json(other, noted | {"facts": noted["facts"] | {"sha256": "0" * 64}})  # of another state of the shard
+    score.score(cfg, one_device_mesh(), tmp_path / "rm")
+    assert files_of(tmp_path / "scored") == whole
+    assert re.search(rf"{name}\.json (is damaged|cannot be read).*its shard is scored again", caplog.text)
+    assert "songs-00000-of-00001.array_record was damaged since it was scored" in caplog.text
+
+
+def test_a_shard_that_is_not_what_was_written_is_not_scored(tmp_path, rm):
+    """As many bytes, of other rows."""
+    cfg, shard = config_of(tmp_path), tmp_path / "rows" / "music-00000-of-00001.array_record"
+    data = bytearray(shard.read_bytes())
+    data[len(data) // 2] ^= 1
+    shard.write_bytes(data)
+    with pytest.raises(UserError, match=r"music-00000-of-00001\.array_record is damaged or of another folder"):
+        score.score(cfg, one_device_mesh(), tmp_path / "rm")
+
+
+@pytest.mark.parametrize("name", ["../../evil.array_record", "/tmp/evil.array_record", "..", "a/b.array_record"])
+def test_a_manifest_leads_nowhere_else(tmp_path, rm, name):
+    cfg = config_of(tmp_path)
+    manifest = json.loads((tmp_path / "rows" / "manifest.json").read_text())
+    manifest["shards"][0]["name"] = name
+    (tmp_path / "rows" / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match=r"manifest\.json names the file .*, which is no name in its own folder"):
+        score.score(cfg, one_device_mesh(), tmp_path / "rm")
+    assert not (tmp_path / "scored").exists()
+
+
+def test_files_of_others_in_the_output_are_not_overwritten(tmp_path, rm):
+    (tmp_path / "scored").mkdir()
+    (tmp_path / "scored" / "manifest.json").write_text("dear")
+    with pytest.raises(UserError, match=r"scored holds manifest\.json, which no score job wrote"):
+        score.score(config_of(tmp_path), one_device_mesh(), tmp_path / "rm")
+    assert (tmp_path / "scored" / "manifest.json").read_text() == "dear"

@@ -333,6 +333,9 @@ def test_an_input_folder_is_never_the_output(folders):
 def test_rows_of_another_job_are_not_replaced(folders, tmp_path):
     """They have the same file names."""
     rows_folder = write_rows(tmp_path / "rows", {"web": 2})
+    with pytest.raises(UserError, match="rows holds files that no job wrote"):
+        select.run([f"--scored={folders[0]}", f"--base={folders[1]}", f"--output={rows_folder}", "--keep=1"])
+    (rows_folder / "counts.json").write_text("{}")  # of data_prep.shard
     with pytest.raises(UserError, match="rows holds files that this job did not write"):
         select.run([f"--scored={folders[0]}", f"--base={folders[1]}", f"--output={rows_folder}", "--keep=1"])
     assert len(kept(rows_folder)) == 6

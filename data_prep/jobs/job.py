@@ -73,8 +73,19 @@ def output_folder(output: str, files: Iterable[str], own: Sequence[str]) -> Iter
     """A folder that takes the place of `output` if the block ends well; only files named like `own` go."""
     with writable(f"--output={output}"):
         final = check_output(output, files, own)
+        check_written(output, own)
     with replacing_folder(final, f"--output={output}") as folder:
         yield folder
+        check_output(output, files, own)  # somebody may have put a file there meanwhile
+
+
+def check_written(output: str, own: Sequence[str]) -> None:
+    """UserError where a folder holds names like ours, such as part-00000.parquet, that no job of ours wrote."""
+    final = Path(output)
+    if "counts.json" in own and final.is_dir() and any(final.iterdir()) and not (final / "counts.json").is_file():
+        raise UserError(
+            f"--output={output} holds files that no job wrote: it has no counts.json; name a new or empty folder"
+        )
 
 
 def main(run: Callable[[list[str]], object]) -> None:

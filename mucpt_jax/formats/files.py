@@ -1,17 +1,20 @@
 """Files and folders replaced whole, locks, hashes: a reader sees the old one or the new one, never half."""
 
 import fcntl
+import functools
 import hashlib
 import json
 import logging
 import math
 import os
+import re
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from mucpt_jax.errors import UserError, one_line
 
@@ -19,6 +22,26 @@ from mucpt_jax.errors import UserError, one_line
 def file_hash(path: Path) -> str:
     with open(path, "rb") as f:
         return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+def hash_of(path: Path) -> str:
+    """file_hash, computed once in a process for each state of the file."""
+    try:
+        state = path.stat()
+        return _hash_of(path, state.st_size, state.st_mtime_ns, state.st_ino)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({one_line(error)}); copy it again") from error
+
+
+@functools.lru_cache(maxsize=100_000)
+def _hash_of(path: Path, *state: int) -> str:
+    return file_hash(path)
+
+
+def hashes_of(paths: Iterable[Path]) -> Iterator[str]:
+    """hash_of each, by all cores: a second for one or two GB and core."""
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        yield from threads.map(hash_of, paths)
 
 
 def text_hash(text: str) -> str:
@@ -73,45 +96,100 @@ def copy_file(source: str | Path, target: str | Path) -> None:
 def replacing_folder(path: str | Path, name: str) -> Iterator[Path]:
     """A new folder beside `path` that takes its place if the block ends well.
 
-    It has a new name at each start: tasks that outlive a killed launcher write where nobody looks.  At every moment a
-    whole folder stands under `path`, as .NAME.old or in .NAME.writing.
+    It has a new name at each start: tasks that outlive a killed launcher write where nobody looks.  The lock in
+    .NAME.writing lists these names, so that a later start clears what a killed one left and nothing else.  At every
+    moment a whole folder stands under `path` or in .NAME.writing/old-*, from where the next start puts it back.
     """
     final = Path(path).resolve()  # a link stays: what it points to is replaced
-    beside, old = (final.with_name(f".{final.name}.{word}") for word in ("writing", "old"))
+    beside = final.with_name(f".{final.name}.writing")
     with writable(name):
         beside.mkdir(parents=True, exist_ok=True)
-    with locked(beside, name):
+    if beside.is_symlink():
+        raise _foreign(beside)
+    with locked(beside, name) as lock:
+        word = uuid.uuid4().hex[:8]
+        new, old = beside / f"run-{word}", beside / f"old-{word}"
         try:
             with _to_the_end(name):
-                for left in beside.glob("run-*"):  # of a killed run
-                    shutil.rmtree(left, ignore_errors=True)
-                folder = beside / f"run-{uuid.uuid4().hex[:8]}"
-                folder.mkdir()
-                yield folder
+                for left in re.findall(r"^[0-9a-f]{8}$", lock.read(), re.MULTILINE):  # of killed runs
+                    _clear(beside, left, final)
+                lock.write(f"{word}\n")
+                lock.flush()
+                new.mkdir()
+                yield new
                 if final.exists():
-                    shutil.rmtree(old, ignore_errors=True)
                     os.replace(final, old)
-                try:
-                    os.replace(folder, final)
-                except OSError:
-                    if old.exists():
-                        os.replace(old, final)
-                    raise
+                os.replace(new, final)
                 sync(final.parent)
-                shutil.rmtree(old, ignore_errors=True)
         finally:
-            shutil.rmtree(beside, ignore_errors=True)
+            _clear(beside, word, final)
+            try:
+                (beside / "lock").unlink()
+                beside.rmdir()
+            except OSError:
+                logging.warning("%s holds files that are not of this run and stay; look at them", beside)
+
+
+def _clear(beside: Path, word: str, final: Path) -> None:
+    """Removes what the run of that name left in `beside`; the old folder goes back where none stands in its place."""
+    new, old = beside / f"run-{word}", beside / f"old-{word}"
+    if old.is_dir() and not final.exists():
+        os.replace(old, final)
+    for folder in (new, old):
+        shutil.rmtree(folder, ignore_errors=True)  # follows no link
+
+
+LOCK_MARK = "lock of mucpt_jax\n"  # the first line of a lock of ours; an empty file is one of an older version
 
 
 @contextmanager
-def locked(folder: Path, name: str) -> Iterator[None]:
-    """Two runs into one folder would mix; the lock ends with the process, however it ends."""
+def locked(folder: Path, name: str) -> Iterator[Any]:
+    """Two runs into one folder would mix; the lock ends with the process, however it ends.
+
+    Gives the file folder/lock, behind its first line.  A link or a file of other content is refused and stays.
+    """
+    path = folder / "lock"
     with writable(name):
-        lock = open(folder / "lock", "w")  # noqa: SIM115
+        lock = _opened(path)
     with lock:
-        if not _alone(lock.fileno(), folder / "lock", name):
+        if not _alone(lock.fileno(), path, name):
             raise UserError(f"{name} is being written by another run; wait for its end or name another folder")
-        yield
+        mark = lock.readline()
+        if mark not in ("", LOCK_MARK):
+            raise _foreign(path)
+        if not mark:
+            with writable(name):
+                lock.write(LOCK_MARK)
+                lock.flush()
+        yield lock
+
+
+def _opened(path: Path) -> TextIO:
+    """For reading and writing, with all that stands in it; not through a link."""
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise _foreign(path)
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+    return open(os.open(path, flags, 0o666), "r+", encoding="utf-8", errors="replace")
+
+
+def _foreign(path: Path) -> UserError:
+    return UserError(f"{path} is not of this program, which would write there; move it away")
+
+
+def clear_unfinished(folder: Path, names: Iterable[str]) -> None:
+    """Removes what replacing() of these files of the folder left when it was killed."""
+    known = set(names)
+    for left in folder.glob("*.writing"):
+        stem, _, word = left.name.removesuffix(".writing").rpartition(".")
+        if stem in known and re.fullmatch("[0-9a-f]{8}", word) and not left.is_symlink():
+            left.unlink(missing_ok=True)
+
+
+def bare_name(name: Any, where: str | Path) -> str:
+    """The name of a file in the folder of `where`, which lists it; UserError for what leads elsewhere."""
+    if not isinstance(name, str) or not name or name in (".", "..") or any(c in name for c in "/\\\0"):
+        raise UserError(f"{where} names the file {str(name)[:80]!r}, which is no name in its own folder; copy it again")
+    return name
 
 
 def _alone(lock: int, path: Path, name: str) -> bool:

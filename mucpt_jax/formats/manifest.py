@@ -15,7 +15,7 @@ from msgspec import Meta
 
 from mucpt_jax.errors import UserError, one_line
 from mucpt_jax.formats.decode import Count, Number, Size, read_json
-from mucpt_jax.formats.files import replacing
+from mucpt_jax.formats.files import bare_name, hash_of, hashes_of, replacing
 
 SCHEMA = 1
 
@@ -81,6 +81,7 @@ class Manifest(Schema):
     sources: dict[str, Source]
     scores: Scores | None  # None until scored
     eod: NotRequired[Count | None]  # token id that ends a document
+    index_sha256: NotRequired[str]  # of index.parquet; older manifests lack it
 
 
 INDEX_SCHEMA = pa.schema([
@@ -91,11 +92,6 @@ INDEX_SCHEMA = pa.schema([
 
 def read_manifest(folder: str | Path) -> Manifest:
     """The manifest of a row folder, after checking that its shards are all there and whole (by size)."""
-    path = Path(folder) / "manifest.json"
-    if not path.is_file():
-        raise UserError(
-            f"{path} is missing; write rows there with python -m data_prep.shard (or launch.py --job=score)"
-        )
     manifest = load_manifest(folder)
     for shard in manifest["shards"]:
         check_shard(Path(folder) / shard["name"], shard)
@@ -105,12 +101,19 @@ def read_manifest(folder: str | Path) -> Manifest:
 def load_manifest(folder: str | Path) -> Manifest:
     """The manifest without a look at its shards, which takes long where there are thousands."""
     path, way_out = Path(folder) / "manifest.json", "copy it from where the rows were written, or write the rows again"
+    if not path.is_file():
+        raise UserError(
+            f"{path} is missing; write rows there with python -m data_prep.shard (or launch.py --job=score)"
+        )
     schema = read_json(path, Schema, way_out)["schema"]
     if schema != SCHEMA:
         raise UserError(f"{path} has schema {schema}, this program reads {SCHEMA}; write the rows again")
     manifest: Manifest = read_json(path, Manifest, way_out)
     if unknown := {shard["source"] for shard in manifest["shards"]} - manifest["sources"].keys():
         raise UserError(f"{path} has shards of {min(unknown)}, which is none of its sources; {way_out}")
+    names = [bare_name(shard["name"], path) for shard in manifest["shards"]]
+    if len(set(names)) < len(names):
+        raise UserError(f"{path} lists a shard twice; copy it again")
     return manifest
 
 
@@ -127,25 +130,50 @@ def check_shard(path: Path, facts: Shard) -> None:
         )
 
 
+def check_content(folder: str | Path, shards: Iterable[Shard]) -> None:
+    """UserError where the bytes of a shard are not those that were written."""
+    wanted = {Path(folder) / shard["name"]: shard["sha256"] for shard in shards}
+    for (path, sha256), now in zip(wanted.items(), hashes_of(wanted), strict=True):
+        if now != sha256:
+            raise UserError(
+                f"{path} is damaged or of another folder: its sha256 is {now[:12]}, not {sha256[:12]}; "
+                "copy or write this shard again"
+            )
+
+
 def write_index(folder: str | Path, tables: Iterable[pa.Table]) -> None:
     with (
         replacing(Path(folder) / "index.parquet") as beside,
-        pq.ParquetWriter(beside, INDEX_SCHEMA, compression="zstd") as writer,
+        pq.ParquetWriter(beside, INDEX_SCHEMA, compression="zstd", write_page_checksum=True) as writer,
     ):
         for table in tables:
             writer.write_table(table)
 
 
-def read_index(folder: str | Path, shard: Shard) -> pa.Table:
-    """Segments of one shard (its entry in the manifest) by row and segment, in INDEX_SCHEMA."""
-    path = Path(folder) / "index.parquet"
+def index_path(folder: str | Path) -> Path:
+    """index.parquet, after comparing its sha256: a filtered read of a damaged one may hang or give other ids."""
+    path, manifest = Path(folder) / "index.parquet", Path(folder) / "manifest.json"
+    known = load_manifest(folder).get("index_sha256") if manifest.is_file() else None
+    if known and hash_of(path) != known:
+        raise UserError(f"{path} is damaged or of another folder, its sha256 is not that in {manifest}; copy it again")
+    return path
+
+
+def read_index_where(folder: str | Path, where, columns: list[str] | None = None) -> pa.Table:
+    """Lines of the index that a filter of pyarrow lets through."""
+    path = index_path(folder)
     try:
-        table = pq.read_table(path, filters=[("shard", "==", shard["name"])])
+        return pq.read_table(path, columns=columns, filters=where, page_checksum_verification=True)
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"{path} cannot be read ({one_line(error)}); copy it again") from error
+
+
+def read_index(folder: str | Path, shard: Shard) -> pa.Table:
+    """Segments of one shard (its entry in the manifest) by row and segment, in INDEX_SCHEMA."""
+    table = read_index_where(folder, [("shard", "==", shard["name"])])
     if len(table) != shard["segments"]:
         raise UserError(
-            f"{path} has {len(table)} segments of {shard['name']}, the manifest {shard['segments']}; "
+            f"{folder}/index.parquet has {len(table)} segments of {shard['name']}, the manifest {shard['segments']}; "
             "copy index and manifest from one place"
         )
     return table.sort_by([("row", "ascending"), ("segment", "ascending")])
@@ -154,7 +182,7 @@ def read_index(folder: str | Path, shard: Shard) -> pa.Table:
 def documents_of(folder: str, rows: list[tuple[str, int]]) -> list[list[str]]:
     """Document ids of each (shard, row), in the row's order."""
     wanted = [("shard", "in", {shard for shard, _ in rows}), ("row", "in", {row for _, row in rows})]
-    table = pq.read_table(Path(folder) / "index.parquet", filters=wanted).sort_by("segment")
+    table = read_index_where(folder, wanted).sort_by("segment")
     documents: dict[tuple[str, int], list[str]] = {place: [] for place in rows}
     for shard, row, document in zip(*(table[c].to_pylist() for c in ("shard", "row", "document")), strict=True):
         documents.get((shard, row), []).append(document)
@@ -164,12 +192,11 @@ def documents_of(folder: str, rows: list[tuple[str, int]]) -> list[list[str]]:
 def shared_documents(seed: str, corpus: str) -> list[str]:
     """Ids of documents that stand in both row folders, in the corpus's order; the seed's ids must fit in memory."""
     shared: list[str] = []
+    known = pc.unique(read_index_where(seed, None, ["document"])["document"])
     try:
-        known = pc.unique(pq.read_table(Path(seed) / "index.parquet", columns=["document"])["document"])
-        for batch in pq.ParquetFile(Path(corpus) / "index.parquet").iter_batches(columns=["document"]):
+        corpus_index = pq.ParquetFile(index_path(corpus), page_checksum_verification=True)
+        for batch in corpus_index.iter_batches(columns=["document"]):
             shared += batch["document"].filter(pc.is_in(batch["document"], known)).to_pylist()
-    except pa.ArrowException as error:
-        raise UserError(
-            f"index.parquet of {seed} or {corpus} cannot be read ({one_line(error)}); copy it again"
-        ) from error
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"{corpus}/index.parquet cannot be read ({one_line(error)}); copy it again") from error
     return list(dict.fromkeys(shared))

@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from mucpt_jax.errors import UserError
 from mucpt_jax.formats import score_sums
 from mucpt_jax.formats.hashes import GOLDEN, slots
-from mucpt_jax.formats.manifest import Manifest, Shard
+from mucpt_jax.formats.manifest import Manifest, Shard, read_index_where
 from mucpt_jax.formats.rows import checked_scores, read_shard, target_mask
 from mucpt_jax.formats.scored import read_both
 
@@ -118,11 +117,8 @@ def survey(scored: Scored, rows: list, floor: float, kinds: np.ndarray) -> dict:
 
 def owners_of(folder: Path, shard: str, numbers: np.ndarray) -> dict[tuple[int, int], str]:
     """(row, segment) -> document id."""
-    table = pq.read_table(
-        folder / "index.parquet",
-        columns=["row", "segment", "document"],
-        filters=[("shard", "=", shard), ("row", ">=", int(numbers[0])), ("row", "<=", int(numbers[-1]))],
-    )
+    where = [("shard", "=", shard), ("row", ">=", int(numbers[0])), ("row", "<=", int(numbers[-1]))]
+    table = read_index_where(folder, where, ["row", "segment", "document"])
     columns = (table[name].to_pylist() for name in ("row", "segment", "document"))
     return {(row, segment): document for row, segment, document in zip(*columns, strict=True)}
 

@@ -10,14 +10,16 @@ Where the parameters of a job come from, first match wins (printed at the start 
 
 import dataclasses
 import functools
-import hashlib
 import logging
+import os
+import uuid
 from pathlib import Path
 from typing import Any, NamedTuple, Required
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
 
 from mucpt_jax import config
 from mucpt_jax.config import Config
@@ -25,6 +27,9 @@ from mucpt_jax.errors import UserError
 from mucpt_jax.formats.decode import Count, checked, read_json
 from mucpt_jax.formats.tokenizer import files_of
 from mucpt_jax.formats.version import Written, as_text, written_by
+from mucpt_jax.run.sums import NAME_OF_SUM, SUMS, meta_hash
+from mucpt_jax.run.sums import checksum as checksum
+from mucpt_jax.run.sums import params_hash as params_hash
 from mucpt_jax.step import model, sharding
 from mucpt_jax.weights import hf, transfer
 
@@ -55,6 +60,8 @@ def save(ckpt: ocp.CheckpointManager, step: int, state: State, cfg: Config, iden
     """`identity` is data.fingerprint; with the step it fixes the data position.  Returns before all is written."""
     meta = {"step": step, "model": dataclasses.asdict(cfg.model), "identity": identity}
     meta |= {"format": config.FORMAT, "written_by": written_by()}
+    meta |= {name: SUMS[item](getattr(state, item)) for item, name in NAME_OF_SUM.items()}
+    meta["meta_hash"] = meta_hash(meta)
     items = ocp.args.Composite(
         params=ocp.args.StandardSave(state.params),
         opt_state=ocp.args.StandardSave(state.opt_state),
@@ -84,11 +91,47 @@ def write_failed(ckpt: ocp.CheckpointManager, step: int, error: Exception) -> Us
     )
 
 
+class Damaged(UserError):
+    """A checkpoint that is not what was saved."""
+
+
 def restore(ckpt: ocp.CheckpointManager, abstract: State, cfg: Config, identity: dict) -> tuple[int, State] | None:
-    """(step, state) of the newest checkpoint, onto any mesh; None where there is none."""
-    step = ckpt.latest_step()
-    if step is None:
-        return None
+    """(step, state) of the newest checkpoint that is whole, onto any mesh; None where there is none.
+
+    Damaged ones that are newer are moved away, after an older one was read: their steps are trained again.
+    """
+    faults: dict[int, Damaged] = {}
+    for step in sorted(ckpt.all_steps(), reverse=True):
+        try:
+            state = restore_step(ckpt, step, abstract, cfg, identity)
+        except Damaged as error:
+            faults[step] = error
+            continue
+        for damaged_step, fault in faults.items():
+            place = move_away(ckpt, damaged_step)
+            logging.warning(
+                "CHECKPOINT %d IS DAMAGED AND TRAINING GOES BACK TO STEP %d: %s; it was moved to %s",
+                damaged_step, step, str(fault).rpartition("; ")[0], place,
+            )  # fmt: skip
+        return step, state
+    if faults:
+        raise faults[max(faults)]
+    return None
+
+
+def move_away(ckpt: ocp.CheckpointManager, step: int) -> Path:
+    """Out of the way of the checkpoint that this step will have."""
+    folder = Path(ckpt.directory)
+    place = folder.with_name(f"{folder.name}.damaged") / f"{step}-{uuid.uuid4().hex[:8]}"
+    if jax.process_index() == 0:
+        place.parent.mkdir(exist_ok=True)
+        os.replace(folder / str(step), place)
+    multihost_utils.sync_global_devices("moved a damaged checkpoint away")
+    ckpt.reload()
+    return place
+
+
+def restore_step(ckpt: ocp.CheckpointManager, step: int, abstract: State, cfg: Config, identity: dict) -> State:
     meta, where = read_meta(ckpt, step, cfg), f"{ckpt.directory}/{step}"
     saved = config.without_retired(meta["identity"], where, meta.get("written_by"))
     for key, value in identity.items():
@@ -98,16 +141,27 @@ def restore(ckpt: ocp.CheckpointManager, abstract: State, cfg: Config, identity:
                 f"{where} was trained with {key}={before}, now it is {value}: the run cannot "
                 "go on exactly; restore that setting, or start in another --workdir with --config.init_from"
             )
-    return step, State(**read_items(ckpt, step, **abstract._asdict()))
+    return State(**read_items(ckpt, step, meta, **abstract._asdict()))
 
 
-def read_items(ckpt: ocp.CheckpointManager, step: int, **abstract) -> dict:
-    """Arrays of the named items, in the shapes and shardings asked for."""
-    args = {name: ocp.args.StandardRestore(item) for name, item in abstract.items()}
+def read_items(ckpt: ocp.CheckpointManager, step: int, meta: dict, **abstract) -> dict:
+    """Arrays of the named items, in the shapes and shardings asked for, after comparing their hashes with meta's."""
+    args, items, fault = {name: ocp.args.StandardRestore(item) for name, item in abstract.items()}, {}, None
     try:
-        return ckpt.restore(step, args=ocp.args.Composite(**args))
+        items = ckpt.restore(step, args=ocp.args.Composite(**args))
     except Exception as error:
-        raise damaged(ckpt, step, error) from error
+        fault = error
+    if on_any_host(fault is not None):
+        raise damaged(ckpt, step, fault or "another host could not read it") from fault
+    for name, item in items.items():
+        wanted = meta.get(NAME_OF_SUM[name])  # an older checkpoint has none
+        if wanted and SUMS[name](item) != wanted:
+            raise damaged(ckpt, step, f"its {name} are not those that were saved")
+    return items
+
+
+def on_any_host(fault: bool) -> bool:
+    return fault if jax.process_count() == 1 else bool(multihost_utils.process_allgather(np.array(fault)).any())
 
 
 def read_meta(ckpt: ocp.CheckpointManager, step: int, cfg: Config) -> dict:
@@ -115,6 +169,8 @@ def read_meta(ckpt: ocp.CheckpointManager, step: int, cfg: Config) -> dict:
     try:
         meta = ckpt.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
         checked(meta, Meta, f"meta of step {step}", "")
+        if meta.get("meta_hash", meta_hash(meta)) != meta_hash(meta):
+            raise ValueError("its meta is not what was saved")
         saved = config.from_saved({"model": meta["model"]}, f"meta of step {step}").model
     except Exception as error:
         raise damaged(ckpt, step, error) from error
@@ -127,9 +183,9 @@ def read_meta(ckpt: ocp.CheckpointManager, step: int, cfg: Config) -> dict:
     return meta
 
 
-def damaged(ckpt: ocp.CheckpointManager, step: int, error: Exception) -> UserError:
+def damaged(ckpt: ocp.CheckpointManager, step: int, error: Exception | str) -> Damaged:
     others = [s for s in ckpt.all_steps() if s != step]
-    return UserError(
+    return Damaged(
         f"{ckpt.directory}/{step} is damaged ({' '.join(str(error).split())[:200]}); move it away to go on from "
         f"{f'step {max(others)}' if others else 'the start'}"
     )
@@ -147,9 +203,9 @@ def restore_params(workdir: Path, abstract_params: dict, cfg: Config) -> dict:
     """Parameters of the newest checkpoint of a run."""
     ckpt = manager(workdir)
     step = ckpt.latest_step()
-    read_meta(ckpt, step, cfg)
+    meta = read_meta(ckpt, step, cfg)
     logging.info("parameters from %s/%d", ckpt.directory, step)
-    return read_items(ckpt, step, params=abstract_params)["params"]
+    return read_items(ckpt, step, meta, params=abstract_params)["params"]
 
 
 def saved_config(folder: str | Path) -> Config | None:
@@ -158,6 +214,14 @@ def saved_config(folder: str | Path) -> Config | None:
     values = read_json(path, dict) if path.is_file() else {}
     # A Hugging Face folder has a config.json too.
     return config.from_saved(values, str(path)) if "optimizer" in values else None
+
+
+def check_workdir(workdir: Path) -> None:
+    if (workdir / "config.json").is_file() and saved_config(workdir) is None:
+        raise UserError(
+            f"{workdir} holds a config.json that no run wrote, as a Hugging Face folder does; name another --workdir "
+            "(and that folder with --config.init_from)"
+        )
 
 
 def lineage(cfg: Config, workdir: Path) -> list[str]:
@@ -236,18 +300,18 @@ def branch(cfg: Config, abstract: State) -> tuple[int, State]:
             f"init_state=all needs a run's workdir, {cfg.init_from} has no checkpoint; use init_state=params"
         )
     ckpt, wanted = manager(Path(cfg.init_from)), cfg.optimizer.trainable
-    trainable = read_meta(ckpt, ckpt.latest_step(), cfg)["identity"].get("optimizer.trainable")
+    step = ckpt.latest_step()
+    trainable = read_meta(ckpt, step, cfg)["identity"].get("optimizer.trainable")
     if trainable != wanted:
         raise UserError(
             f"{cfg.init_from} was trained with optimizer.trainable={trainable}, now it is {wanted}: its moments are of "
             "other parameters; use that one, or init_state=params"
         )
-    restored = restore(ckpt, abstract, cfg, {})
-    if restored[0] >= cfg.optimizer.steps:
+    if step >= cfg.optimizer.steps:
         raise UserError(
-            f"{cfg.init_from} has {restored[0]} steps already; a branch of it needs more: --config.optimizer.steps"
+            f"{cfg.init_from} has {step} steps already; a branch of it needs more: --config.optimizer.steps"
         )
-    return restored
+    return step, restore_step(ckpt, step, abstract, cfg, {})
 
 
 def initial_params(cfg: Config, mesh: jax.sharding.Mesh) -> dict:
@@ -263,21 +327,3 @@ def initial_params(cfg: Config, mesh: jax.sharding.Mesh) -> dict:
         return restore_params(Path(cfg.init_from), shapes, cfg)
     logging.info("parameters from the Hugging Face folder %s", cfg.init_from)
     return transfer.from_hf(cfg.init_from, cfg.model, shapes)
-
-
-@jax.jit
-def checksum(x: jax.Array) -> jax.Array:
-    """uint32 of a float32 array's bits and their places.  Sums of integers: the same on every mesh."""
-    bits = jax.lax.bitcast_convert_type(x, jnp.uint32).ravel()
-    place = jnp.arange(bits.size, dtype=jnp.uint32) * jnp.uint32(2_654_435_761) + jnp.uint32(1)
-    mixed = (bits ^ (bits >> 16)) * (place | jnp.uint32(1))
-    return jnp.sum(mixed ^ (mixed >> 15), dtype=jnp.uint32)
-
-
-def params_hash(params: dict) -> str:
-    """Names a set of parameters, whatever the mesh: 16 hex digits."""
-    lines = [
-        f"{sharding.path_name(path)} {leaf.shape} {int(checksum(leaf))}"
-        for path, leaf in jax.tree_util.tree_leaves_with_path(params)
-    ]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]

@@ -9,6 +9,8 @@ integer, and any number of hosts continues where others stopped.
 import dataclasses
 import itertools
 import json
+import logging
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict
@@ -23,7 +25,7 @@ from mucpt_jax.errors import UserError
 from mucpt_jax.formats import score_sums
 from mucpt_jax.formats.decode import read_json
 from mucpt_jax.formats.files import text_hash
-from mucpt_jax.formats.manifest import Manifest, Shard, documents_of, read_manifest
+from mucpt_jax.formats.manifest import Manifest, Shard, check_content, documents_of, read_manifest
 from mucpt_jax.formats.rows import decode_row, target_scores
 from mucpt_jax.formats.tokenizer import check_same_tokenizer, files_of
 from mucpt_jax.step import objective, sharding
@@ -67,6 +69,17 @@ def open_sources(cfg: Config) -> list[Source]:
                 f"set --config.data.{key}=FOLDER or data.general_fraction={1 if is_domain else 0}"
             )
     return [s for s in sources if s.targets and (1 - fraction if s.is_domain else fraction) > 0]
+
+
+def check_bytes(sources: list[Source]) -> None:
+    """Compares the sha256 of all shards, a share on each host."""
+    shards = [(source.folder, shard) for source in sources for shard in source.shards]
+    mine = shards[jax.process_index() :: jax.process_count()]
+    started, size = time.monotonic(), sum(shard["bytes"] for _, shard in mine)
+    for folder in dict.fromkeys(folder for folder, _ in mine):
+        check_content(folder, [shard for of, shard in mine if of == folder])
+    seconds = time.monotonic() - started
+    logging.info("checked the bytes of %d shards, %.1f GB in %.1f s", len(mine), size / 1e9, seconds)
 
 
 def check_manifest(manifest: Manifest, folder: str, cfg: Config) -> None:

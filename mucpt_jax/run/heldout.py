@@ -9,7 +9,7 @@ import numpy as np
 
 from mucpt_jax.config import Config
 from mucpt_jax.errors import UserError
-from mucpt_jax.formats.manifest import read_manifest
+from mucpt_jax.formats.manifest import check_content, read_manifest
 from mucpt_jax.formats.rows import Row, read_shard, target_mask
 from mucpt_jax.formats.tokenizer import check_same_tokenizer
 from mucpt_jax.run import data
@@ -23,6 +23,7 @@ def evaluator(cfg: Config, mesh: jax.sharding.Mesh) -> Callable[[dict], dict[str
     check_same_tokenizer(cfg.evaluate.rows, cfg.data.domain, cfg.data.general)
     if not sum(shard["targets"] for shard in manifest["shards"]):
         raise UserError(f"evaluate.rows={cfg.evaluate.rows} holds no targets; name rows of held-out documents")
+    check_content(cfg.evaluate.rows, manifest["shards"])
     step = jax.jit(functools.partial(losses.batch_nll, cfg=cfg), out_shardings=sharding.replicated(mesh))
 
     def rows_of(source: str) -> Iterator[Row]:

@@ -8,6 +8,7 @@ Names map by rule, because the model keeps Hugging Face's:
 import dataclasses
 import logging
 import os
+import re
 from pathlib import Path
 from typing import NamedTuple, NotRequired, TypedDict
 
@@ -18,8 +19,10 @@ from safetensors import SafetensorError, safe_open
 from mucpt_jax.config import Model
 from mucpt_jax.errors import UserError
 from mucpt_jax.formats.decode import Count, Positive, checked, read_json
+from mucpt_jax.formats.files import bare_name, hashes_of
 from mucpt_jax.formats.tokenizer import files_of
 
+MARK, SUMS = "mucpt_jax_export.json", "SHA256SUMS"  # an export of ours, and the checksums of its files
 HEAD, EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
 LEAF = {"kernel": "weight", "embedding": "weight", "scale": "weight", "bias": "bias"}
 DTYPES = {"F32": np.dtype(np.float32), "F16": np.dtype(np.float16), "BF16": np.dtype(ml_dtypes.bfloat16)}
@@ -236,12 +239,40 @@ def weight_files(folder: Path) -> list[Path]:
     """The files that the index names, else model.safetensors, else all *.safetensors."""
     index, single = folder / "model.safetensors.index.json", folder / "model.safetensors"
     if index.is_file():
-        files = [folder / name for name in sorted(set(read_json(index, Index, "copy it again")["weight_map"].values()))]
+        names = read_json(index, Index, "copy it again")["weight_map"].values()
+        files = [folder / bare_name(name, index) for name in sorted(set(names))]
     else:
         files = [single] if single.is_file() else sorted(folder.glob("*.safetensors"))
     if not files:
         raise UserError(f"{folder} holds no *.safetensors; init_from must name a Hugging Face folder")
     return files
+
+
+def sums_of(folder: Path) -> dict[str, str]:
+    """{file: sha256} of SHA256SUMS, for files of the folder itself; {} where there is none."""
+    path, sums = folder / SUMS, {}
+    if not path.is_file():
+        return {}
+    for number, line in enumerate(path.read_bytes().decode(errors="replace").split("\n"), 1):
+        match = re.fullmatch(r"([0-9a-f]{64}) [ *](?:\./)?(.+)", line)
+        if line and not match:
+            raise UserError(f"{path} line {number} is no sha256 and name; copy the file again")
+        if match and "/" not in match[2]:
+            sums[match[2]] = match[1]
+    return sums
+
+
+def check_sums(folder: Path, files: list[Path]) -> None:
+    """UserError where a file is not what the folder's SHA256SUMS says; of an export of ours it names all of them."""
+    sums = sums_of(folder)
+    if (folder / MARK).is_file() and (lacking := [file.name for file in files if file.name not in sums]):
+        raise UserError(f"{folder}/{SUMS} has no line for {lacking[0]}; copy or export the folder again")
+    known = [file for file in files if file.name in sums]
+    for file, now in zip(known, hashes_of(known), strict=True):
+        if now != sums[file.name]:
+            raise UserError(
+                f"{file} is not what {SUMS} beside it says; copy it again, or mend that line if the change is meant"
+            )
 
 
 def check_tensors(tensors: dict[str, Tensor], shapes: dict[str, tuple[int, ...]], cfg: Model, folder: str) -> None:

@@ -26,7 +26,7 @@ from mucpt_jax.weights import hf
 # Files beside the weights that make a folder usable; copied where they exist.
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt",
                    "special_tokens_map.json", "added_tokens.json", "chat_template.jinja")  # fmt: skip
-MARK, SUMS = "mucpt_jax_export.json", "SHA256SUMS"
+MARK, SUMS = hf.MARK, hf.SUMS
 FILE_DTYPES = {"bfloat16": "BF16", "float32": "F32"}
 ROOM = 1 << 20  # bytes for all that is no tensor, without the tokenizer
 
@@ -53,6 +53,7 @@ def write(shapes: Shapes, read: Callable[[str], np.ndarray], cfg: Model, about: 
         sums = write_weights(beside, shapes, read, about)
         write_rest(beside, cfg, about)
         write_sums(beside, sums)
+        check_place(Path(about.folder).resolve())  # somebody may have put a file there meanwhile
         for path in (*beside.iterdir(), beside):  # before the folder gets the name that says that all of it is there
             sync(path)
 
@@ -63,6 +64,11 @@ def check_place(folder: Path) -> None:
     empty = folder.is_dir() and not any(folder.iterdir())
     if folder.exists() and not empty and not (folder / MARK).is_file():
         raise UserError(f"{folder} exists and is no export of ours; choose another folder")
+    foreign = {path.name for path in folder.glob("*")} - {SUMS, *hf.sums_of(folder)}
+    if foreign:
+        raise UserError(
+            f"{folder} holds {min(foreign)}, which is not of the export there; move it or choose another folder"
+        )
 
 
 def check_room(beside: Path, shapes: Shapes, about: About) -> None:

@@ -11,7 +11,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -68,10 +68,12 @@ def from_hf(folder: str, cfg: Model, abstract: dict) -> dict:
 
 
 def checked(folder: str, cfg: Model, abstract: dict) -> dict[str, hf.Tensor]:
-    """All tensors of the folder, after checking that they are this model's; no weight is read."""
+    """All tensors of the folder, after checking that they are this model's and whole, where it has checksums."""
     hf.check_same_model(hf.read_config(folder), cfg, folder)
     tensors = hf.open_tensors(folder)
     hf.check_tensors(tensors, shapes_of(abstract, cfg), cfg, folder)
+    files = [Path(folder) / "config.json", *sorted({tensor.file for tensor in tensors.values()})]
+    hf.check_sums(Path(folder), files[jax.process_index() :: jax.process_count()])  # a share of each host
     return tensors
 
 
@@ -79,13 +81,13 @@ def shapes_of(abstract: dict, cfg: Model) -> hf_write.Shapes:
     return {name: place.shape for name, place in tensor_places(abstract, cfg).items()}
 
 
-def together(look: Callable[[], dict]) -> dict:
+def together(look: Callable[[], Any], what: str = "weights") -> Any:
     """look(), which checks files; where one host's files are bad all hosts end: else the others would wait for it."""
     if jax.process_count() == 1:
         return look()
-    tensors, error = None, None
+    result, error = None, None
     try:
-        tensors = look()
+        result = look()
     except UserError as raised:
         error = raised
     failed = multihost_utils.process_allgather(np.array(error is not None))
@@ -93,9 +95,9 @@ def together(look: Callable[[], dict]) -> dict:
         raise error
     if failed.any():
         raise UserError(
-            f"the weights are bad on host {failed.argmax()}, whose log tells why; mend its folder and start again"
+            f"the {what} are bad on host {failed.argmax()}, whose log tells why; mend its folder and start again"
         )
-    return tensors
+    return result
 
 
 class Kind(NamedTuple):
