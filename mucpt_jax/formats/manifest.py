@@ -139,10 +139,7 @@ def write_index(folder: str | Path, tables: Iterable[pa.Table]) -> None:
 def read_index(folder: str | Path, shard: Shard) -> pa.Table:
     """Segments of one shard (its entry in the manifest) by row and segment, in INDEX_SCHEMA."""
     path = Path(folder) / "index.parquet"
-    try:
-        table = pq.read_table(path, filters=[("shard", "==", shard["name"])])
-    except (OSError, pa.ArrowException) as error:
-        raise UserError(f"{path} cannot be read ({one_line(error)}); copy it again") from error
+    table = _index_rows(path, [("shard", "==", shard["name"])])
     if len(table) != shard["segments"]:
         raise UserError(
             f"{path} has {len(table)} segments of {shard['name']}, the manifest {shard['segments']}; "
@@ -151,10 +148,22 @@ def read_index(folder: str | Path, shard: Shard) -> pa.Table:
     return table.sort_by([("row", "ascending"), ("segment", "ascending")])
 
 
+def _index_rows(path: Path, filters: list[tuple]) -> pa.Table:
+    try:
+        table = pq.read_table(path, filters=filters)
+        table.validate(full=True)  # finds names that are not UTF-8
+        names = table.schema.names
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise UserError(f"{path} cannot be read ({one_line(error)}); copy it again") from error
+    if names != INDEX_SCHEMA.names:
+        raise UserError(f"{path} has columns {names}, not {INDEX_SCHEMA.names}; copy it again")
+    return table
+
+
 def documents_of(folder: str, rows: list[tuple[str, int]]) -> list[list[str]]:
     """Document ids of each (shard, row), in the row's order."""
     wanted = [("shard", "in", {shard for shard, _ in rows}), ("row", "in", {row for _, row in rows})]
-    table = pq.read_table(Path(folder) / "index.parquet", filters=wanted).sort_by("segment")
+    table = _index_rows(Path(folder) / "index.parquet", wanted).sort_by("segment")
     documents: dict[tuple[str, int], list[str]] = {place: [] for place in rows}
     for shard, row, document in zip(*(table[c].to_pylist() for c in ("shard", "row", "document")), strict=True):
         documents.get((shard, row), []).append(document)
@@ -168,7 +177,7 @@ def shared_documents(seed: str, corpus: str) -> list[str]:
         known = pc.unique(pq.read_table(Path(seed) / "index.parquet", columns=["document"])["document"])
         for batch in pq.ParquetFile(Path(corpus) / "index.parquet").iter_batches(columns=["document"]):
             shared += batch["document"].filter(pc.is_in(batch["document"], known)).to_pylist()
-    except pa.ArrowException as error:
+    except (ValueError, pa.ArrowException) as error:  # ValueError: names that are not UTF-8
         raise UserError(
             f"index.parquet of {seed} or {corpus} cannot be read ({one_line(error)}); copy it again"
         ) from error
