@@ -52,6 +52,8 @@ EXPECTED = {  # name of the file -> title, command
         "python -m benchmarks.curation_scale --data=../shared/data",
     ),
     "curation_masking": ("Curation: what masking finds", CURATION),
+    "taken": ("Curation: what is taken from real text", "python -m benchmarks.taken --data=../shared/data"),
+    "forms": ("Curation: what quality takes of lists", "python -m benchmarks.forms --data=../shared/data"),
     "near_duplicates": ("Near-duplicates", NEAR),
     "near_duplicates_by_jaccard": ("Near-duplicates by similarity", NEAR),
     "near_duplicates_speed": ("Near-duplicates beside datatrove", NEAR),

@@ -93,15 +93,15 @@ def run(argv: list[str] | None = None) -> dict:
 
 
 def defaults() -> ConfigDict:
-    """All keys: `stages`, and a section for each with the options of its job."""
+    """All keys: `stages`, `seed_sources` for the report, and a section for each stage with the options of its job."""
     sections = {stage.name: options.section_of(stage.options) for stage in STAGES}
-    return ConfigDict({"stages": ",".join(stage.name for stage in STAGES), **sections})
+    return ConfigDict({"stages": ",".join(stage.name for stage in STAGES), "seed_sources": "", **sections})
 
 
 def recipe_of(config: ConfigDict) -> Recipe:
     """UserError for an order of stages, a key or a value that is none."""
     known = [stage.name for stage in STAGES]
-    options.check_keys(config, ["stages", *known], "config")
+    options.check_keys(config, ["stages", "seed_sources", *known], "config")
     names = str(config.get("stages", "")).split(",")
     if names != [name for name in known if name in names]:
         raise UserError(f"config.stages={','.join(names)} is no part of {','.join(known)}, in this order; give one")
@@ -148,6 +148,9 @@ def keys() -> str:
     """For --help: every key of the recipe, its value and what it means."""
     config = runpy.run_path(RECIPE)["get_config"]()
     lines = [f"keys, as they are without --config:\n  --config.stages={config.stages}"]
+    lines.append(
+        "  --config.seed_sources=music_*,...  sources of the seed: the report warns where a stage takes more of them"
+    )
     for stage in STAGES:
         lines.append(f"\n  {stage.name}: {stage.does}")
         for field in dataclasses.fields(stage.options):

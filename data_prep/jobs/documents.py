@@ -31,7 +31,7 @@ from apache_beam.io.filesystem import BeamIOError, CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import Metrics
 
-from data_prep.jobs import notes, progress
+from data_prep.jobs import notes, progress, taken
 from mucpt_jax.errors import UserError, one_line
 from mucpt_jax.formats.decode import own_field
 
@@ -240,6 +240,7 @@ def keep(batch: pa.RecordBatch, reasons: Sequence[str | None], folder: Path) -> 
     for reason, documents in Counter(reason for reason in reasons if reason is not None).items():
         count(reason, documents)
     notes.add_samples(batch, reasons, folder)
+    taken.add_drops(batch, reasons, folder)
     return batch.filter(pa.array([reason is None for reason in reasons], pa.bool_()))
 
 

@@ -2,7 +2,9 @@
 
     rejects.jsonl      file and line of what was no document, and the reason; never its text
     samples.jsonl      a few dropped documents of each reason: {"reason", "id", "source", "lang", "text"}, text masked
-    composition.json   {"read": rows, "kept": rows}, a row is {"source", "lang", "documents", "characters", "bytes"}
+    composition.json   {"read": rows, "kept": rows}, a row is {"source", "lang", "documents", "characters", "bytes"};
+                       "dropped": [{"source", "reason", "documents"}] and "lines": [{"source", "lines"}] that went
+    lines.jsonl        the most frequent lines that went of each source: {"source", "documents", "text"}, text masked
 
 Every note is of one input file (`part`, five digits), so a task that a runner repeats replaces its own.
 """
@@ -17,11 +19,12 @@ from typing import NotRequired, TypedDict
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from data_prep.jobs import taken
 from data_prep.private import masking
 from mucpt_jax.formats.decode import Count, read_json, read_lines
 from mucpt_jax.formats.files import write_json
 
-FILES = ("rejects.jsonl", "samples.jsonl", "composition.json", "counts.json")
+FILES = ("rejects.jsonl", "samples.jsonl", "lines.jsonl", "composition.json", "counts.json")
 SAMPLES = 20  # of a reason in samples.jsonl
 SAMPLE_CHARACTERS = 300
 SAMPLE_BYTES = 6000  # of a reason and an input file
@@ -49,21 +52,41 @@ class Rows(TypedDict):
     tokens: NotRequired[Count]
 
 
+class Drops(TypedDict):
+    """Of a source and reason in composition.json."""
+
+    source: str
+    reason: str
+    documents: Count
+
+
+class Lines(TypedDict):
+    """Of a source in composition.json: lines that were removed."""
+
+    source: str
+    lines: Count
+
+
 class Sides(TypedDict, total=False):
     """composition.json"""
 
     read: list[Rows]
     kept: list[Rows]
+    dropped: list[Drops]
+    lines: list[Lines]
 
 
 def forget(folder: Path, part: str) -> None:
     """What an attempt before left of this input file."""
-    for name in (f"rejects-{part}.jsonl", f"samples-{part}.*.jsonl"):
+    own = (pattern.format(part=part) for pattern in taken.PATTERNS)
+    for name in (f"rejects-{part}.jsonl", f"samples-{part}.*.jsonl", *own):
         for note in Path(folder).glob(name):
             note.unlink()
 
 
 def add_lines(path: Path, lines: Iterable[Mapping]) -> None:
+    if not (lines := list(lines)):
+        return
     with open(path, "a", encoding="utf-8") as f:
         f.writelines(line_of(line) for line in lines)
 
@@ -123,7 +146,7 @@ def merge_composition(folder: Path) -> None:
                 total.add_numbers((source, lang), numbers)
             path.unlink()
         sides[side] = list(rows_of(total))
-    write_json(Path(folder) / "composition.json", sides)
+    write_json(Path(folder) / "composition.json", sides | taken.merged(folder))
 
 
 def rows_of(total: Composition) -> Iterator[dict]:
@@ -142,6 +165,7 @@ def merge(folder: Path) -> None:
     merge_rejects(folder)
     merge_samples(folder)
     merge_composition(folder)
+    add_lines(folder / "lines.jsonl", taken.frequent_lines(folder))
     for path in folder.glob("*.progress"):
         path.unlink()
 
