@@ -285,3 +285,13 @@ def test_missing_folders_and_the_wrong_length_are_refused(tmp_path, rm):
     with pytest.raises(UserError, match="holds rows of T=32"):
         score.score(cfg, one_device_mesh(), tmp_path)
     assert json.loads((tmp_path / "rows" / "manifest.json").read_text())["scores"] is None
+
+
+@pytest.mark.parametrize("content", ["", "{}", '{"facts": {"records": 4, "bytes": "4", "sha256": ""}}'])
+def test_a_shard_whose_note_was_damaged_is_scored_again(tmp_path, caplog, content):
+    folder = write_rows(tmp_path / "scored", {"music": 4})
+    (shard,) = read_manifest(folder)["shards"]
+    (folder / "parts").mkdir()
+    score.note_of(folder, shard).write_text(content)
+    assert not score.is_done(folder, shard)
+    assert "music-00000-of-00001.array_record.json" in caplog.text and "it is scored again" in caplog.text

@@ -43,7 +43,7 @@ class Source(TypedDict):
     targets: Count
 
 
-NotNegative = Annotated[float, Meta(ge=0, le=1e30)]
+NotNegative = Annotated[float, Meta(ge=0, le=2.0**62)]
 Floor = Annotated[str, Meta(pattern=r"^\d{1,9}(\.\d{1,9})?$")]  # nats
 Grid = Annotated[dict[Floor, NotNegative], Meta(min_length=1)]
 
