@@ -19,7 +19,7 @@ from absl import logging as absl_logging
 from ml_collections import config_flags
 
 from mucpt_jax import checks, config
-from mucpt_jax.errors import UserError, exiting
+from mucpt_jax.errors import UserError, clipped, exiting
 from mucpt_jax.formats import version
 from mucpt_jax.formats.files import write_json
 from mucpt_jax.run import hosts, runtime
@@ -80,9 +80,9 @@ def parse(argv: list[str]) -> list[str]:
         _ = flags.FLAGS.config.to_dict  # a file that cannot be loaded says so only when it is used
         return rest
     except (flags.Error, UserError, AttributeError, OSError) as error:
-        sys.exit(f"error: {checks.explain(error)}")
+        sys.exit(f"error: {clipped(checks.explain(error))}")
     except Exception as error:  # whatever the config file raised
-        sys.exit(f"error: {checks.explain(error)} ({type(error).__name__} in the config file)")
+        sys.exit(f"error: {clipped(checks.explain(error))} ({type(error).__name__} in the config file)")
 
 
 def default_workdir(config_flag: str) -> str:

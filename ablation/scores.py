@@ -4,7 +4,6 @@ mucpt gives the raw weight 1 / max(r, floor).  A stored pseudo-score r' = 1 / w 
 as no r' lies under the floor, and the corpus mean in the manifest makes the mean weight one as for any scores.
 """
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pyarrow.parquet as pq
 from data_prep.text import names
 from mucpt_jax import config
 from mucpt_jax.formats import score_sums
+from mucpt_jax.formats.decode import read_lines
 from mucpt_jax.formats.files import copy_file, write_json
 from mucpt_jax.formats.manifest import read_manifest
 from mucpt_jax.formats.rows import read_shard, segment_numbers, target_mask, write_shard
@@ -30,9 +30,8 @@ def slot_kinds(rows: Path, documents: Path) -> dict[tuple[str, int], np.ndarray]
     """(shard, row) -> kind of each of the row's T + 1 slots, from the letters of the documents in a folder."""
     length = read_manifest(rows)["sequence_length"]
     files = sorted(documents.glob("*.jsonl"))
-    lines = [line for file in files for line in file.read_text(encoding="utf-8").splitlines()]
     # The end-of-document token belongs to the text.
-    kinds = {d["id"]: [*d["kinds"], "t"] for d in map(json.loads, lines)}
+    kinds = {d["id"]: [*d["kinds"], "t"] for file in files for d in read_lines(file)}
     table = pq.read_table(rows / "index.parquet").sort_by(
         [("shard", "ascending"), ("row", "ascending"), ("segment", "ascending")]
     )

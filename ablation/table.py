@@ -1,7 +1,6 @@
 """Figures of every run, paired differences, tables, plot, and which orders hold."""
 
 import datetime
-import json
 import re
 import shutil
 from pathlib import Path
@@ -15,7 +14,7 @@ import matplotlib.pyplot as plt
 from ablation import run, world
 from benchmarks import facts
 from mucpt_jax.errors import UserError
-from mucpt_jax.formats.decode import read_json
+from mucpt_jax.formats.decode import read_json, read_lines, read_log
 from mucpt_jax.formats.files import write_json
 from mucpt_jax.step.objective import OBJECTIVES
 
@@ -93,8 +92,7 @@ def figures(workdir: Path, regime: str) -> dict:
 
     Where the regime's reference model was told all facts, all count as covered.
     """
-    lines = (workdir / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
-    asked = [json.loads(line) for line in lines]
+    asked = read_lines(workdir / "predictions.jsonl")
     for question in asked:
         question["covered"] |= world.REGIMES[regime].all_facts
     artists = [q for q in asked if not q["famous"]]
@@ -123,7 +121,7 @@ def exact(asked) -> float | None:
 
 def step_figures(metrics: Path) -> dict:
     """Means over the logged steps: gradient norm, and the domain tokens' effective share (sum w)^2 / (n sum w^2)."""
-    lines = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
+    lines = read_log(metrics)
     shares = [share for line in lines if (share := domain_ess(line["sources"])) is not None]
     return {"ess": mean(shares) if shares else None, "grad_norm": mean(line["grad_norm"] for line in lines)}
 

@@ -22,11 +22,12 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from benchmarks import facts, planted
 from benchmarks.near_duplicates import cpu_of, datatrove_command, sample, write
 from data_prep.pipeline import STAGES
+from mucpt_jax.formats.decode import read_lines
 
 ROOT = Path(__file__).parents[1]
 PEERS = ROOT / "benchmarks" / "peers"
@@ -88,7 +89,7 @@ def write_questions(data: Path, path: Path) -> None:
         data / "eval/music_proxy/music_simpleqa_proxy.jsonl",
         data / "eval/chinese_simpleqa/chinese_simpleqa.jsonl",
     )
-    rows = (json.loads(line) for file in files for line in file.read_text(encoding="utf-8").splitlines())
+    rows = (row for file in files for row in read_lines(file))
     lines = (json.dumps({name: row[name] for name in ("id", "question", "answer")}) for row in rows)
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
@@ -238,7 +239,7 @@ def spans_of(texts: Iterable[str], command: Callable, task: Task, folder: Path) 
     write(source / "a.jsonl.gz", [{"id": str(n), "text": text} for n, text in enumerate(texts)])
     line = command(task, source, folder / "out")
     cpu_of(line)
-    return [json.loads(row) for row in Path(line[4]).read_text(encoding="utf-8").splitlines()]
+    return read_lines(line[4], Any)
 
 
 def recall_by_type(planted_values: list[tuple[str, tuple]], spans_of_texts: list[list], stays: list[str]) -> dict:

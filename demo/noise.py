@@ -1,6 +1,5 @@
 """Which slots of the packed rows hold planted noise: from the raw corpus's truth through cleaning, tokens and index."""
 
-import json
 from collections import Counter, defaultdict
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import pyarrow.parquet as pq
 
 from data_prep.clean import clean_text
 from data_prep.shard import load_tokenizer
+from mucpt_jax.formats.decode import read_lines
 from mucpt_jax.formats.manifest import read_manifest
 
 NOISE = ("qr_code", "address", "phone", "chatter", "boilerplate")  # private data is planted too, but is no noise
@@ -38,8 +38,7 @@ def noise_tokens(run: Path, tokenizer_folder: str) -> tuple[dict[str, np.ndarray
     tokenizer = load_tokenizer(tokenizer_folder)  # shard's own: the same text must give the same tokens
     texts = kept_texts(run)
     masks, counts = {}, Counter()
-    for line in (run / "raw" / "truth.jsonl").read_text(encoding="utf-8").splitlines():
-        truth = json.loads(line)
+    for truth in read_lines(run / "raw" / "truth.jsonl"):
         text = texts.get(truth["id"])
         wanted = [clean_text(s["text"]) for s in truth["spans"] if s["kind"] in NOISE]
         spans = find_in_order(text, wanted) if text is not None else []

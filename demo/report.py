@@ -2,7 +2,6 @@
 links to audit.html and to the curation reports."""
 
 import html
-import json
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ import numpy as np
 from demo import pictures
 from demo.results import cells
 from mucpt_jax.formats import pages
+from mucpt_jax.formats.decode import read_lines, read_log
 from mucpt_jax.formats.manifest import read_manifest
 from mucpt_jax.step.objective import OBJECTIVES
 
@@ -76,8 +76,7 @@ def bar(row: dict) -> str:
 
 def answers(run: Path, names: list[str]) -> str:
     """A table of questions, an objective a column, in groups of questions that the same objectives answer."""
-    lines = [(run / name / "predictions.jsonl").read_text(encoding="utf-8").splitlines() for name in names]
-    asked = [[json.loads(line) for line in of_question] for of_question in zip(*lines, strict=True)]
+    asked = list(zip(*(read_lines(run / name / "predictions.jsonl") for name in names), strict=True))
     groups = {}
     for answered in asked:
         groups.setdefault(tuple(answer["correct"] for answer in answered), []).append(answered)
@@ -140,8 +139,7 @@ def html_table(rows: list[list[str]], links: dict[str, str]) -> str:
 
 def curves(run: Path, names: list[str]) -> str:
     """Plain training loss of domain and general text, an objective a line."""
-    read = {name: (run / name / "metrics.jsonl").read_text().splitlines() for name in names}
-    steps = {name: [json.loads(line) for line in lines] for name, lines in read.items()}
+    steps = {name: read_log(run / name / "metrics.jsonl") for name in names}
     drawn, colours = [], {name: OBJECTIVES[name].colour for name in names}
     for kind in ("domain", "general"):
         points = {name: [(line["step"], plain_loss(line, kind)) for line in lines] for name, lines in steps.items()}

@@ -164,7 +164,8 @@ def check_batch_rows(config: Config, ways: int) -> None:
 
 
 def divisors(n: int) -> list[int]:
-    return [d for d in range(1, n + 1) if n % d == 0]
+    """Those up to a million: a mistyped number may have 30 digits."""
+    return [d for d in range(1, min(n, 1 << 20) + 1) if n % d == 0]
 
 
 def check_overrides(argv: list[str]) -> None:

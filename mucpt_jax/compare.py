@@ -132,9 +132,9 @@ def heldout_of(run: dict) -> dict:
 
 def last_step(sources: list[dict]) -> dict:
     """Over all sources of a step: mean weight and effective share of domain tokens, plain loss of general tokens."""
-    domain, general = ([s for s in sources if s["is_domain"] == kind] for kind in (True, False))
+    domain, general = ([s for s in sources if s["is_domain"] == kind and s["tokens"]] for kind in (True, False))
     means = dict.fromkeys(("mean_weight", "ess", "general_nll"))
-    if domain and all(s["ess"] is not None for s in domain):
+    if domain and all(None not in (s["ess"], s["mean_weight"]) for s in domain):
         n, w = sum(s["tokens"] for s in domain), sum(s["mean_weight"] * s["tokens"] for s in domain)
         # A source of which rho1 chose nothing has no effective tokens, and no squares.
         squares = sum(s["mean_weight"] ** 2 * s["tokens"] / s["ess"] for s in domain if s["ess"])

@@ -16,8 +16,12 @@ class UserError(ValueError):
     """What the user gave cannot work; the message says what, where and the way out in one sentence."""
 
     def __init__(self, message: str):
-        cut = len(message) > LONGEST
-        super().__init__(f"{message[: LONGEST // 2]} ... {message[-LONGEST // 2 :]}" if cut else message)
+        super().__init__(clipped(message))
+
+
+def clipped(message: str) -> str:
+    """The message without its middle, where that is long: what is wrong and the way out stay."""
+    return f"{message[: LONGEST // 2]} ... {message[-LONGEST // 2 :]}" if len(message) > LONGEST else message
 
 
 def one_line(error: Exception) -> str:

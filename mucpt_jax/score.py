@@ -11,11 +11,12 @@ import logging
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TypedDict
+from typing import Annotated, TypedDict
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
+from msgspec import Meta
 
 from mucpt_jax.config import Config
 from mucpt_jax.errors import UserError
@@ -37,14 +38,17 @@ class Facts(TypedDict):
     sha256: str
 
 
+BUCKETS, FLOORS = (Meta(min_length=n, max_length=n) for n in (len(score_sums.EDGES) - 1, len(score_sums.FLOORS)))
+
+
 class Sums(TypedDict):
     """Of score_sums.stats_of."""
 
     tokens: Count
     nll: Number
-    counts: list[Count]
-    weight: list[list[Number]]
-    weight_squared: list[Number]
+    counts: Annotated[list[Count], BUCKETS]
+    weight: Annotated[list[Annotated[list[Number], BUCKETS]], FLOORS]
+    weight_squared: Annotated[list[Number], FLOORS]
 
 
 class Note(TypedDict):
@@ -259,7 +263,10 @@ def finish(cfg: Config, manifest: dict, about: dict, output: Path) -> None:
         return
     notes = [read_note(output, shard) for shard in manifest["shards"]]
     shards = [shard | note["facts"] for shard, note in zip(manifest["shards"], notes, strict=True)]
-    sums = [{name: np.array(value) for name, value in note["stats"].items()} for note in notes]
+    sums = [
+        {name: np.array(value, int if name in ("tokens", "counts") else float) for name, value in note["stats"].items()}
+        for note in notes
+    ]
     scores = {
         **{name: about[name] for name in ("rm_hash", "compute_dtype", "encoding")},
         "head_dtype": "float32",

@@ -19,8 +19,9 @@ import zstandard
 from test_shard import byte_tokenizer
 
 from data_prep import pipeline
-from data_prep.jobs import documents, progress
+from data_prep.jobs import documents, notes, progress
 from mucpt_jax.errors import UserError
+from mucpt_jax.formats.decode import read_lines
 
 STAGES = {stage.name: stage for stage in pipeline.STAGES}
 SENTENCE = (
@@ -258,9 +259,9 @@ def test_progress_that_cannot_be_written_stops_nothing(tmp_path):
 
 
 def test_the_pipeline_on_a_full_disk_ends_in_one_sentence(tmp_path, flags):
-    packed(tmp_path / "a.jsonl", lines_of(texts(30)))
+    packed(tmp_path / "a.jsonl", lines_of(texts(300)))
     argv = [f"--input={tmp_path / 'a.jsonl'}", f"--output={tmp_path / 'out'}", f"--config={pipeline.RECIPE}:plain"]
-    for size, written in ((16, []), (2500, ["config.json"])):
+    for size, written in ((16, []), (3000, ["config.json"])):
         code = (
             f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))\n"
             "from data_prep import pipeline; from data_prep.jobs import job; job.main(pipeline.run)"
@@ -288,3 +289,18 @@ def test_log_lines_stand_above_the_bar(tmp_path, monkeypatch):
     told = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", handler.stream.getvalue())
     assert handler.stream is sys.stderr and "line 7: not_json" in re.split(r"[\r\n]+", told)
     assert re.search(r"\rclean .*100% 20 documents, \d\d?/s", told)
+
+
+@pytest.mark.parametrize(("name", "reason"), [("clean", "too_short"), ("dedup", "exact_duplicate")])
+def test_documents_may_hold_every_character_that_ends_a_line_elsewhere(tmp_path, flags, name, reason):
+    odd = "a\u2028b\u2029c\x85d\x0be\x0cf\x1cg\x1dh\x1ei\rj"  # str.splitlines() splits at each
+    kept = [{"id": f"{odd}{i}", "text": SENTENCE.format(i=i, j=i, k=i)} for i in range(2)]
+    gone = [{"id": f"{odd}gone", "text": odd}] * 2
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(d, ensure_ascii=False) + "\n" for d in kept + gone))
+    counts = STAGES[name].run([f"--input={tmp_path / 'a.jsonl'}", f"--output={tmp_path / 'out'}", *flags[name]])
+    assert counts["dropped"] == {reason: 2 if name == "clean" else 1}
+    (sample,) = {s["id"]: s for s in read_lines(tmp_path / "out" / "samples.jsonl", notes.Sample)}.values()
+    assert (sample["id"], sample["reason"]) == (f"{odd}gone", reason)
+    assert sample["text"] == ("a\nb\nc\nd\ne\nf\ng\nh\ni\nj" if name == "clean" else odd)  # clean writes newlines
+    ids = pq.read_table(tmp_path / "out" / "part-00000-000.parquet")["id"].to_pylist()
+    assert {d["id"] for d in kept} <= set(ids)

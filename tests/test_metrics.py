@@ -140,3 +140,11 @@ def test_the_progress_line_tells_weighted_and_plain_loss():
     line = metrics.progress(values, 10)
     assert "step 3/10" in line and "music 3.000 (weighted 2.000)" in line
     assert "MFU n/a" in line and line.endswith("ETA 1:02:03")
+
+
+def test_a_restart_goes_on_where_a_kill_cut_a_line_in_the_middle_of_a_character(tmp_path, caplog):
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes('{"step": 1, "sources": {"歌": {"nll": 0.1}}}\n{"step": 2, "sources": {"歌'.encode()[:-1])
+    metrics.keep_until(path, 5)
+    assert path.read_text() == '{"step": 1, "sources": {"歌": {"nll": 0.1}}}\n'
+    assert "metrics.jsonl line 2 cannot be read as JSON" in caplog.text

@@ -14,11 +14,10 @@ import json
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, NotRequired, TypedDict
+from typing import NotRequired, TypedDict
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from msgspec import Meta
 
 from data_prep.jobs import taken
 from data_prep.private import masking
@@ -135,7 +134,7 @@ class Composition(dict):
         self[kind] = [a + b for a, b in zip(before, numbers, strict=True)]
 
     def write(self, folder: Path, side: str, part: str) -> None:
-        write_json(Path(folder) / f"{side}-{part}.composition", [[*kind, *self[kind]] for kind in self])
+        write_json(Path(folder) / f"{side}-{part}.composition", [[*kind, self[kind]] for kind in self])
 
 
 def merge_composition(folder: Path) -> None:
@@ -143,7 +142,7 @@ def merge_composition(folder: Path) -> None:
     for side in ("read", "kept"):
         total = Composition()
         for path in sorted(Path(folder).glob(f"{side}-*.composition")):
-            for source, lang, *numbers in read_json(path, list[Annotated[list[str | Count], Meta(min_length=2)]]):
+            for source, lang, numbers in read_json(path, list[tuple[str, str, list[Count]]]):
                 total.add_numbers((source, lang), numbers)
             path.unlink()
         sides[side] = list(rows_of(total))

@@ -18,6 +18,8 @@ MORE = ("masked", "lines", "changed")  # counters besides documents: {type: hits
 
 def options_of(beam_args: list[str]) -> PipelineOptions:
     options = PipelineOptions(["--runner=FnApiRunner", *beam_args])  # the last --runner counts
+    if nameless := [word for word in beam_args if word.partition("=")[0] in ("-", "--")]:
+        raise UserError(f"{nameless[0]!r} is no flag; see --help")
     unknown = options.get_all_options(retain_unknown_options=True).keys() - options.get_all_options().keys()
     if unknown:
         raise UserError(f"neither this job nor Apache Beam knows --{min(unknown)}; see --help")

@@ -21,8 +21,8 @@ from mucpt_jax.errors import UserError, one_line
 
 Count = Annotated[int, Meta(ge=0, le=2**53)]
 Size = Annotated[int, Meta(ge=1, le=2**53)]
-Positive = Annotated[float, Meta(gt=0, le=1e30)]
-Number = Annotated[float, Meta(ge=-1e30, le=1e30)]  # finite, and so are its squares
+Positive = Annotated[float, Meta(gt=0, le=2.0**62)]
+Number = Annotated[float, Meta(ge=-(2.0**62), le=2.0**62)]  # finite; as an integer it fits in 64 bits
 MARK = b"\xef\xbb\xbf"
 DEEPEST = 200  # lists and objects in each other: whatever walks through a value, or writes it again, gets to its end
 

@@ -43,7 +43,7 @@ class Source(TypedDict):
     targets: Count
 
 
-NotNegative = Annotated[float, Meta(ge=0, le=1e30)]
+NotNegative = Annotated[float, Meta(ge=0, le=2.0**62)]
 Floor = Annotated[str, Meta(pattern=r"^\d{1,9}(\.\d{1,9})?$")]  # nats
 Grid = Annotated[dict[Floor, NotNegative], Meta(min_length=1)]
 
@@ -163,9 +163,14 @@ def read_index_where(folder: str | Path, where, columns: list[str] | None = None
     """Lines of the index that a filter of pyarrow lets through."""
     path = index_path(folder)
     try:
-        return pq.read_table(path, columns=columns, filters=where, page_checksum_verification=True)
-    except (OSError, pa.ArrowException) as error:
+        table = pq.read_table(path, columns=columns, filters=where, page_checksum_verification=True)
+        table.validate(full=True)  # finds names that are not UTF-8
+        names = table.schema.names
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise UserError(f"{path} cannot be read ({one_line(error)}); copy it again") from error
+    if names != (columns or INDEX_SCHEMA.names):
+        raise UserError(f"{path} has columns {names}, not {columns or INDEX_SCHEMA.names}; copy it again")
+    return table
 
 
 def read_index(folder: str | Path, shard: Shard) -> pa.Table:
@@ -197,6 +202,6 @@ def shared_documents(seed: str, corpus: str) -> list[str]:
         corpus_index = pq.ParquetFile(index_path(corpus), page_checksum_verification=True)
         for batch in corpus_index.iter_batches(columns=["document"]):
             shared += batch["document"].filter(pc.is_in(batch["document"], known)).to_pylist()
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, ValueError, pa.ArrowException) as error:  # ValueError: names that are not UTF-8
         raise UserError(f"{corpus}/index.parquet cannot be read ({one_line(error)}); copy it again") from error
     return list(dict.fromkeys(shared))

@@ -100,7 +100,8 @@ def at_floor(grid: dict[str, float], floor: float) -> float:
 def as_text(scores: dict) -> str:
     """A manifest's scores as two tables: what each floor does, and which tokens get the weight."""
     alike = max(scores["ess"].values()) - min(scores["ess"].values()) < 0.01
-    shown = sorted({0.001, 0.01, 0.1, 0.3, 0.5, 1.0, 2.0, 5.0, scores["recommended_floor"]})
+    known = scores["mean_raw_weight"].keys() & scores["ess"].keys() & scores["weight_mass"].keys()
+    shown = sorted({0.001, 0.01, 0.1, 0.3, 0.5, 1.0, 2.0, 5.0, scores["recommended_floor"]} & set(map(float, known)))
     lines = [
         f"{scores['tokens']:,} targets scored by {scores['rm_hash']}, mean r {scores['mean_nll']:.3f} nats",
         f"{'floor':>8}{'mean 1/max(r, floor)':>24}{'ess':>8}   share of the weight by r: "
