@@ -15,16 +15,19 @@ import functools
 import re
 import unicodedata
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 import numpy as np
 import opencc
 
-NAMES = 32  # of an opening; where it has more, those of the smallest hashes, words of scripts without capitals last
-SUBJECT = np.dtype([("title", "u4", 2), ("names", "u4", NAMES)])  # title: all of it, all but its last part; 0: none
-CHARACTERS = 300  # of an opening, at most
-WEAK, NONE = np.uint32(1 << 31), np.uint32(0xFFFFFFFF)
+NAMES = 32  # of an opening; where it has more, those of the smallest hashes, weak ones last
+WORDS, LATER = 60, 30  # of an opening that are compared; behind them, that are only looked up
+BITS = 256  # of a filter of the later ones: a list must end somewhere, and one word more would move its end
+CHARACTERS = 600  # of an opening, at most
+WEAK = 1 << 31  # flag of a name: of a script without capitals
+# title: all of it, all but its last part; 0: none
+SUBJECT = np.dtype([("title", "u4", 2), ("names", "u4", NAMES), ("later", "u4", BITS // 32)])
 
 _LONE = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
 _WORD = re.compile(rf"\d+(?:,\d+)*|[{_LONE}]|[^\W\d_{_LONE}]+")
@@ -36,10 +39,11 @@ _SUBJECT = re.compile(r"\s*(.{1,60}?)(?=\n|[,(:;，（：；]|\s(?:is|was|are|we
 _QUOTED = re.compile(r"《[^》]*》|〈[^〉]*〉|「[^」]*」|『[^』]*』|“[^”]*”|\"[^\"]*\"")
 _PARTS = re.compile(r"\s+[-–—·:]\s+|\s*[|_]\s*|(?<=[\u4e00-\u9fff])-(?=[\u4e00-\u9fff])")
 _SITE = re.compile(r"(?i)wiki|百科|lyrics|歌词|\.(?:com|net|org|cn|fm)\b|genius|discogs|allmusic|豆瓣|音乐网")
-_COMMON = {
-    *"的是在了和与及之一于位名个也为", "",
-    *"a an and as at by for from he her his i in is it its of on or she the their they this to was we who".split(" "),
-}  # fmt: skip
+_COMMON = set("的是在了和与及之一于位名个也为") | set(
+    re.findall(
+        r"\w+", "a an and as at by for from he her his i in is it its of on or she the their they this to was we"
+    )
+)
 
 
 class Titled(msgspec.Struct):
@@ -56,12 +60,10 @@ def title_of(meta: str) -> str:
         return ""
 
 
-def describe(texts: Sequence[str], titles: Sequence[str]) -> np.ndarray:
+def describe(texts: Sequence[str], titles: Iterable[str]) -> np.ndarray:
     """Texts and their titles -> SUBJECT[n]."""
-    subjects = np.zeros(len(texts), SUBJECT)
-    subjects["title"] = [title_hashes(title) for title in titles] or np.zeros((0, 2))
-    subjects["names"] = [name_hashes(text) for text in texts] or np.zeros((0, NAMES))
-    return subjects
+    rows = [(title_hashes(title), *name_hashes(text)) for text, title in zip(texts, titles, strict=True)]
+    return np.array(rows, SUBJECT)
 
 
 def title_hashes(title: str) -> tuple[int, int]:
@@ -73,14 +75,18 @@ def title_hashes(title: str) -> tuple[int, int]:
     return (whole, beginning) if parts else (0, 0)
 
 
-def name_hashes(text: str) -> list[int]:
-    """NAMES of them, sorted, NONE behind the last."""
+def name_hashes(text: str) -> tuple[list[int], list[int]]:
+    """NAMES of them, sorted, 0 behind the last; and the filter of the later ones."""
     text = opening(text)
-    subject = _SUBJECT.match(text)
-    named = {_hash(word) for marked in [*_QUOTED.findall(text), *([subject[1]] if subject else [])]
-             for word in _WORD.findall(marked)}  # fmt: skip
-    others = {name for word in _WORD.findall(text) if (name := _name(word)) and name & ~int(WEAK) not in named}
-    return [*sorted((named | others) - {0})[:NAMES], *[int(NONE)] * NAMES][:NAMES]
+    words, subject = _WORD.findall(text), _SUBJECT.match(text)
+    marked = " ".join([*_QUOTED.findall(text), *([subject[1]] if subject else [])])
+    strong = {*map(_hash, _WORD.findall(marked)), *map(_strong, words[:WORDS])}
+    weak = {*map(_weak, words[:WORDS])} - strong
+    names = [*sorted(strong - {0}), *(WEAK | name for name in sorted(weak - {0}))]
+    later = [0] * (BITS // 32)
+    for name in map(_hash, words[WORDS : WORDS + LATER]):
+        later[name % BITS // 32] |= 1 << name % 32
+    return [*names, *[0] * NAMES][:NAMES], later
 
 
 def opening(text: str) -> str:
@@ -94,15 +100,19 @@ def opening(text: str) -> str:
 def _hash(word: str) -> int:
     """Below WEAK; 0 for words that are no part of a name."""
     same = unicodedata.normalize("NFKC", word.casefold()).translate(_simplified())
-    return 0 if same in _COMMON else zlib.crc32(same.replace(",", "").encode()) % int(WEAK) or 1
+    return 0 if same in _COMMON else zlib.crc32(same.replace(",", "").encode()) % WEAK or 1
 
 
 @functools.lru_cache(1 << 16)
-def _name(word: str) -> int:
-    """Hash of a word that is a name wherever it stands, with WEAK for one of a script without capitals; else 0."""
-    if word != word.lower() or word[0].isdigit():
-        return _hash(word)
-    return _hash(word) and _hash(word) | int(WEAK) if word.upper() == word else 0
+def _strong(word: str) -> int:
+    """Hash of a number or a word with a capital, else 0."""
+    return _hash(word) if word != word.lower() or word[0].isdigit() else 0
+
+
+@functools.lru_cache(1 << 16)
+def _weak(word: str) -> int:
+    """Hash of a word of a script without capitals, else 0."""
+    return _hash(word) if word.upper() == word.lower() and not word[0].isdigit() else 0
 
 
 @functools.cache
@@ -113,10 +123,14 @@ def _simplified() -> dict[int, str]:
     return {ord(one): other for one, other in zip(lone, simplified, strict=True) if one != other}
 
 
+def order(subjects: np.ndarray) -> np.ndarray:
+    """SUBJECT[n] -> u8[n], equal for equal names: sorted by it, copies stand beside each other."""
+    return subjects["names"].sum(1, dtype=np.uint64)
+
+
 def differ(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """SUBJECT[n] twice -> whether they are about different things."""
-    lacking = [_lacks(a["names"], b["names"]) for a, b in ((one, other), (other, one))]
-    return _titles_differ(one["title"], other["title"]) | ((lacking[0] >= 2) & (lacking[1] >= 2))
+    return _titles_differ(one["title"], other["title"]) | ((_lacks(one, other) >= 2) & (_lacks(other, one) >= 2))
 
 
 def _titles_differ(one: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -125,9 +139,11 @@ def _titles_differ(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     return known & ~same
 
 
-def _lacks(names: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """u4[n, NAMES] twice -> i8[n]: how much of the names the others lack; 2 for a name, 1 for a weak one."""
-    full, last = others[:, -1:] != NONE, others[:, -1:]
-    listed = (names != NONE) & (~full | (names <= last))  # what a full list had no room for is not known to lack
-    present = ((names[:, :, None] | WEAK) == (others[:, None, :] | WEAK)).any(2)
-    return np.where(listed & ~present, np.where(names < WEAK, 2, 1), 0).sum(1)
+def _lacks(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """SUBJECT[n] twice -> i8[n]: how much of one's names the other lacks; 2 for a name, 1 for a weak one."""
+    names, others = one["names"], other["names"]
+    last = others[:, -1:]
+    known = (names > 0) & ((last == 0) | (names <= last))  # what a full list had no room for is not known to lack
+    listed = (names[:, :, None] % WEAK == others[:, None, :] % WEAK).any(2)
+    later = np.take_along_axis(other["later"], (names % BITS // 32).astype(np.int64), 1) >> (names % 32) & 1 > 0
+    return np.select([~known | listed | later, names >= WEAK], [0, 1], 2).sum(1)
