@@ -1,7 +1,7 @@
 """What data_prep.dedup stores beside the documents: signatures of those that stay, groups of those that went.
 
 signatures/part-*.parquet: id, digest, signature, subject of every document of the part that stays; --against and
-data_prep.lookup read them.  signatures/SHA256SUMS: of these files, checked before they are read.
+data_prep.lookup read them.  signatures/_SHA256SUMS: of these files, checked before they are read.
 groups/part-*.parquet: id, kept, reason of every duplicate that went; `kept` is the id of the one that stands for it.
 """
 
@@ -33,7 +33,7 @@ SIGNATURES = pa.schema(
     },
     {"version": signatures.VERSION},
 )  # fmt: skip
-SUMS = "SHA256SUMS"
+SUMS = "_SHA256SUMS"  # readers of a folder of Parquet pass over names that begin so
 GROUPS = pa.schema({"id": pa.string(), "kept": pa.string(), "reason": pa.string()})
 
 
@@ -92,7 +92,7 @@ def _readable(path: Path | str) -> Iterator[None]:
 
 
 def write_sums(folder: Path) -> None:
-    """signatures/SHA256SUMS, as of sha256sum, where there are signatures."""
+    """signatures/_SHA256SUMS, as of sha256sum, where there are signatures."""
     if files := sorted((folder / "signatures").glob("part-*.parquet")):
         lines = [f"{file_hash(file)}  {file.name}\n" for file in files]
         write_text(folder / "signatures" / SUMS, "".join(lines))
