@@ -12,7 +12,10 @@ EN_REST = (
     "stayed there for a month. Critics praised its melody, and listeners asked for it on the radio for years after."
 )
 ZH = "《{}》是{}演唱的一首歌曲，收录于{}年发行的专辑。"
-ZH_REST = "歌曲在一周之内写成，于一间小录音室录制，单曲进入四个国家的排行榜并停留了一个月，乐评人称赞它的旋律，听众多年以后仍在电台点播。"
+ZH_REST = (
+    "歌曲在一周之内写成，于一间小录音室录制，单曲进入四个国家的排行榜并停留了一个月，"
+    "乐评人称赞它的旋律，听众多年以后仍在电台点播。"
+)
 SONGS = [("Rain Again", "Anna Lund", "1999"), ("Rain Again", "Carl Bo", "1999"), ("Snow", "Anna Lund", "1999"),
          ("Rain Again", "Anna Lund", "2004")]  # fmt: skip
 SONGS_ZH = [("晴天", "周明", "2003"), ("晴天", "孙小美", "2003"), ("雨天", "周明", "2003"), ("晴天", "周明", "2010")]
