@@ -140,7 +140,8 @@ def by_jaccard(true: list[float], linked: list[bool]) -> dict:
 
 STUBS = {
     "en": ('"{}" is a song by {}, released as a single in {}. ', """It was written in a week and
-recorded in a small studio. The single reached the charts of four countries and stayed there for a month. Critics praised its melody, and listeners
+recorded in a small studio. The single reached the charts of four countries and stayed
+there for a month. Critics praised its melody, and listeners
 asked for it on the radio for years after. It was later played at many concerts and is on two collections."""),
     "zh": ("《{}》是{}演唱的一首歌曲，于{}年发行。", """歌曲在一周之内写成，于一间小录音室录制，
 单曲进入四个国家的排行榜并停留了一个月，

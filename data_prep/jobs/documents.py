@@ -135,7 +135,9 @@ def parse_line(line: bytes, source: str, columns: Mapping[str, str] = AS_THEY_AR
 
 def _reason_of_long(line: bytes, text: str) -> str | None:
     """Why a line goes that is longer than FIELDS_BYTES; told before its values are made, which may take gigabytes."""
-    text_alone = msgspec.defstruct("Line", [("text", msgspec.Raw)], rename={"text": text})  # all else is passed over
+    text_alone: Any = msgspec.defstruct(
+        "Line", [("text", msgspec.Raw)], rename={"text": text}
+    )  # all else is passed over
     try:
         raw = memoryview(msgspec.json.decode(line, type=text_alone).text)
     except (msgspec.DecodeError, RecursionError) as error:
