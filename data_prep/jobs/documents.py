@@ -224,11 +224,10 @@ def _rows_at_once(parquet: pq.ParquetFile) -> int:
 
     A text that many rows share stands once in the file, so the first rows are looked at too: at most 64 MB by these.
     """
-    metadata = parquet.metadata
-    size = sum(metadata.row_group(n).total_byte_size for n in range(metadata.num_row_groups))
+    size = sum(parquet.metadata.row_group(n).total_byte_size for n in range(parquet.num_row_groups))
     first = next(parquet.iter_batches(batch_size=16), None)
     most = 32 * BATCH_BYTES * first.num_rows // max(1, first.nbytes) if first else 1024
-    return max(1, min(1024, 4 * BATCH_BYTES * metadata.num_rows // max(1, size), most))
+    return max(1, min(1024, 4 * BATCH_BYTES * parquet.metadata.num_rows // max(1, size), most))
 
 
 def _rows(batch: pa.RecordBatch, text: str) -> Iterator[dict | str]:
