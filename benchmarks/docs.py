@@ -14,7 +14,7 @@ import textwrap
 from pathlib import Path
 
 from benchmarks import facts
-from mucpt_jax.formats.files import read_json
+from mucpt_jax.formats.decode import read_json
 
 ROOT = Path(__file__).parents[1]
 DOCUMENT, ARCHITECTURE = ROOT / "docs/benchmarks.md", ROOT / "docs/architecture.md"
@@ -52,6 +52,8 @@ EXPECTED = {  # name of the file -> title, command
         "python -m benchmarks.curation_scale --data=../shared/data",
     ),
     "curation_masking": ("Curation: what masking finds", CURATION),
+    "taken": ("Curation: what is taken from real text", "python -m benchmarks.taken --data=../shared/data"),
+    "forms": ("Curation: what quality takes of lists", "python -m benchmarks.forms --data=../shared/data"),
     "near_duplicates": ("Near-duplicates", NEAR),
     "near_duplicates_by_jaccard": ("Near-duplicates by similarity", NEAR),
     "memory": ("Curation: memory on input that is large where texts are not", "python -m benchmarks.memory"),

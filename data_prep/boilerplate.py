@@ -33,15 +33,16 @@ import pyarrow as pa
 from data_prep.duplicates import repeats, work_files
 from data_prep.duplicates.repeats import DOCUMENT, REPEATED, Options
 from data_prep.duplicates.work_files import Plan, spread_tasks
-from data_prep.jobs import documents, job, notes
+from data_prep.jobs import documents, job, notes, taken
 from data_prep.jobs.documents import File
-from data_prep.jobs.stage import DOCUMENT_FILES, Run, Stage
+from data_prep.jobs.stage import Run, Stage
 from data_prep.private.masking import mask_text
 from data_prep.text.line_keys import DATED, LINE, STAYS, TEMPLATE
 from mucpt_jax.errors import UserError
+from mucpt_jax.formats.decode import Count, read_json
 
 DATED_SHARE = 0.25  # least share of documents, for a DATED line
-EXAMPLES = 2000  # lines in lines.jsonl
+EXAMPLES = 2000  # lines in lines.jsonl, besides the most frequent of each source
 EXAMPLE_CHARACTERS = 300
 
 
@@ -70,14 +71,17 @@ def without_lines(batch: pa.RecordBatch, place: np.ndarray, sizes: np.ndarray, r
     """A batch whose texts have `sizes` lines, without those whose place is not -1; `removed` is for lines.jsonl."""
     texts, reasons = batch["text"].to_pylist(), [None] * batch.num_rows
     ends = np.cumsum(sizes)
+    removed_lines: list[list[str]] = [[] for _ in texts]
     changed = np.unique(np.repeat(np.arange(len(sizes)), sizes)[place >= 0]).tolist()
     for row in changed:
         split, here = texts[row].split("\n"), place[ends[row] - sizes[row] : ends[row]].tolist()
         add_removed(removed, split, here)
+        removed_lines[row] = [line for line, key in zip(split, here, strict=True) if key >= 0]
         texts[row] = tidy(line for line, key in zip(split, here, strict=True) if key < 0)
         reasons[row] = None if texts[row] else "only_repeated_lines"
     documents.count("repeated_line", int((place >= 0).sum()), namespace="lines")
     documents.count("repeated_line", len(changed), namespace="changed")
+    taken.add_lines(batch, removed_lines, folder, texts=False)
     return documents.keep(documents.replace(batch, "text", texts) if changed else batch, reasons, folder)
 
 
@@ -128,10 +132,10 @@ def finish(run: Run) -> None:
 def repeated_lines(work: Path) -> list[dict]:
     """Of each key that went, how many documents lost a line and the smallest such line; the most frequent key first."""
     repeated = work_files.mapped(work / "repeated", REPEATED)
-    names = json.loads((work / "sources.json").read_text(encoding="utf-8"))
+    names = read_json(work / "sources.json", list[str])
     total = {}
     for path in work.glob("*.removed"):
-        for place, documents_, line in json.loads(path.read_bytes()):
+        for place, documents_, line in read_json(path, list[tuple[Count, Count, str]]):
             before, smallest = total.get(place, (0, line))
             total[place] = before + documents_, min(line, smallest)
     lines = [
@@ -139,7 +143,10 @@ def repeated_lines(work: Path) -> list[dict]:
         for place, (count, line) in total.items()
     ]
     lines.sort(key=lambda line: (-line["documents"], line["source"], line["text"]))
-    return [line | {"text": mask_text(line["text"])[0][:EXAMPLE_CHARACTERS]} for line in lines[:EXAMPLES]]
+    some = [*taken.first_of_each(lines, lambda line: line["source"], taken.LINES), *lines[:EXAMPLES]]
+    some = list({line["source"] + "\n" + line["text"]: line for line in some}.values())
+    some.sort(key=lambda line: -line["documents"])
+    return [line | {"text": mask_text(line["text"])[0][:EXAMPLE_CHARACTERS]} for line in some]
 
 
 def check(options: Options) -> None:
@@ -153,7 +160,7 @@ def check(options: Options) -> None:
 
 STAGE = Stage(
     "boilerplate", "lines of navigation, and lines that repeat", __doc__, Options, build, check=check, finish=finish,
-    counts={"only_repeated_lines": "min_share"}, files=(*DOCUMENT_FILES, "lines.jsonl"), readings=2,
+    counts={"only_repeated_lines": "min_share"}, readings=2,
 )  # fmt: skip
 run = STAGE.run
 

@@ -24,11 +24,12 @@ from typing import NamedTuple
 import opencc
 import pyarrow as pa
 
-from data_prep.jobs import documents, job
+from data_prep.jobs import documents, job, taken
 from data_prep.jobs.options import option
 from data_prep.jobs.stage import Stage, each_batch
 from data_prep.text import footers, language, mojibake
 from mucpt_jax.errors import UserError
+from mucpt_jax.formats.decode import own_field
 
 
 def _meaning() -> Iterator[str]:
@@ -151,7 +152,7 @@ def meta_with(meta: str, lang_given: str, shares: dict[str, float] | None) -> st
     if not (lang_given or shares or '"lang_shares"' in meta):
         return meta
     try:
-        fields = json.loads(meta)
+        fields = own_field(meta)
     except ValueError:
         fields = meta
     fields = fields if isinstance(fields, dict) else {"meta": fields}
@@ -185,6 +186,8 @@ def clean_batch(batch: pa.RecordBatch, folder: Path, options: Options) -> pa.Rec
     texts = [one.text for one in cleaned]
     removed, changed = sum((one.lines for one in cleaned), Counter()), Counter()
     changed["mojibake"] = sum(one.repaired for one in cleaned)
+    raw = batch["text"].to_pylist()
+    gone = [removed_lines(text, one.text) if one.lines else [] for text, one in zip(raw, cleaned, strict=True)]
     detections = language.detect(texts)
     if options.simplify:
         before = texts
@@ -195,12 +198,25 @@ def clean_batch(batch: pa.RecordBatch, folder: Path, options: Options) -> pa.Rec
             without_others(*one, options.languages) if one[1].lang in options.languages else (*one, 0)
             for one in zip(texts, detections, strict=True)
         ]
+        rows = zip(gone, texts, asked, strict=True)
+        gone = [lost + (removed_lines(text, one[0]) if one[2] else []) for lost, text, one in rows]
         texts, detections, lines = _columns(asked)
         removed["other_language"] = sum(lines)
     _count(removed, "lines")
     _count(changed, "changed")
+    taken.add_lines(batch, gone, folder)
     reasons = [drop_reason(text, one.lang, options) for text, one in zip(texts, detections, strict=True)]
     return documents.keep(described(batch, texts, detections), reasons, folder)
+
+
+def removed_lines(before: str, after: str) -> list[str]:
+    """Lines of `before` that `after` has no more; case, width and punctuation may differ."""
+    keys = {_key(line) for line in after.split("\n")}
+    return [line.strip() for line in before.split("\n") if (key := _key(line)) and key not in keys]
+
+
+def _key(line: str) -> str:
+    return "".join(filter(str.isalnum, unicodedata.normalize("NFKC", line).casefold()))
 
 
 def _columns(rows: Iterable[tuple]) -> list[tuple]:

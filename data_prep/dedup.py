@@ -22,6 +22,7 @@ output until it is done (some 0.8 KB a document); what is grouped by Beam are ke
 import itertools
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import apache_beam as beam
 import numpy as np
@@ -31,7 +32,7 @@ from data_prep.duplicates import buckets, paragraphs, sidecars, signatures, subj
 from data_prep.duplicates.components import Components
 from data_prep.duplicates.sidecars import REASONS, Options
 from data_prep.duplicates.work_files import Plan, Work, spread_tasks
-from data_prep.jobs import documents, job
+from data_prep.jobs import documents, job, taken
 from data_prep.jobs.documents import File
 from data_prep.jobs.stage import DOCUMENT_FILES, Run, Stage
 from mucpt_jax.errors import UserError
@@ -112,17 +113,20 @@ def read_without(joined: tuple[int, dict], plan: Plan) -> Iterator[pa.RecordBatc
             fate = fates[start : start + batch.num_rows]
             reasons = [REASONS.get(f) for f in fate.tolist()]
             if lines:
-                batch, reasons = without_lines(batch, reasons, start, lines)
+                batch, reasons = without_lines(batch, reasons, start, lines, plan.folder)
             writer.add(batch["id"], reasons, start)
             start += batch.num_rows
             yield documents.keep(with_copies(batch, fate), reasons, plan.folder)
 
 
-def without_lines(batch: pa.RecordBatch, reasons: list, start: int, lines: dict[int, set[int]]):
+def without_lines(batch: pa.RecordBatch, reasons: list, start: int, lines: dict[int, set[int]], folder: Path):
     texts = paragraphs.without(batch["text"].to_pylist(), start, lines)
     empty = [reason is None and start + n in lines and not text.strip()
              for n, (reason, text) in enumerate(zip(reasons, texts, strict=True))]  # fmt: skip
     reasons = ["repeated_paragraphs" if e else reason for e, reason in zip(empty, reasons, strict=True)]
+    split = (text.split("\n") for text in batch["text"].to_pylist())
+    gone = [[row[n] for n in sorted(lines.get(start + place, ()))] for place, row in enumerate(split)]
+    taken.add_lines(batch, gone, folder)
     return documents.replace(batch, "text", texts), reasons
 
 

@@ -1,19 +1,25 @@
-"""Quality: texts that are not prose, verse or honest lists go, each under the name of the rule that it broke.
+"""Quality: texts that are neither prose nor a form that holds facts go, under the name of the rule that they broke.
 
-    python -m data_prep.quality --input=clean/ --output=quality/ [--min_words=10 --max_digits=0.4 ...]
+    python -m data_prep.quality --input=clean/ --output=quality/ [--min_words=10 --list_max_digits=0.5 ...]
 
 The rules are those of Gopher (Rae et al. 2021, A1.1), C4 (Raffel et al. 2020) and FineWeb (Penedo et al. 2024), made
 right for Chinese: a character is a word, 。 ends a line, 的 is a stop word.  RULES has them all.  A rule's name is its
 flag, and the drop reason of documents that break it and no rule before it.  0 switches a min_ off, 1 a max_ of a share.
-The defaults keep stubs, captions, lyrics, poems, dialogues and track listings.
+
+These are rules for prose.  A text that breaks one is asked for its form (text/forms.py): a list such as a track
+listing, personnel or a roster; a table; verse; notation; a definition such as `Yesterday is a song by the Beatles.`
+It stays if it keeps the thresholds of that form, where --FORM_RULE stands in place of --RULE.  With --names, files of
+names, a sentence that holds one is never too short, and a line that is one counts as an entry of a list.
 
 Adds the column `quality`, 0..1: a product over the rules.  A rule's factor is 1 where the value is `good` or better,
 0.32 where its default is reached or broken, and in between on the way.  The flags do not change the score, so scores of
-two runs compare; min_ended is no part of it, as verse has no ends of sentences.
+two runs compare; min_ended is no part of it, as verse has no ends of sentences, and rules that a form has its own
+thresholds for are no part of the score of a text of that form, but for min_words.
 """
 
 import dataclasses
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -24,10 +30,12 @@ import pyarrow as pa
 from data_prep.jobs import documents, job
 from data_prep.jobs.options import option
 from data_prep.jobs.stage import Stage, each_batch
-from data_prep.text import measures
+from data_prep.text import catalogue, measures
+from data_prep.text.forms import form_of, is_statement
 from mucpt_jax.errors import UserError
 
 Counts = Mapping[str, np.ndarray]
+DOUBTFUL = 0.5  # of the score: texts below are asked for their form
 WORST, ROOT = 0.01, 4  # of a margin, and of the product of margins: 0.01 ** (1 / 4) is 0.32
 
 
@@ -123,17 +131,71 @@ RULES = (
 )  # fmt: skip
 
 
-def judge(texts: Sequence[str], limits: Mapping[str, float]) -> tuple[list[str | None], np.ndarray]:
-    """Texts, a threshold for each rule and min_quality -> the first rule that each breaks (or None), f8[n] quality."""
+# Thresholds of a form in place of those for prose; rules that do not stand here hold for a form as for prose.
+OF_FORMS = {
+    "list": {"min_words": 6, "min_stop_words": 0, "min_stop_words_zh": 0, "min_alphabetic": 0.25, "max_digits": 0.5,
+             "max_symbols": 0.45, "max_bullet_lines": 1, "max_lines": 1, "max_dup_lines": 0.7,
+             "max_top_2gram": 0.5, "max_top_4gram": 0.5},
+    "table": {"min_word_length": 1.5, "min_stop_words": 0, "min_stop_words_zh": 0, "min_alphabetic": 0.1,
+              "max_digits": 0.7, "max_symbols": 0.5, "max_lines": 0.6},
+    "verse": {"min_word_length": 1.8, "min_stop_words": 0, "min_stop_words_zh": 0, "max_lines": 0.5,
+              "max_dup_lines": 0.85, "max_dup_5gram": 0.9, "max_dup_10gram": 0.85, "max_top_2gram": 0.45,
+              "max_top_4gram": 0.5},
+    "notation": {"min_word_length": 0, "max_word_length": 40, "min_stop_words": 0, "min_stop_words_zh": 0,
+                 "min_alphabetic": 0, "max_digits": 0.8, "max_symbols": 0.95, "max_braces": 0.1, "max_hashes": 1,
+                 "max_lines": 1, "max_dup_lines": 0.85, "max_dup_5gram": 0.95, "max_dup_10gram": 0.95,
+                 "max_top_2gram": 0.85, "max_top_4gram": 0.85},
+    "definition": {"min_words": 5, "min_stop_words": 0, "min_stop_words_zh": 0, "max_top_2gram": 0.6,
+                   "max_top_4gram": 0.7},
+}  # fmt: skip
+
+
+def judge(
+    texts: Sequence[str], limits: Mapping[str, float], names: tuple[str, ...] = ()
+) -> tuple[list[str | None], np.ndarray]:
+    """Texts, thresholds as in Options, files of names -> the first rule that each text breaks (or None), f8[n] quality.
+
+    A text that breaks a rule for prose, or scores below DOUBTFUL, is asked for its form.  It stays if it keeps the
+    thresholds of its form, and but for min_words the rules for which its form has a threshold are no part of its score.
+    """
     counts = measures.count(texts)
     values = {rule.name: rule.measure(counts) for rule in RULES}
-    quality = np.prod([margin(values[rule.name], rule) for rule in RULES], axis=0) ** (1 / ROOT)
-    reasons: list[str | None] = [None] * len(texts)
-    for name, value in (values | {"min_quality": quality}).items():
-        broken = value < limits[name] if name.startswith("min_") else value > limits[name]
-        for row in np.flatnonzero(broken).tolist():
-            reasons[row] = reasons[row] or name
-    return reasons, quality
+    margins = {rule.name: margin(values[rule.name], rule) for rule in RULES}
+    quality = score(np.stack(list(margins.values())))
+    broken: list[list[str]] = [[] for _ in texts]  # rules, in their order
+    for name, value in values.items():
+        for row in np.flatnonzero(breaks(name, value, limits)).tolist():
+            broken[row].append(name)
+    for row, rules in enumerate(broken):
+        if may_be_excused(rules, bool(names)) if rules else quality[row] < DOUBTFUL:
+            own = own_limits(texts[row], limits, names)
+            excused = own.keys() - {"min_words"}  # a short text says little, whatever its form
+            broken[row] = [name for name in rules if breaks(name, values[name][row], {**limits, **own})]
+            quality[row] = score(np.array([value[row] for name, value in margins.items() if name not in excused]))
+    low = quality < limits["min_quality"]
+    return [(*rules, "min_quality" if low[row] else None)[0] for row, rules in enumerate(broken)], quality
+
+
+def breaks(name: str, value, limits: Mapping[str, float]):
+    return value < limits[name] if name.startswith("min_") else value > limits[name]
+
+
+def may_be_excused(rules: Sequence[str], named: bool) -> bool:
+    """Whether some form has thresholds of its own for all these rules; a name in a text excuses min_words."""
+    rules = [rule for rule in rules if rule != "min_words"] if named else rules
+    return any(own.keys() >= set(rules) for own in OF_FORMS.values())
+
+
+def own_limits(text: str, limits: Mapping[str, float], names: tuple[str, ...]) -> dict[str, float]:
+    """{rule: threshold} where they are not those for prose."""
+    form = form_of(text, lambda line: catalogue.is_name(line, names))
+    own = {rule: limits[f"{form}_{rule}"] for rule in OF_FORMS.get(form, ())}
+    return own | ({"min_words": 0} if names and is_statement(text) and catalogue.has_name(text, names) else {})
+
+
+def score(margins: np.ndarray) -> np.ndarray:
+    """f8[rules, ...] -> f8[...]"""
+    return np.prod(margins, axis=0) ** (1 / ROOT)
 
 
 def margin(value: np.ndarray, rule: Rule) -> np.ndarray:
@@ -143,12 +205,19 @@ def margin(value: np.ndarray, rule: Rule) -> np.ndarray:
 
 
 LIMITS = [(rule.name, float, option(float(rule.default), rule.comment)) for rule in RULES]
+LIMITS += [
+    (f"{form}_{rule}", float, option(float(limit), f"of a {form}, in place of {rule}"))
+    for form, limits in OF_FORMS.items()
+    for rule, limit in limits.items()
+]
 LIMITS.append(("min_quality", float, option(0.0, "of the score from 0 to 1; above .25 verse begins to go")))
-Options = dataclasses.make_dataclass("Options", LIMITS, frozen=True, namespace={"__module__": __name__})
+NAMES = ("names", tuple, option((), "files of names: one a line, or JSONL with name and aliases; may be repeated"))
+Options = dataclasses.make_dataclass("Options", [*LIMITS, NAMES], frozen=True, namespace={"__module__": __name__})
 
 
 def judge_batch(batch: pa.RecordBatch, folder: Path, options: Options) -> pa.RecordBatch:
-    reasons, quality = judge(batch["text"].to_pylist(), dataclasses.asdict(options))
+    limits = {name: getattr(options, name) for name, *_ in LIMITS}
+    reasons, quality = judge(batch["text"].to_pylist(), limits, options.names)
     at = batch.schema.get_field_index("quality")
     batch = batch.remove_column(at) if at >= 0 else batch  # of a run before
     batch = batch.append_column("quality", pa.array(quality, pa.float64()))
@@ -156,22 +225,29 @@ def judge_batch(batch: pa.RecordBatch, folder: Path, options: Options) -> pa.Rec
 
 
 def check(options: Options) -> None:
-    limits = dataclasses.asdict(options)
+    limits = {name: getattr(options, name) for name, *_ in LIMITS}
     shares = {rule.name for rule in RULES if rule.default <= 1} | {"min_quality"}
     for name, value in limits.items():
         if not math.isfinite(value) or value < 0:
             raise UserError(f"--{name}={value:g} is no threshold; give a number, 0 or more")
-        if name in shares and value > 1:
+        if rule_of(name) in shares and value > 1:
             raise UserError(f"--{name}={value:g} is no share; give a number from 0 to 1")
-        least = limits.get(name.replace("max_", "min_"), 0)
+        low = name.replace("max_", "min_")
+        least = limits.get(low, 0)
         if least > value:
-            low = name.replace("max_", "min_")
             raise UserError(f"--{low}={least:g} and --{name}={value:g} leave nothing between them; change one")
+    if options.names:
+        catalogue.finder(options.names)
+
+
+def rule_of(name: str) -> str:
+    """list_max_digits -> max_digits"""
+    return re.sub(f"^(?:{'|'.join(OF_FORMS)})_", "", name)
 
 
 STAGE = Stage(
     "quality", "rules and a score", __doc__, Options, each_batch(judge_batch), check=check,
-    counts={name: name for name, *_ in LIMITS},
+    counts={name: name for name in (*(rule.name for rule in RULES), "min_quality")}, reads="names",
 )  # fmt: skip
 run = STAGE.run
 

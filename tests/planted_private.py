@@ -4,6 +4,7 @@ Sentences stand in data/private_sentences.tsv and data/music_numbers.tsv, writte
 data_prep/private.  Every second one is `held_out`: no pattern was made or mended after a look at what it gave.
 """
 
+import ipaddress
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -216,16 +217,19 @@ def email(chance: random.Random) -> str:
 
 def ip(chance: random.Random) -> str:
     if chance.random() < 0.3:
-        groups = [f"{chance.randint(0x1000, 0xFFFF):x}" for _ in range(8)]
+        groups = [f"{chance.randint(0x2400, 0x2FFF):x}", *(f"{chance.randint(0x1000, 0xFFFF):x}" for _ in range(7))]
         return chance.choice(
             [
                 ":".join(groups),
-                "2001:db8::" + ":".join(groups[:2]),
-                "fe80::" + ":".join(groups[:4]),
+                "2a01:4f8::" + ":".join(groups[:2]),
+                "2607:f8b0::" + ":".join(groups[:4]),
                 ("2400:" + ":".join(groups[1:])).upper(),
             ]
         )
-    return ".".join(str(chance.randint(low, 254)) for low in (11, 0, 0, 1))
+    while True:  # none of the ranges that are nobody's
+        address = ".".join(str(chance.randint(low, 254)) for low in (11, 0, 0, 1))
+        if not ipaddress.ip_address(address).is_private:
+            return address
 
 
 QUERIES = (  # ? is a letter, # a digit

@@ -15,7 +15,7 @@ import zstandard
 from apache_beam.testing.util import assert_that, equal_to
 
 from data_prep import clean, mask
-from data_prep.jobs import documents, notes, progress
+from data_prep.jobs import documents, notes, progress, taken
 from data_prep.jobs.stage import each_batch
 from mucpt_jax.errors import UserError
 
@@ -284,6 +284,35 @@ def test_the_composition_counts_documents_and_characters_by_source_and_language(
         {"source": "b", "lang": "", "documents": 1, "characters": 7, "bytes": 7},
         {"source": "s", "lang": ""} | zh,
     ]
+
+
+def test_what_a_job_takes_is_noted_by_source_and_survives_a_second_attempt(tmp_path):
+    footer = "Copyright 2009 The Ferrymen. All rights reserved."
+    song = "The tune was first written down in 1793 by a fiddler from Northumberland.\n"
+    documents_ = [{"text": song + footer, "source": "site"}] * 3 + [{"text": "Kite", "source": "site"}]
+    documents_ += [{"text": song, "source": "book"}]
+    write_lines(tmp_path / "a.jsonl", *[json.dumps(document).encode() for document in documents_])
+    for _ in range(2):
+        clean.run([f"--input={tmp_path / 'a.jsonl'}", f"--output={tmp_path / 'out'}"])
+    composition = json.loads((tmp_path / "out/composition.json").read_text())
+    assert composition["dropped"] == [{"source": "site", "reason": "too_short", "documents": 1}]
+    assert composition["lines"] == [{"source": "site", "lines": 3}]
+    (line,) = (tmp_path / "out/lines.jsonl").read_text(encoding="utf-8").strip("\n").split("\n")
+    assert json.loads(line) == {"source": "site", "documents": 3, "text": footer}
+    assert {f.name for f in (tmp_path / "out").iterdir()} == {
+        "part-00000-000.parquet", "samples.jsonl", "lines.jsonl", "composition.json", "counts.json",
+    }  # fmt: skip
+
+
+def test_lines_of_each_source_are_those_of_most_documents(tmp_path):
+    batch = pa.RecordBatch.from_pydict({"source": ["a", "a", "b"]}).replace_schema_metadata({"part": "00000"})
+    for n in range(40):
+        lines = [f"line {n}", f"line {n}"]
+        taken.add_lines(batch, [lines, lines if n < 5 else [], ["call 13800138000\u2028now"]], tmp_path)
+    rows = taken.frequent_lines(tmp_path)
+    assert rows[0] == {"source": "b", "documents": 40, "text": "call <|phone|>\u2028now"}
+    assert [row["documents"] for row in rows[1:]] == [2] * 5 + [1] * 15
+    assert taken.merged(tmp_path)["lines"] == [{"source": "a", "lines": 90}, {"source": "b", "lines": 40}]
 
 
 def test_progress_is_told_while_a_job_runs(tmp_path, monkeypatch, caplog):

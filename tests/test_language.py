@@ -1,6 +1,7 @@
 """Languages of documents and lines.  The sentences say that a song came out in 1998 and was a success in Europe."""
 
 import socket
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -122,6 +123,60 @@ def test_counts_of_kinds_add_up():
     counts = language.count_kinds(["ab 中文", "", "かな"])
     assert counts.sum(1).tolist() == [5, 0, 2]
     np.testing.assert_array_equal(counts[:, language.LATIN], [2, 0, 0])
+
+
+# Prose and titles in pages of another language
+
+
+FOREIGN = [line.split("\t") for line in (Path(__file__).parent / "data/foreign_lines.tsv").read_text().splitlines()]
+PAGES = {
+    "en": "She was born in a village by the sea, and she learned to play the piano from her grandmother as a child.\n"
+    "Her first album was released in 1998, and it was the best-selling record of the year in her country.",
+    "zh-Hans": "她出生在海边的一个小村庄，小时候跟着祖母学会了弹钢琴，后来考上了音乐学院。\n"
+    "她的第一张专辑发行于1998年，是当年全国销量最高的唱片，获得了许多奖项。",
+}
+
+
+@pytest.mark.parametrize("lang", PAGES)
+@pytest.mark.parametrize("part", ["seen", "held_out"])
+def test_foreign_prose_is_foreign_and_a_title_is_no_language(part, lang):
+    """No rule was made after a look at what `held_out` gave."""
+    lines = [(kind, line) for in_part, kind, _, line in FOREIGN if in_part == part]
+    shown = detect([f"{PAGES[lang]}\n{line}" for _, line in lines])
+    right = [(kind == "prose") == (page.lines[2] == "other") for (kind, _), page in zip(lines, shown, strict=True)]
+    assert sum(right) >= 0.95 * len(right), [line for line, good in zip(lines, right, strict=True) if not good]
+
+
+@pytest.mark.parametrize("lang", PAGES)
+def test_a_discography_is_of_the_language_of_the_page_above_it(lang):
+    titles = [line for _, kind, _, line in FOREIGN if kind == "title"]
+    (page,) = detect(["\n".join([PAGES[lang], *titles, "== References =="])])
+    assert set(page.lines) == {lang}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Rauchen und Yoga is an album by German band Japanische Kampfhörspiele.",
+        "Naken, blästrad och skitsur is the first album by the Swedish hardcore band LOK.",
+        "Nerone fatto Cesare is a lost dramma per musica by Antonio Vivaldi.",
+        "Máder Rezső (Pozsony, 1856 - Budapest, 1940) was a Hungarian conductor. His original name was Raoul.",
+        "妹尾隆一郎（せのお りゅういちろう）是日本一名Blues音樂家和歌手，別名ウィーピング・ハープ・セノオ。",
+        "OxT（オクト）由歌手大石昌良與作曲家Tom-H@ck所組成的音樂團體。\n大石昌良（オーイシマサヨシ ） - 主唱、作詞",
+        "作曲：田中ユウスケ\n编曲：田中ユウスケ\n作词：林夕",
+    ],
+)
+def test_names_of_their_subject_do_not_make_articles_foreign(text):
+    assert "other" not in langs(text)
+
+
+def test_the_license_below_a_song_does_not_make_it_english():
+    song = (
+        "Quand la nuit descend sur la ville endormie\nJe pense encore à toi et à nos jours heureux\n"
+        "Les rues sont vides et le vent est glacé\nMais ton souvenir me tient chaud au cœur\n"
+    )
+    notice = "These lyrics are the property of their owners and are shown for you to sing with."
+    assert langs(song, song * 4 + notice, f"{PAGES['en']}\n{song}") == ["other", "other", "en"]
 
 
 def test_no_network_is_asked(monkeypatch):

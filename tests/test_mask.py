@@ -58,7 +58,9 @@ def test_private_data_becomes_its_type(text, after):
         '"867-5309/Jenny" and "1-800-273-8255" are songs',
         "EAN 0724384260958, UPC 075678164521, ISBN 978-7-5404-1234-5",
         "新EP2021，新CD2003",
-        "第12.6.2.1节, version 3.10.44.2, 127.0.0.1",
+        "第12.6.2.1节, version 3.10.44.2, version 10.10.10, 127.0.0.1",
+        "ip route add 192.168.0.0/24 via 172.16.27.56 # or 10.1.2.200; see 203.0.113.77, 198.51.100.9, fe80::1:2ab:3",
+        "server = 192.168.1.115; the IPv6 address 2001:db8:13bb:2::20 is for documentation",
         "https://www.flickr.com/photos/14565158187",
         "歌剧院位于北京市东城区东中街115号，",
         "《鲍家街43号》",
@@ -73,7 +75,71 @@ def test_numbers_of_music_and_of_the_public_stay(text):
 def test_a_label_makes_a_number_private_that_stays_alone():
     assert masked("Phone: 867-5309") == "Phone: <|phone|>"
     assert masked("E12345678") == "E12345678"
-    assert masked("IP 10.0.0.1, 10.0.0.1") == "IP <|ip|>, 10.0.0.1"
+    assert masked("IP 12.0.30.11, 12.0.30.11") == "IP <|ip|>, 12.0.30.11"
+
+
+# Postal addresses: whose they are
+
+
+@pytest.mark.parametrize(
+    ("text", "home"),
+    [
+        ("谢泼德一家住在曼哈顿西52街2号，是一幢连体别墅", "曼哈顿西52街2号"),
+        ("她家住宾夕法尼亚州费城松树巷100号，", "宾夕法尼亚州费城松树巷100号"),
+        ("他的爱人住光华东里24号楼5门502室，后来搬走", "光华东里24号楼5门502室"),
+        ("他也曾住在這些豪宅旁的施泰納街722號。", "施泰納街722號"),
+        ("1959年林家搬到新莊幸福路168號3樓之2，", "新莊幸福路168號3樓之2"),
+        ("收货人：李四，收货地址是河北省石家庄市正定县常山大街8号", "河北省石家庄市正定县常山大街8号"),
+        ("联系地址：北京市海淀区学院路12号", "北京市海淀区学院路12号"),
+        ("唱片请寄到上海市徐汇区漕溪北路5号", "上海市徐汇区漕溪北路5号"),
+        ("王五 13800138000 上海市徐汇区漕溪北路5号2栋301室", "上海市徐汇区漕溪北路5号2栋301室"),
+        ("She was residing at 4021 Dryades Street. Later she moved.", "4021 Dryades Street"),
+        ("My home address is 12 Elm Grove Road, come by", "12 Elm Grove Road"),
+        ("Mail the tape to 7 Mill Lane.", "7 Mill Lane"),
+    ],
+)
+def test_a_home_is_masked_alone_and_from_its_begin(text, home):
+    (hit,) = [hit for hit in masking.find(text) if hit.type == "address"]
+    assert text[hit.start : hit.end] == home
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "博物馆座落于北京市东城区国子监街15号，",
+        "世代傳媒總部位於臺北市中山區長安東路一段63之1號5樓。",
+        "大学附属中学从建设路48号搬到人民路2号",
+        "电灯公司购入甘道23号",
+        "酒店设于华盛顿哥伦比亚特区宾夕法尼亚大道601号",
+        "校址為新北市中和區莒光路191號",
+        "注册地址：上海市黄浦区半淞园路377号",
+        "乐器行位于北京市海淀区长青里776号，欢迎光临",
+        "在人民公园路2号线和3号线换乘",
+        "全家住在有古城七座的山谷里",
+        "一家人所住的宅邸于1829年在波特兰国会街714号建成",
+        "老刘的住宅位于吴同文路333号",
+        "His star is located at 6752 Hollywood Boulevard, Los Angeles, CA 90028.",
+        "The label is headquartered in 382 Clarence Avenue, Suite 4, and its offices are at 39 Grafton Street.",
+        "The address of the club is 1580 East Washington Street.",
+    ],
+)
+def test_an_address_of_an_institution_stays(text):
+    assert masked(text) == text
+
+
+def test_the_switch_masks_public_addresses_too_or_none():
+    public, home = "博物馆座落于北京市东城区国子监街15号，", "他家住北京市东城区国子监街15号，"
+    addresses = {"owned": (public, "他家住<|address|>，"), "none": (public, home)}
+    addresses["all"] = ("博物馆座落于<|address|>，", "他家住<|address|>，")
+    for name, shown in addresses.items():
+        assert tuple(mask_text(text, addresses=name)[0] for text in (public, home)) == shown
+    assert mask_text("The club is located at 7 Mill Lane.", addresses="all")[1] == {"address": 1}
+    assert mask.mask_meta('{"about": "电话13800138000，住北京路1号"}', addresses="none")[1] == {"phone": 1}
+
+
+def test_an_unknown_switch_is_refused(tmp_path):
+    with pytest.raises(UserError, match="addresses=some is unknown; it is one of owned, all, none"):
+        mask.run([f"--input={tmp_path}", f"--output={tmp_path / 'out'}", "--addresses=some"])
 
 
 # Recall and precision on planted truth
@@ -106,7 +172,7 @@ def planted_recall(held_out: bool, carriers: list[str]) -> tuple[dict, float]:
 
 
 def check_bars(recall: dict, precision: float) -> None:
-    short = {key: r for key, r in recall.items() if r < (0.9 if key[0] == "address" else 0.98)}
+    short = {key: r for key, r in recall.items() if r < (0.95 if key[0] == "address" else 0.98)}
     assert not short and precision >= 0.98, (short, precision)
 
 
@@ -132,8 +198,8 @@ def test_planted_truth_is_found_in_real_music_text(held_out):
 
 @needs_data
 def test_real_music_text_has_hardly_a_hit():
-    """Read one by one: 3 phones, an e-mail and an IP address in 39 MB of en, two homes in 5 MB of zh, and so on."""
-    for name, most in (("music_zh_wiki", 4), ("music_en_wiki", 10)):
+    """Read one by one: 3 phones, an e-mail and an IP address in 39 MB of en, one home in 5 MB of zh, and so on."""
+    for name, most in (("music_zh_wiki", 1), ("music_en_wiki", 8)):
         assert sum(len(masking.find(text)) for text in real_texts(name)) <= most
 
 
@@ -193,7 +259,21 @@ def test_a_document_of_one_line_takes_linear_time(megabytes, value):
     [
         *["1", "1 ", "12-", "1.", "138 ", "(1", "a@", "a.", "+1 ", "f:", "::", "1:", "1-1 ", "12 ", "62", "("],
         *["微信", "微信a", "QQ", "QQ：1", "passport ", "电话1", "tel ", "call 1", "wxid_", "[at]", "13800138000 "],
-        *["http://a?", "www.a&b", "市", "路1", "路1号", "市路1号1栋", "1栋", "12 Elm ", "12 St, A ", "京A1"],
+        *[
+            "http://a?",
+            "www.a&b",
+            "市",
+            "路1",
+            "路1号",
+            "市路1号1栋",
+            "1栋",
+            "12 Elm ",
+            "12 St, A ",
+            "京A1",
+            "住",
+            "寄到路1号",
+            "我家的旁",
+        ],
     ],
 )
 def test_hostile_runs_take_linear_time(piece):

@@ -15,12 +15,12 @@ from browser import browse, measured, needs_browser, stands_out
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from data_prep import pipeline, report
-from data_prep.reporting import charts
+from data_prep.reporting import charts, losses
 from mucpt_jax.errors import UserError
 
 ATTACK = (
     "</script><script>document.title='hacked'</script><img src=x onerror=\"document.title='hacked'\">"
-    "'\"><!-- @PAYLOAD@ \u202egnihton\u202c \x00 \ud83d " + "word" * 40
+    "'\"><!-- @PAYLOAD@ \u202egnihton\u202c \x00 " + "word" * 40
 )
 
 
@@ -72,8 +72,7 @@ def out(tmp_path_factory) -> Path:
     write_parts(out / "quality", {"quality": [0.0, 0.049, 0.051, 1.0, None]}, {"quality": [0.5, 1.5, float("nan")]})
     write_parts(out / "dedup", {"copies": [1, 1, 2, 3, 4]}, {"copies": [7, 8, 1, 1000]}, {"id": ["no copies here"]})
     line = {"source": "news", "text": ATTACK, "documents": 4321}
-    (out / "boilerplate").mkdir()
-    (out / "boilerplate/lines.jsonl").write_text(f"{json.dumps(line)}\nnot json\n")
+    (out / "clean/lines.jsonl").write_text(f"{json.dumps(line)}\nnot json\n")
     (out / "config.json").write_text(json.dumps({"input": "raw/", "quality": {"min_words": 50, "odd": ATTACK}}))
     dropped = {reason: n for counts in stages.values() for reason, n in counts["dropped"].items()}
     counts = {"read": 10_012, "kept": 7_000, "dropped": dropped, "stages": stages, "seconds": {"clean": 4.0}}
@@ -162,6 +161,54 @@ def test_scores_fall_into_bins_and_those_outside_are_told(found):
     assert found["quality"]["outside"] == 1 and found["quality"]["mean"] == pytest.approx(0.32)
 
 
+# What was taken
+
+
+def write_losses(out: Path) -> None:
+    """quality drops 40 of 1,000 seed documents and 10 of 1,000 others; clean removes lines at one rate from both."""
+    read = rows(("bios", "en", 600, 2_000_000), ("wiki_zh", "zh", 400, 1_000_000), ("news", "en", 1_000, 3_000_000))
+    write_stage(out / "clean", 2_000, 2_000, {}, (read, read))
+    write_stage(out / "quality", 2_000, 1_950, {"min_words": 50}, (read, read))
+    lines = [{"source": source, "lines": n} for source, n in (("bios", 20), ("wiki_zh", 12), ("news", 30))]
+    dropped = [{"source": source, "reason": "min_words", "documents": n} for source, n in (("bios", 40), ("news", 10))]
+    for stage, more in (("clean", {"lines": lines}), ("quality", {"dropped": dropped, "lines": []})):
+        path = out / stage / "composition.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | more))
+    removed = [
+        {"source": "bios", "documents": n, "text": f"Estrelas do Mar (CD, {1998 + n})"} for n in range(30, 0, -1)
+    ]
+    (out / "clean/lines.jsonl").write_text("".join(json.dumps(line) + "\n" for line in removed))
+
+
+def test_what_was_taken_is_told_by_source(tmp_path):
+    write_losses(tmp_path)
+    bios = next(one for one in report.facts(tmp_path)["taken"] if one["source"] == "bios")
+    assert (bios["documents"], bios["dropped"], bios["lines_removed"]) == (600, 40, 20)
+    assert bios["reasons"] == [{"stage": "quality", "reason": "min_words", "documents": 40}]
+    assert [line["documents"] for line in bios["lines"]] == list(range(30, 10, -1))  # the 20 most frequent
+    report.write(tmp_path)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "Estrelas do Mar (CD, 2028)" in page and "WARNING" not in page
+
+
+def test_a_stage_that_takes_more_of_the_seed_is_warned_of(tmp_path):
+    write_losses(tmp_path)
+    (sentence,) = report.facts(tmp_path, seed="bios,wiki_*")["warnings"]
+    assert sentence.startswith("quality drops 4 documents of 100 of the seed, and 1 of other sources")
+    assert report.facts(tmp_path, seed="news")["warnings"] == []  # less is no more
+    (tmp_path / "config.json").write_text(json.dumps({"seed_sources": "bios,wiki_*"}))
+    report.main([str(tmp_path)])
+    assert "WARNING: <bdi>quality drops 4 documents" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("seed", "others", "more"), [((40, 1000), (10, 1000), True), ((12, 1000), (10, 1000), False),
+                                 ((10, 1000), (0, 1000), True), ((10, 1000), (100, 10_000), False)],
+)  # fmt: skip
+def test_more_is_more_than_chance(seed, others, more):
+    assert losses.is_more(*seed, *others) == more
+
+
 def test_two_reports_of_one_run_are_the_same(out, found):
     before = (out / "report.html").read_bytes()
     report.write(out)
@@ -235,7 +282,9 @@ def test_damaged_files_are_named(tmp_path):
     with pytest.raises(UserError, match=r"part-00000-000\.parquet is damaged"):
         report.write(tmp_path)
     (tmp_path / "dedup/counts.json").write_text("[]")
-    with pytest.raises(UserError, match=r"counts\.json holds no JSON object"):
+    with pytest.raises(
+        UserError, match=r"counts\.json is damaged or of another kind \(Expected `object`, got `array`\)"
+    ):
         report.write(tmp_path)
 
 
@@ -329,7 +378,7 @@ def test_the_page_shows_the_numbers_and_runs_nothing_of_the_corpus(out, tmp_path
     assert funnel_cells(shown)[5] == ["7,000", "560,000", "160,000", "1 <0.1%"]
     sample = html.unescape(re.sub("<[^>]*>", "", re.search('class="text" dir="auto">(.*?)</div>', shown).group(1)))
     assert sample.startswith("</script><script>document.title='hacked'</script><img src=x onerror=")
-    assert "U+202EgnihtonU+202C U+0000 ?" in sample
+    assert "U+202EgnihtonU+202C U+0000" in sample
 
 
 @needs_browser

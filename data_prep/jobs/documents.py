@@ -32,8 +32,9 @@ from apache_beam.io.filesystem import BeamIOError, CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import Metrics
 
-from data_prep.jobs import notes, progress
+from data_prep.jobs import notes, progress, taken
 from mucpt_jax.errors import UserError, one_line
+from mucpt_jax.formats.decode import own_field
 
 SCHEMA = pa.schema([(name, pa.string()) for name in ("id", "text", "source", "lang", "meta")])
 SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet")
@@ -108,7 +109,7 @@ def size_of(texts: Iterable[str]) -> int:
 
 def _meta(value: object) -> dict:
     with suppress(ValueError):
-        value = json.loads(value) if isinstance(value, str) and value.startswith("{") else value
+        value = own_field(value) if isinstance(value, str) and value.startswith("{") else value
     if isinstance(value, dict):
         return value
     return {} if value in (None, "") else {"meta": value}
@@ -118,7 +119,7 @@ def _json(value: dict) -> str:
     """NaN and Infinity, which JSON does not know, as strings."""
     with suppress(ValueError):
         return json.dumps(value, ensure_ascii=False, default=str, allow_nan=False)
-    return json.dumps(json.loads(json.dumps(value, default=str), parse_constant=str), ensure_ascii=False)
+    return json.dumps(own_field(json.dumps(value, default=str), nan=str), ensure_ascii=False)
 
 
 def parse_line(line: bytes, source: str, columns: Mapping[str, str] = AS_THEY_ARE) -> dict[str, str] | str:
@@ -126,10 +127,10 @@ def parse_line(line: bytes, source: str, columns: Mapping[str, str] = AS_THEY_AR
     if len(line) > FIELDS_BYTES and (reason := _reason_of_long(line, columns.get("text", "text"))):
         return reason
     try:
-        return document(json.loads(line.decode()), source, columns)
+        return document(own_field(line.decode()), source, columns)
     except UnicodeDecodeError:
         return "not_utf8"
-    except (ValueError, RecursionError):
+    except ValueError:
         return "not_json"
 
 
@@ -280,6 +281,7 @@ def keep(batch: pa.RecordBatch, reasons: Sequence[str | None], folder: Path) -> 
     for reason, documents in Counter(reason for reason in reasons if reason is not None).items():
         count(reason, documents)
     notes.add_samples(batch, reasons, folder)
+    taken.add_drops(batch, reasons, folder)
     return batch.filter(pa.array([reason is None for reason in reasons], pa.bool_()))
 
 

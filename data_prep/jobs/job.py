@@ -18,7 +18,7 @@ from data_prep.jobs.documents import SUFFIXES
 from mucpt_jax.errors import UserError, exiting, one_line
 from mucpt_jax.formats.files import replacing_folder, writable
 
-OTHERS = (*notes.FILES, "lines.jsonl")  # in a folder that a job wrote, besides its documents
+OTHERS = notes.FILES  # in a folder that a job wrote, besides its documents
 log = logging.getLogger(__name__)
 
 

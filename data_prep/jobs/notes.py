@@ -2,7 +2,9 @@
 
     rejects.jsonl      file and line of what was no document, and the reason; never its text
     samples.jsonl      a few dropped documents of each reason: {"reason", "id", "source", "lang", "text"}, text masked
-    composition.json   {"read": rows, "kept": rows}, a row is {"source", "lang", "documents", "characters", "bytes"}
+    composition.json   {"read": rows, "kept": rows}, a row is {"source", "lang", "documents", "characters", "bytes"};
+                       "dropped": [{"source", "reason", "documents"}] and "lines": [{"source", "lines"}] that went
+    lines.jsonl        the most frequent lines that went of each source: {"source", "documents", "text"}, text masked
 
 Every note is of one input file (`part`, five digits), so a task that a runner repeats replaces its own.
 """
@@ -10,32 +12,88 @@ Every note is of one input file (`part`, five digits), so a task that a runner r
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Annotated, NotRequired, TypedDict
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from msgspec import Meta
 
+from data_prep.jobs import taken
 from data_prep.private import masking
+from mucpt_jax.formats.decode import Count, read_json, read_lines
 from mucpt_jax.formats.files import write_json
 
-FILES = ("rejects.jsonl", "samples.jsonl", "composition.json", "counts.json")
+FILES = ("rejects.jsonl", "samples.jsonl", "lines.jsonl", "composition.json", "counts.json")
 SAMPLES = 20  # of a reason in samples.jsonl
 SAMPLE_CHARACTERS = 300
 SAMPLE_BYTES = 6000  # of a reason and an input file
 MAX_KINDS = 1000  # pairs of source and language in composition.json; the smallest go together as "(other)"
 
 
+class Sample(TypedDict):
+    """A line of samples.jsonl."""
+
+    reason: str
+    id: str
+    source: str
+    lang: str
+    text: str
+
+
+class Rows(TypedDict):
+    """Of a source and language in composition.json."""
+
+    source: str
+    lang: str
+    documents: Count
+    characters: Count
+    bytes: Count
+    tokens: NotRequired[Count]
+
+
+class Drops(TypedDict):
+    """Of a source and reason in composition.json."""
+
+    source: str
+    reason: str
+    documents: Count
+
+
+class Lines(TypedDict):
+    """Of a source in composition.json: lines that were removed."""
+
+    source: str
+    lines: Count
+
+
+class Sides(TypedDict, total=False):
+    """composition.json"""
+
+    read: list[Rows]
+    kept: list[Rows]
+    dropped: list[Drops]
+    lines: list[Lines]
+
+
 def forget(folder: Path, part: str) -> None:
     """What an attempt before left of this input file."""
-    for name in (f"rejects-{part}.jsonl", f"samples-{part}.*.jsonl"):
+    own = (pattern.format(part=part) for pattern in taken.PATTERNS)
+    for name in (f"rejects-{part}.jsonl", f"samples-{part}.*.jsonl", *own):
         for note in Path(folder).glob(name):
             note.unlink()
 
 
-def add_lines(path: Path, lines: Iterable[dict]) -> None:
+def add_lines(path: Path, lines: Iterable[Mapping]) -> None:
+    if not (lines := list(lines)):
+        return
     with open(path, "a", encoding="utf-8") as f:
-        f.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+        f.writelines(line_of(line) for line in lines)
+
+
+def line_of(values: Mapping) -> str:
+    return json.dumps(values, ensure_ascii=False) + "\n"
 
 
 def masked(text: str, most: int) -> str:
@@ -85,11 +143,11 @@ def merge_composition(folder: Path) -> None:
     for side in ("read", "kept"):
         total = Composition()
         for path in sorted(Path(folder).glob(f"{side}-*.composition")):
-            for source, lang, *numbers in json.loads(path.read_text(encoding="utf-8")):
+            for source, lang, *numbers in read_json(path, list[Annotated[list[str | Count], Meta(min_length=2)]]):
                 total.add_numbers((source, lang), numbers)
             path.unlink()
         sides[side] = list(rows_of(total))
-    write_json(Path(folder) / "composition.json", sides)
+    write_json(Path(folder) / "composition.json", sides | taken.merged(folder))
 
 
 def rows_of(total: Composition) -> Iterator[dict]:
@@ -108,6 +166,7 @@ def merge(folder: Path) -> None:
     merge_rejects(folder)
     merge_samples(folder)
     merge_composition(folder)
+    add_lines(folder / "lines.jsonl", taken.frequent_lines(folder))
     for path in folder.glob("*.progress"):
         path.unlink()
 
@@ -125,9 +184,10 @@ def merge_samples(folder: Path) -> None:
     for reason in sorted({piece.name.split(".")[1] for piece in pieces}):
         chosen = []
         for piece in (piece for piece in pieces if piece.name.split(".")[1] == reason):
-            chosen += piece.read_text(encoding="utf-8").splitlines()
-            chosen = sorted(
-                set(chosen), key=lambda line: (hashlib.sha256(json.loads(line)["id"].encode()).digest(), line)
-            )[:SAMPLES]
+            chosen = sorted(chosen + read_lines(piece, Sample), key=rank)[:SAMPLES]
             piece.unlink()
-        add_lines(folder / "samples.jsonl", map(json.loads, chosen))
+        add_lines(folder / "samples.jsonl", chosen)
+
+
+def rank(sample: Sample) -> tuple:
+    return hashlib.sha256(sample["id"].encode()).digest(), line_of(sample)

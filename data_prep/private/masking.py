@@ -4,11 +4,11 @@ find(text) gives hits, replaced(text, hits, placeholder) the text without them, 
 
 A number is private by its form alone only where the form leaves no doubt (a checksum, a mobile's prefix); else by
 words beside it.  So BPM, years, catalogue and chart numbers, barcodes, ISRC and opus numbers stay, and so does
-"867-5309", which is a song; "Phone: 867-5309" is a number to call.  Addresses are private when whole (town, street and
-number; in English with its code), when they lead to a door, or when someone is said to live or get mail there.
+"867-5309", which is a song; "Phone: 867-5309" is a number to call.  A postal address is private where someone is said
+to live or get mail there, one of the net where it leads to someone.
 
 Each kind has a hint, a pattern that fails fast on almost every line, and the pattern proper for the lines that are
-left; they stand in addresses.py and numbers.py.
+left; they stand in addresses.py, numbers.py and homes.py.
 """
 
 import json
@@ -17,12 +17,15 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from data_prep.private.addresses import HOMES, MESSENGERS, NET
+from data_prep.private.addresses import MESSENGERS, NET
+from data_prep.private.homes import HOMES
 from data_prep.private.numbers import BLANK, EDGES, NUMBERS, Kind, Span
 from mucpt_jax.errors import UserError
+from mucpt_jax.formats.decode import own_field
 
-KINDS = (*NET, *MESSENGERS, *NUMBERS, *HOMES)  # a value is of the first kind that fits
-TYPES = tuple(dict.fromkeys(kind.name for kind in KINDS if kind.name))
+OWNED = "owned"  # of the postal addresses, those of people; see homes.py
+KINDS = {homes: (*NET, *MESSENGERS, *NUMBERS, *kinds) for homes, kinds in HOMES.items()}  # the first that fits counts
+TYPES = tuple(dict.fromkeys(kind.name for kind in KINDS[OWNED] if kind.name))
 ROUNDS = 10  # taking a value out may uncover another; random and hostile texts were done after 3
 
 # As some keyboards write them; same length, so places stay.
@@ -38,19 +41,19 @@ class Hit(NamedTuple):
     type: str
 
 
-def find(text: str) -> list[Hit]:
-    """Private data in order, none within another."""
+def find(text: str, addresses: str = OWNED) -> list[Hit]:
+    """Private data in order, none within another; postal addresses are owned, all or none."""
     if not text.isascii() and _WIDE.search(text):
         text = text.translate(_NARROW)
-    lines: dict[Span, list[Kind]] = {}
-    hinted = {hint: list(_lines(hint, text)) for hint in {kind.hint for kind in KINDS}}
-    for kind in KINDS:
+    kinds, lines = KINDS[addresses], {}
+    hinted = {hint: list(_lines(hint, text)) for hint in {kind.hint for kind in kinds}}
+    for kind in kinds:
         for line in hinted[kind.hint]:
             lines.setdefault(line, []).append(kind)
     return sorted(
         Hit(start + hit.start, start + hit.end, hit.type)
-        for (start, end), kinds in lines.items()
-        for hit in _find_in_line(text[start:end], kinds)
+        for (start, end), some in lines.items()
+        for hit in _find_in_line(text[start:end], some)
         if hit.type
     )
 
@@ -107,22 +110,22 @@ def _without(line: str, spans: list[Span]) -> str:
 PLACEHOLDER = "<|{type}|>"
 
 
-def mask_text(text: str, placeholder: str = PLACEHOLDER) -> tuple[str, dict[str, int]]:
+def mask_text(text: str, placeholder: str = PLACEHOLDER, addresses: str = OWNED) -> tuple[str, dict[str, int]]:
     """-> (masked text, {type: hits}); masking a masked text changes nothing."""
-    hits = find(text)
+    hits = find(text, addresses)
     return replaced(text, hits, placeholder), dict(Counter(hit.type for hit in hits))
 
 
-def mask_meta(meta: str, placeholder: str = PLACEHOLDER) -> tuple[str, dict[str, int]]:
+def mask_meta(meta: str, placeholder: str = PLACEHOLDER, addresses: str = OWNED) -> tuple[str, dict[str, int]]:
     """A JSON object -> (the same with its strings and numbers masked, {type: hits}); its keys stay."""
     try:
-        values = json.loads(meta)
-        if not find("\n".join(labelled(values))):  # nearly always
+        values = own_field(meta)
+        if not find("\n".join(labelled(values)), addresses):  # nearly always
             return meta, {}
         hits: Counter[str] = Counter()
-        return json.dumps(mask_values(values, placeholder, hits), ensure_ascii=False), dict(hits)
+        return json.dumps(mask_values(values, placeholder, addresses, hits), ensure_ascii=False), dict(hits)
     except (ValueError, RecursionError):  # a table from elsewhere: no JSON, or lists in lists in lists
-        return mask_text(meta, placeholder)
+        return mask_text(meta, placeholder, addresses)
 
 
 def labelled(value, key: str = "") -> Iterator[str]:
@@ -134,16 +137,16 @@ def labelled(value, key: str = "") -> Iterator[str]:
         yield f'"{key}": {value if isinstance(value, str) else json.dumps(value)}'
 
 
-def mask_values(value, placeholder: str, hits: Counter, key: str = ""):
+def mask_values(value, placeholder: str, addresses: str, hits: Counter, key: str = ""):
     """The same with its strings and numbers masked; adds to hits."""
     if isinstance(value, dict):
-        return {name: mask_values(item, placeholder, hits, name) for name, item in value.items()}
+        return {name: mask_values(item, placeholder, addresses, hits, name) for name, item in value.items()}
     if isinstance(value, list):
-        return [mask_values(item, placeholder, hits, key) for item in value]
+        return [mask_values(item, placeholder, addresses, hits, key) for item in value]
     (line,), label = labelled(value, key), f'"{key}": '
-    text, line_hits = mask_text(line, placeholder)
+    text, line_hits = mask_text(line, placeholder, addresses)
     if not text.startswith(label):  # the key itself is private, and stays
-        text, line_hits = mask_text(line.removeprefix(label), placeholder)
+        text, line_hits = mask_text(line.removeprefix(label), placeholder, addresses)
     hits.update(line_hits)
     return text.removeprefix(label) if line_hits else value
 

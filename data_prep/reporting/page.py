@@ -1,4 +1,4 @@
-"""report.html out of report.json's numbers, a few dropped documents and repeated lines; one function per section.
+"""report.html out of report.json's numbers and a few dropped documents; one function per section.
 
 No command of its own; report.py writes the page.  Whatever a corpus holds goes through visible() before it is HTML.
 """
@@ -6,7 +6,7 @@ No command of its own; report.py writes the page.  Whatever a corpus holds goes 
 import json
 from pathlib import Path
 
-from data_prep.reporting import charts, small_sections
+from data_prep.reporting import charts, losses, small_sections
 from data_prep.reporting.charts import bars, named, number, section, share, short, visible
 from mucpt_jax.formats import pages
 from mucpt_jax.formats.version import as_text
@@ -25,22 +25,27 @@ HOW = {
 }
 
 
-def page(facts: dict, samples: dict[str, dict[str, list[dict]]], lines: list[dict]) -> str:
-    """HTML of less than 2 MB.  samples: {stage: {reason: dropped documents}}; lines: those that boilerplate repeats."""
+def page(facts: dict, samples: dict[str, dict[str, list[dict]]]) -> str:
+    """HTML of less than 2 MB.  samples: {stage: {reason: dropped documents}}."""
     template = Path(__file__).with_name("report.html.template")
     for most in (5, 3, 1, 0):
         fewer = {stage: {why: some[:most] for why, some in by_reason.items()} for stage, by_reason in samples.items()}
-        html = pages.page(template, **sections(facts, fewer, lines))
+        html = pages.page(template, **sections(facts | {"taken": cut(facts["taken"], most)}, fewer))
         if len(html.encode()) < LARGEST_PAGE:
             break
     return html
 
 
-def sections(facts: dict, samples: dict, lines: list[dict]) -> dict[str, str]:
+def cut(taken: list[dict], most: int) -> list[dict]:
+    """`most` is 5 where all are shown."""
+    return [one | {name: one[name][: 4 * most] for name in ("reasons", "lines")} for one in taken]
+
+
+def sections(facts: dict, samples: dict) -> dict[str, str]:
     return {
         "TITLE": header(facts), "FUNNEL": funnel(facts), "COMPOSITION": composition(facts),
-        "DROPS": drops(facts["stages"], samples),
-        "SMALL": small_sections.sections(facts, lines), "RECIPE": small_sections.recipe(facts["recipe"]),
+        "DROPS": drops(facts["stages"], samples) + losses.shown(facts["taken"]),
+        "SMALL": small_sections.sections(facts), "RECIPE": small_sections.recipe(facts["recipe"]),
         "PAYLOAD": payload(facts),
     }  # fmt: skip
 
@@ -63,7 +68,8 @@ def header(facts: dict) -> str:
     seconds = sum(stage["seconds"] or 0 for stage in facts["stages"])
     if seconds:
         tiles.append(tile("documents per second", round(facts["read"] / seconds), f"{duration(seconds)} in all"))
-    return f'<p class="told">{line}</p><dl class="tiles">{"".join(tiles)}</dl>{sum_line(facts)}'
+    tail = sum_line(facts) + losses.shown_warnings(facts["warnings"])
+    return f'<p class="told">{line}</p><dl class="tiles">{"".join(tiles)}</dl>{tail}'
 
 
 def tile(name: str, value: int | None, note: str) -> str:

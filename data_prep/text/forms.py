@@ -1,0 +1,245 @@
+"""Forms: what a text is where it is no prose: a list, a table, verse, notation, or a definition of one sentence.
+
+Rules for prose count function words, ends of lines and repeats; music is also written as track listings, personnel,
+charts, lyrics and tunes, which have few of the first and many of the last.  A form needs signs that menus, link lists,
+keywords and logs lack:
+
+    notation     ABC, LilyPond, tablature, lines of chords, numbered notation between bars
+    table        lines of equally many cells, one of them words, one a number
+    list         lines that each state something: a title in quotes, a length, a year, a label and its value, a name
+                 and its role, a number in front; or are names of people
+    verse        short lines without full stops in the words of speech, of which some stand once; or Chinese lines of
+                 five or seven characters in pairs
+    definition   `Yesterday is a song by the Beatles.`, `《晴天》是周杰伦的歌曲。`
+
+The first of these that fits is the form; all else is prose.  Plain Python over lines, some 3 MB/s: for texts that the
+rules for prose would drop, which are few or short.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+FORMS = ("notation", "table", "list", "verse", "definition")
+READ = 1 << 14  # characters of a text that are looked at
+LEAST = 3  # lines that state something, or are cells or notation
+
+HAN = "\u3400-\u9fff\uf900-\ufaff"
+WORD = re.compile(rf"[{HAN}\u3040-\u30ff]|[^\W_{HAN}\u3040-\u30ff]+")
+LETTERS = re.compile(rf"[^\W\d_{HAN}]{{2}}|[{HAN}]")
+ENDED = re.compile(r"""[.!?:;。！？：；…]["'”’」』)）]*$""")
+BREAK = re.compile(r"\n|<br ?/?>", re.I)
+MARK = re.compile(r"^(?:[-*+•‣–—·▪■◆★☆※#]+\s*)+")  # of an entry
+# Entries of a list in one line.
+ENTRY = re.compile(r"""[;；、]|(?<=[)）"”》〉])[,，]|[,，](?=\s?["“《〈])|\s(?=\d{1,2}\. )""")
+NUMBERED = re.compile(r"^(?:\(?\d{1,3}[.)．、]|第?[一二三四五六七八九十百]{1,4}[、.．首])\s*(?=\S)")
+
+# Lines of pages that are no content, whatever else they look like.
+NO_FACT = re.compile(
+    r"https?:|www\.|\.(?:html?|php|aspx?|jpe?g|png|gif|css|js)\b|\w/\w+/\w|[{}\\=<>]|[$€£¥]\s?\d|\d\s?[$€£¥元]|©|@"
+    r"|…$|\.\.\.$"
+    r"|\b(?:ago|views?|clicks?|comments?|repl(?:y|ies)|subscribers?|add to cart|in stock|read more|click|log ?in"
+    r"|sign (?:in|up)|copyright|all rights reserved|download|mp3|price|sale|cheap|posted|tagged|joined|posts)\b"
+    r"|下载|下載|点击|點擊|阅读|閱讀|回复|回覆|评论\d|浏览|瀏覽|登录|登錄|注册|註冊|版权|版權|价格|價格|报价|加微|微信|热线",
+    re.I,
+)
+STAMP = re.compile(r"\d{4}-\d\d-\d\d|\d\d:\d\d:\d\d\b")  # of a log or a sitemap
+CALENDAR = re.compile(
+    r"\b(?:jan|feb|mar|apr|may|june?|july?|aug|sept?|oct|nov|dec|mon|tues?|wed|thu|fri|sat|sun)"
+    r"(?:uary|ruary|ch|il|ust|ember|ober|day|nesday|rsday|urday)?\b|[年月日周週]|星期",
+    re.I,
+)
+ROLE = (
+    "vocals?|voice|singer|guitars?|bass|drums?|percussion|piano|keyboards?|organ|synth\\w*|violin|viola|cello|flute"
+    "|saxophone|sax|trumpet|trombone|clarinet|harp|banjo|mandolin|conductor|producers?|engineer|mixing|mastering"
+    "|composer|lyrics|songwriter|arranger|soprano|alto|tenor|baritone|mezzo|director|主唱|吉他|贝斯|貝斯|鼓手?|键盘|鍵盤"
+    "|钢琴|鋼琴|小提琴|大提琴|二胡|琵琶|古筝|古箏|指挥|指揮|作曲|作词|作詞|编曲|編曲|制作人?|製作人?|监制|監製|混音|录音|錄音"
+)
+FACT = re.compile(
+    r"""["“«][^"“”»]{1,90}["”»]|[《〈「『][^》〉」』]{1,60}[》〉」』]"""  # a title
+    r"|(?<![\d:])\d{1,2}:[0-5]\d(?![\d:])"  # a length
+    r"|(?<![\d-])(?:1[5-9]|20)\d\d(?![\d-]*\d)"  # a year
+    r"|^\S.{0,70}\S\s?[–—－]\s?\S|^\S.{0,70}\S -{1,2} \S"  # a name and its role
+    r"|^[^:：]{1,40}[:：]\s*\S"  # a label and its value
+    r"|^[^()（）]{1,60}\s?[(（](?!\d+[)）])[^()（）]{2,60}[)）]"  # a name and what it is
+    rf"|[,，(（/]\s*(?:{ROLE})\b",
+    re.I,
+)
+RANKED = re.compile(r"^\d{1,3}\.?\s+[^\d\s].*\s\d")  # 1 Pakhtakor 7 6 1
+
+# Words of menus, which names of people and verse hardly begin with.
+_MENU = """
+    home about contact login log logout sign register account cart checkout shop store basket search help faq faqs
+    privacy terms policy sitemap news blog forum menu skip upload download subscribe subscriptions subscribed share like
+    liked show report send feedback settings options wishlist orders order returns shipping delivery payment payments
+    gift track compare newsletter size read more view all next previous back top click press copyright creators
+    advertise developers watch trending library history related quote reply post posts profile members downloads
+    addresses dashboard new sale categories category tags tag archives archive links link follow us my your our browse
+    site customer support careers jobs events tickets videos photos gallery products services cookie cookies
+"""
+_SPEECH = """
+    i me my mine you your yours we us our he him his she her they them it this that the a an and but or so if when
+    where there here what who how why to of in on at for with from by up down out over no not never don can won ain
+    t m ll ve re s is are was were be been am do did does have had has will would can could let let
+    all now just like oh ooh yeah hey na la da doo ah whoa baby go come know want say said got get gonna wanna der die
+    das und ich du nicht le la les je tu et que el yo de no mi
+"""
+MENU, SPEECH = frozenset(_MENU.split()), frozenset(_SPEECH.split())
+SPEECH_ZH = frozenset(
+    "我你妳她它们們的了是在不这這那就也都着著过過啦哦喔嘿噢耶啊呀吧吗嗎呢把让讓被为為谁誰有没沒还還又再和与與"
+)
+SURNAMES = frozenset(
+    "王李张張刘劉陈陳杨楊赵趙黄黃周吴吳徐孙孫胡朱高林何郭马馬罗羅梁宋郑鄭谢謝韩韓唐冯馮于董萧蕭程曹袁邓鄧许許傅沈曾彭吕呂苏蘇卢盧"
+    "蒋蔣蔡贾賈丁魏薛叶葉阎閻余潘杜戴夏钟鍾汪田任姜范方石姚谭譚廖邹鄒熊金陆陸郝孔白崔康毛邱秦江史顾顧侯邵孟龙龍万萬段雷钱錢汤湯尹"
+    "黎易武乔喬贺賀赖賴龚龔庞龐樊兰蘭殷施陶翟倪严嚴牛温溫季俞章鲁魯葛韦韋"
+)
+NAME = re.compile(r"^[A-ZÀ-Þ][\w'’.-]*(?: (?:(?:de|da|van|von|der|la|le|du|y|&|and) ?)*[A-ZÀ-Þ][\w'’.-]*){1,3}$")
+
+ABC = (re.compile(r"^X: ?\d+", re.M), re.compile(r"^K: ?\S", re.M))
+LILYPOND = re.compile(r"\\(?:relative|time|key|clef|score|tempo|new Staff)\b")
+CHORD = r"[A-G][#b♯♭]?(?:maj|min|m|M|dim|aug|sus|add|\+|°|ø)*\d{0,2}(?:[#b]\d+|sus\d|add\d+)*(?:/[A-G][#b♯♭]?)?"
+NOTATION = re.compile(
+    rf"^\|?\s*{CHORD}(?:[\s|/–-]+(?:{CHORD}|%|N\.?C\.?))+[\s|]*(?:x ?\d)?$"  # C  Am  F  G7
+    r"|^[A-Ga-g]?[#b]?\s?[|:‖][-\dhpbx/\\~^|()*. ]*-{2}[-\dhpbx/\\~^|()*. ]*$"  # e|---0---3---|
+    r"|^(?=.*\|)(?=(?:\D*\d){3})[-0-7.,'·_()|:~‖#b\s]+$"  # 1 1 5 5 | 6 6 5 - |
+)
+CELLS = {
+    "|": re.compile(r"\s*\|{1,2}\s*"),
+    "\t": re.compile(r"\t"),
+    "!!": re.compile(r"\s*!!\s*"),
+    "  ": re.compile(r" {2,}"),
+}
+RULE = re.compile(r"^[|\s:+=-]+$")  # below the head of a table
+NUMBER = re.compile(r"^[#№]?\d[\d.,:%–/-]*\*?$|^[–—-]$")
+TAG = re.compile(r"^[\[(【（].{1,40}[\])】）]:?$")  # [Chorus]
+
+POINTING = r"(?:This|That|It|There|Here|Your?|If|What|Please|The (?:page|site|file|content|website)|Click|All|You)\b"
+DEFINITION = re.compile(
+    rf"""^["“]?(?!{POINTING})[A-ZÀ-Þ\d][^\n]{{0,100}}?["”]?(?: \([^)\n]*\))?,? (?:is|was|are|were) """
+    r"""(?:an?|the|one|[A-ZÀ-Þ][\w'’.-]+)\b[^\n]{5,200}\.$"""
+)
+DEFINITION_ZH = re.compile(
+    rf"^(?:[《〈「“][^》〉」”\n]{{1,60}}[》〉」”]|(?:(?![本这這该該此那您你我他她它的了在])[{HAN}\w·・\-－ ]){{2,40}})"
+    rf"(?:[（(][^）)\n]*[）)][，,]?|[是為为由]|收录|收錄)[^\n]*[{HAN}][^\n]*。$"
+)
+CLASSICAL = re.compile(
+    "|".join(rf"(?:[{HAN}]{{{size}}}[，,、\s]+[{HAN}]{{{size}}}[。！？；，,.\s]*){{2,}}" for size in (5, 7))
+)
+
+
+def form_of(text: str, is_name: Callable[[str], bool] = lambda line: False) -> str:
+    """One of FORMS, or prose.  `is_name` knows lines that are names of a catalogue: such a line states something."""
+    text = text[:READ].strip()
+    lines = [line for line in map(str.strip, BREAK.split(text)) if line]
+    plain = [line for line in lines if not NO_FACT.search(line)]
+    if is_notation(text, lines):
+        return "notation"
+    if 2 * len(plain) < len(lines):
+        return "prose"
+    if is_table(plain, len(lines)):
+        return "table"
+    if is_list(lines, set(plain), is_name):
+        return "list"
+    if is_verse(lines, len(plain)) or is_classical(text):
+        return "verse"
+    return "definition" if is_definition(text) else "prose"
+
+
+def is_notation(text: str, lines: Sequence[str]) -> bool:
+    if all(pattern.search(text) for pattern in ABC) or len(set(LILYPOND.findall(text))) >= 2:
+        return True
+    notes = [line for line in lines if len(line) < 200 and NOTATION.match(line)]
+    return len(notes) >= LEAST and len(set(notes)) > 1 and 5 * len(notes) >= 2 * len(lines)
+
+
+def is_table(lines: Sequence[str], of: int) -> bool:
+    """At least LEAST lines, and half of all, have as many cells; their words differ, and half of them hold a number."""
+    text = "\n".join(lines)
+    rows = max((cells_of(lines, between) for sign, between in CELLS.items() if sign in text), key=len, default=())
+    if len(rows) < LEAST or 2 * len(rows) < of:
+        return False
+    worded = [cell for cell in (next(filter(LETTERS.search, row), "") for row in rows) if cell]
+    numbered = sum(any(map(NUMBER.match, row)) for row in rows)
+    return 5 * len(worded) >= 4 * len(rows) and 2 * numbered >= len(rows) and 2 * len(set(worded)) >= len(rows)
+
+
+def cells_of(lines: Sequence[str], between: re.Pattern) -> list[list[str]]:
+    """The lines of the most frequent number of cells, two or more."""
+    rows = [between.split(line.strip("|! \t")) for line in lines if not RULE.match(line)]
+    sizes = Counter(len(row) for row in rows if len(row) > 1)
+    size = max(sizes, key=lambda size: sizes[size], default=0)
+    return [row for row in rows if len(row) == size] if size else []
+
+
+def is_list(lines: Sequence[str], plain: set[str], is_name: Callable[[str], bool]) -> bool:
+    """Half of the lines that are no sentences state something, of different words; or most are people's names."""
+    if len(lines) <= LEAST and plain.issuperset(lines):
+        lines = [entry for line in lines for entry in map(str.strip, ENTRY.split(line)) if entry]
+        plain = set(lines)
+    entries = [(line, MARK.sub("", line)) for line in lines if not is_sentence(line)]
+    facts = [entry for line, entry in entries if (line in plain and states(entry)) or is_name(NUMBERED.sub("", entry))]
+    if len(facts) >= LEAST and 2 * len(facts) >= len(entries) and len(set(facts)) >= LEAST:
+        return True
+    people = {entry for _, entry in entries if is_person(entry)}
+    firsts = Counter(word for line in people for word in line.split())
+    return len(people) >= 5 and 10 * len(people) >= 7 * len(entries) and 4 * max(firsts.values()) <= len(people) + 4
+
+
+def is_sentence(line: str) -> bool:
+    """An entry of a list may end in a stop too, but is short then."""
+    least = 6 if line.endswith(("。", "？", "！", "?", "!")) else 9
+    return bool(ENDED.search(line)) and not NUMBERED.match(line) and len(WORD.findall(line)) >= least
+
+
+def states(line: str) -> bool:
+    """Whether a line of a list states a fact, and does so in words, not in dates alone."""
+    if len(line) > 400 or not (FACT.search(line) or NUMBERED.match(line) or RANKED.match(line)) or STAMP.search(line):
+        return False
+    return bool(LETTERS.search(CALENDAR.sub("", line)))
+
+
+def is_person(line: str) -> bool:
+    if 2 <= len(line) <= 4 and line[0] in SURNAMES:
+        return not LETTERS.sub("", line)
+    return bool(NAME.match(line)) and not MENU.intersection(line.lower().split())
+
+
+def is_verse(lines: Sequence[str], plain: int) -> bool:
+    """`plain`: how many lines are such as pages of content have."""
+    no_fact = len(lines) - plain
+    lines = [line.lower() for line in lines if not TAG.match(line) and not NOTATION.match(line)]
+    words = [WORD.findall(line) for line in lines]
+    size, once = sum(map(len, words)), sum(times == 1 for times in Counter(lines).values())
+    if len(lines) < 6 or once < 4 or 7 * once < len(lines) or not 3 * len(lines) <= size <= 14 * len(lines):
+        return False
+    ended = sum(line.endswith((".", "。")) for line in lines)
+    no_verse = no_fact + sum(map(is_menu, lines))
+    spoken = sum(word in SPEECH or word in SPEECH_ZH for line in words for word in line)
+    chinese = sum(len(word) == 1 and word >= "\u3040" for line in words for word in line)
+    return (
+        2 * ended < len(lines) and 10 * no_verse < len(lines) and spoken > (0.06 if 2 * chinese > size else 0.2) * size
+    )
+
+
+def is_classical(text: str) -> bool:
+    """Keywords of five characters have some in common; the lines of a poem hardly do."""
+    if not CLASSICAL.fullmatch(text):
+        return False
+    units = [unit for unit in re.split(r"\W+", text) if unit]
+    pairs = Counter(unit[i : i + 2] for unit in units for i in range(len(unit) - 1))
+    return max(pairs.values()) <= max(2, len(units) // 8)
+
+
+def is_menu(line: str) -> bool:
+    words = line.split()
+    return len(words) < 4 and bool(words) and words[0] in MENU
+
+
+def is_definition(text: str) -> bool:
+    pattern = DEFINITION_ZH if re.search(f"[{HAN}]", text[:40]) else DEFINITION
+    return len(text) <= 320 and "\n" not in text and not NO_FACT.search(text) and bool(pattern.match(text))
+
+
+def is_statement(text: str) -> bool:
+    """A sentence or two, whatever they say."""
+    return len(text) <= 320 and bool(ENDED.search(text)) and len(WORD.findall(text)) > 3 and not NO_FACT.search(text)
