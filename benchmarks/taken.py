@@ -19,7 +19,7 @@ from benchmarks import facts, planted
 from data_prep import clean
 from data_prep.private import masking
 from data_prep.text import language
-from mucpt_jax.formats.files import read_json
+from mucpt_jax.formats.decode import read_json
 
 SOURCES = (
     "music/music_en_bios", "music/music_en_wiki", "music/music_zh_wiki", "general/general_en_wiki",

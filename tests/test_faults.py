@@ -260,7 +260,7 @@ def test_progress_that_cannot_be_written_stops_nothing(tmp_path):
 def test_the_pipeline_on_a_full_disk_ends_in_one_sentence(tmp_path, flags):
     packed(tmp_path / "a.jsonl", lines_of(texts(30)))
     argv = [f"--input={tmp_path / 'a.jsonl'}", f"--output={tmp_path / 'out'}", f"--config={pipeline.RECIPE}:plain"]
-    for size, written in ((16, []), (2500, ["config.json"])):
+    for size, written in ((16, []), (2780, ["config.json"])):
         code = (
             f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))\n"
             "from data_prep import pipeline; from data_prep.jobs import job; job.main(pipeline.run)"

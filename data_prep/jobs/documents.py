@@ -42,8 +42,7 @@ BATCH_BYTES = 2 << 20  # of all columns
 BATCH_ROWS = 1 << 14  # a document of next to nothing takes 1 KB in Python
 DOCUMENT_BYTES = 16 << 20  # of text; longer ones go as too_long: a tokenizer takes 130 times as much memory
 FIELDS_BYTES = 8 << 20  # of all else; more goes as too_long: lists of empty lists take 30 times as much memory
-# Of JSON, which may spell a character in six bytes, as \u597d; a longer line is never held.
-LINE_BYTES = 4 * DOCUMENT_BYTES
+LINE_BYTES = 4 * DOCUMENT_BYTES  # of JSON, which may spell a character in six bytes; a longer line is never held
 PART_BYTES = 128 << 20  # of text in one part file, before compression
 LOGGED_REJECTS = 5  # per input file; rejects.jsonl has them all
 AS_THEY_ARE: Mapping[str, str] = MappingProxyType({})  # columns
@@ -143,9 +142,8 @@ def _reason_of_long(line: bytes, text: str) -> str | None:
         raw = memoryview(msgspec.json.decode(line, type=text_alone).text)
     except (msgspec.DecodeError, RecursionError) as error:
         return "no_text" if isinstance(error, msgspec.ValidationError) else "not_json"
-    if raw[:1] != b'"':
-        return "no_text"
-    return "too_long" if len(line) - len(raw) > FIELDS_BYTES else None
+    too_long = "too_long" if len(line) - len(raw) > FIELDS_BYTES else None
+    return too_long if raw[:1] == b'"' else "no_text"
 
 
 # Files
@@ -205,15 +203,15 @@ def _check_text(path: str, schema: pa.Schema, name: str) -> None:
 def _parquet_batches(f, path: str, columns: Mapping[str, str]) -> Batches:
     """A table that is a document table already passes as it is, with the columns that jobs added."""
     parquet = pq.ParquetFile(f, page_checksum_verification=True)  # our parts have checksums, files of others may
-    schema, start = parquet.schema_arrow, 0
-    _check_text(path, schema, columns.get("text", "text"))
+    schema, start, text = parquet.schema_arrow, 0, columns.get("text", "text")
+    _check_text(path, schema, text)
     ours = not columns and all(name in schema.names and schema.field(name).type == pa.string() for name in SCHEMA.names)
     for batch in parquet.iter_batches(batch_size=_rows_at_once(parquet)):
         batch.validate(full=True)  # finds text that is not UTF-8
         if ours and not any(batch[name].null_count for name in SCHEMA.names):
             yield from _slices(batch.replace_schema_metadata(None), start)
         else:
-            rows = _rows(batch, columns.get("text", "text"))
+            rows = _rows(batch, text)
             parsed = (row if isinstance(row, str) else document(row, source_of(path), columns) for row in rows)
             for some, rejects in _batches(parsed):
                 yield some, [(start + number, reason) for number, reason in rejects]
