@@ -57,6 +57,8 @@ EXPECTED = {  # name of the file -> title, command
     "forms": ("Curation: what quality takes of lists", "python -m benchmarks.forms --data=../shared/data"),
     "near_duplicates": ("Near-duplicates", NEAR),
     "near_duplicates_by_jaccard": ("Near-duplicates by similarity", NEAR),
+    "memory": ("Curation: memory on input that is large where texts are not", "python -m benchmarks.memory"),
+    "near_duplicates_stubs": ("Near-duplicates: stubs of other songs, people and works", NEAR),
     "near_duplicates_speed": ("Near-duplicates beside datatrove", NEAR),
 }
 SHAPE = {"what", "machine", "versions", "date", "rows"}

@@ -15,6 +15,7 @@ import argparse
 import gzip
 import json
 import random
+import re
 import resource
 import subprocess
 import sys
@@ -135,6 +136,48 @@ def by_jaccard(true: list[float], linked: list[bool]) -> dict:
     return bins
 
 
+# Stubs: one template, other titles, artists and years
+
+STUBS = {
+    "en": ('"{}" is a song by {}, released as a single in {}. ', """It was written in a week and
+recorded in a small studio. The single reached the charts of four countries and stayed
+there for a month. Critics praised its melody, and listeners
+asked for it on the radio for years after. It was later played at many concerts and is on two collections."""),
+    "zh": ("《{}》是{}演唱的一首歌曲，于{}年发行。", """歌曲在一周之内写成，于一间小录音室录制，
+单曲进入四个国家的排行榜并停留了一个月，
+乐评人称赞它的旋律，听众多年以后仍在电台点播。此后歌曲在多场演唱会上演出，并收录于两张精选集中。"""),
+}  # fmt: skip
+
+
+def songs(data: Path, language: str, count: int) -> list[tuple[str, str, str]]:
+    """(title, artist, year) of real songs, each once."""
+    name, columns = {"en": ("billboard_hot100_songs", (0, 1, 4)), "zh": ("zhwiki_works", (0, 2, 3))}[language]
+    rows = [line.split("\t") for line in (data / f"entities/{name}.tsv").read_text(encoding="utf-8").split("\n")[1:-1]]
+    fields = ([row[column] for column in columns] for row in rows)
+    return sorted({(title, artist, year[:4]) for title, artist, year in fields if title and artist and year})[:count]
+
+
+def stubs_row(data: Path, folder: Path, language: str, count: int, flags: tuple[str, ...] = ()) -> dict:
+    """Stubs of songs, and a copy of each in small letters without punctuation in its first sentence, a word added."""
+    first, rest = STUBS[language]
+    stubs = [first.format(*song) for song in songs(data, language, count)]
+    copies = [re.sub(r"[^\w\s]", " ", stub.lower()) for stub in stubs]
+    docs = [{"id": f"{n}", "text": stub + rest} for n, stub in enumerate(stubs)]
+    copied = [{"id": f"{n}-copy", "text": f"{copy}{rest} end"} for n, copy in enumerate(copies)]
+    write(folder / f"stubs-{language}/a.jsonl.gz", docs + copied)
+    kept = groups(dedup(folder / f"stubs-{language}", folder / f"out-stubs-{language}", *flags))
+    right = sum(a.removesuffix("-copy") == b.removesuffix("-copy") for a, b in kept.items())
+    songs_left = {name.removesuffix("-copy") for name in {doc["id"] for doc in docs + copied} - kept.keys()}
+    return {
+        "language": language,
+        "rule": "off (--any_subject)" if flags else "on",
+        "songs": len(docs),
+        "songs that stay": len(songs_left),
+        "copies that go": right,
+        "documents that go for another song": len(kept) - right,
+    }
+
+
 # How fast
 
 
@@ -229,9 +272,16 @@ def main() -> None:
     parser.add_argument("--output", default="near_duplicates", help="name of the file in benchmarks/results")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        rows = [*quality(args.data, Path(name), args.copies), real_row(args.data, Path(name))]
+        rows = [
+            {"rule": "off (--any_subject)" if flags else "on"} | row
+            for flags in ((), ("--any_subject",))
+            for row in (*quality(args.data, Path(name), args.copies, 0, flags), real_row(args.data, Path(name), flags))
+        ]
+        stubs = [stubs_row(args.data, Path(name), language, 2000, flags)
+                 for language in STUBS for flags in ((), ("--any_subject",))]  # fmt: skip
         fast = speed(args.data, Path(name), args.datatrove, args.megabytes, args.rounds)
-    bins = [{"language": row["language"], **row.pop(BY_JACCARD)} for row in rows]
+    bins = [{"rule": row["rule"], "language": row["language"], **row.pop(BY_JACCARD)} for row in rows]
+    facts.write(f"{args.output}_stubs", "Stubs of one template about real songs, each with a copy", stubs)
     facts.write(args.output, "Near-duplicates: planted copies, and pages two years apart", rows)
     facts.write(f"{args.output}_by_jaccard", "Pairs found of all pairs, by their Jaccard similarity", bins)
     what = "MB of text a second of one core, start-up taken off: signatures alone, whole jobs"

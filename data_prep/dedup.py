@@ -6,7 +6,8 @@
 Same (`exact_duplicate`): but for case, width, blanks and punctuation.  Near (`near_duplicate`): their 5-word shingles
 have a Jaccard similarity of --similarity or more, or a chain of such pairs links them; see signatures.py, buckets.py
 and components.py.  The similarity is estimated: some .995 of such pairs are found, and about half of the pairs up to
-.05 below it.  --similarity=0 leaves all near-duplicates in.
+.05 below it.  Documents that differ in title (a field `title`) or in the names of their first sentence both stay, as
+what differs is a fact, unless --any_subject is given; see subjects.py.  --similarity=0 leaves all near-duplicates in.
 
 Of each group stays the document of the highest `quality` (a column of numbers, if there is one), then the longest,
 then of the source that --sources names first, then of the smallest id; of equal ids the first as read.  Its column
@@ -15,7 +16,7 @@ each document that was dropped.  With --against, what is the same as or near to 
 `exact_duplicate_of_earlier` or `near_duplicate_of_earlier`.  With --paragraphs, see paragraphs.py.
 
 The job reads its input twice: for signatures, then to drop rows.  Tables of hashes lie in a work folder inside the
-output until it is done (some 0.7 KB a document); what is grouped by Beam are keys of duplicates, never texts.
+output until it is done (some 0.8 KB a document); what is grouped by Beam are keys of duplicates, never texts.
 """
 
 import itertools
@@ -27,7 +28,7 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 
-from data_prep.duplicates import buckets, paragraphs, sidecars, signatures, work_files
+from data_prep.duplicates import buckets, paragraphs, sidecars, signatures, subjects, work_files
 from data_prep.duplicates.components import Components
 from data_prep.duplicates.sidecars import REASONS, Options
 from data_prep.duplicates.work_files import Plan, Work, spread_tasks
@@ -57,14 +58,16 @@ def signed_batches(file: File, plan: Plan) -> Iterator:
 
 
 def signed_batch(batch: pa.RecordBatch, texts: list[str], options: Options):
-    """-> facts FACTS[n], ids in UTF-8, signatures u1[n, SIZE] (u1[0, SIZE] without near-duplicates)."""
+    """-> facts FACTS[n], ids in UTF-8, signatures u1[n, SIZE], subjects[n] (of no rows without near-duplicates)."""
     digests, lengths, signature = signatures.describe(texts, near=options.similarity > 0)
+    titles = map(subjects.title_of, batch["meta"].to_pylist())
+    subject = subjects.describe(texts, titles) if options.similarity else np.zeros(0, subjects.SUBJECT)
     facts = np.zeros(len(texts), work_files.FACTS)
     facts["digest"], facts["length"] = digests.view("u8"), lengths
     facts["quality"] = quality(batch)
     rank = {documents.safe_name(source): place for place, source in enumerate(options.sources)}
     facts["priority"] = [rank.get(source, len(rank)) for source in batch["source"].to_pylist()]
-    return facts, [name.encode() for name in batch["id"].to_pylist()], signature
+    return facts, [name.encode() for name in batch["id"].to_pylist()], signature, subject
 
 
 def quality(batch: pa.RecordBatch) -> np.ndarray | float:
@@ -139,7 +142,7 @@ def with_copies(batch: pa.RecordBatch, fate: np.ndarray) -> pa.RecordBatch:
 def build(pipeline: beam.Pipeline, files: list[File], run: Run):
     """What a task reads on disk was written before it starts: it has the counts of all files as a side input."""
     earlier = map(File, itertools.count(len(files)), sidecars.find_earlier(run.options.against))
-    plan = work_files.plan_of(run, len(files), run.options.similarity)
+    plan = work_files.plan_of(run, len(files), run.options.similarity, not run.options.any_subject)
     work = plan.work
     signed = documents.spread(pipeline, [*files, *earlier]) | "Sign" >> beam.Map(sign, plan)
     exact = spread_tasks(pipeline, "Exact", signed, 1) | "ExactGroups" >> beam.FlatMap(
@@ -192,6 +195,7 @@ def is_own(change: tuple, work: Work) -> bool:
 def finish(run: Run) -> None:
     for work in run.folder.glob("work-*"):
         shutil.rmtree(work)
+    sidecars.write_sums(run.folder)
 
 
 def check(options: Options) -> None:

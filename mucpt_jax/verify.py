@@ -79,13 +79,11 @@ WAY_OUT = "copy or write it again"
 
 
 def json_faults(path: Path) -> Faults:
-    if path.suffix == ".json":
-        texts = [path.read_bytes()]
-    else:
-        texts = path.read_bytes().split(b"\n")[:-1]  # a last line without an end is of a run that was killed
-    for number, text in enumerate(texts, 1):
+    data, whole = path.read_bytes(), path.suffix == ".json"
+    # The last line of a JSONL file without an end is of a run that was killed.
+    for number, text in enumerate([data] if whole else data.split(b"\n")[:-1], 1):
         try:
-            decoded(text or b"null", Any, str(path) if path.suffix == ".json" else f"{path} line {number}", WAY_OUT)
+            decoded(text or b"null", Any, str(path) if whole else f"{path} line {number}", WAY_OUT)
         except UserError as error:
             yield str(error)
             return

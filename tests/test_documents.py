@@ -172,6 +172,35 @@ def test_batches_hold_about_two_megabytes(tmp_path):
     assert all(1 <= b.nbytes / 1e6 <= 4 for b, _ in documents.read_batches(str(part)))
 
 
+def test_batches_count_every_column_and_rows(tmp_path, monkeypatch):
+    html = json.dumps({"text": "x", "html": "<p>" * 333_333}).encode()  # 1 MB; 3 of these pass 2 MiB
+    write_lines(tmp_path / "a.jsonl", *[html] * 7)
+    assert [batch.num_rows for batch, _ in documents.read_batches(str(tmp_path / "a.jsonl"))] == [3, 3, 1]
+    write_lines(tmp_path / "b.jsonl", *[b'{"text": ""}'] * (documents.BATCH_ROWS + 1))
+    assert [batch.num_rows for batch, _ in documents.read_batches(str(tmp_path / "b.jsonl"))] == [16_384, 1]
+    pq.write_table(pa.table({"text": ["x"] * 200, "html": ["<p>" * 333_333] * 200}), tmp_path / "c.parquet")
+    assert documents._rows_at_once(pq.ParquetFile(tmp_path / "c.parquet")) == 67  # of 1 MB, though stored once
+
+
+def test_fields_that_no_memory_should_hold_go_as_too_long(tmp_path, monkeypatch):
+    """8 MB besides the text, here 1,000 bytes; nothing of a longer line is made that is not looked at."""
+    monkeypatch.setattr(documents, "FIELDS_BYTES", 1000)
+    lists = json.dumps([[]] * 400)
+    lines = [f'{{"text": "x", "a": {lists}}}', f'{{"text": {lists}}}', lists, f'{{"text": "x", "a": {lists}',
+             json.dumps({"text": "y" * 3000, "a": 1}), f'{{"a": {json.dumps("z" * 990)}, "text": ""}}']  # fmt: skip
+    reasons = ["too_long", "no_text", "no_text", "not_json"]
+    found = [documents.parse_line(line.encode(), "s") for line in lines]
+    assert found[:4] == reasons and found[4]["text"] == "y" * 3000 and found[5] == "too_long"
+    assert documents.parse_line(lines[4].replace("text", "body").encode(), "s", {"text": "body"})["text"] == "y" * 3000
+    pq.write_table(pa.table({"text": ["x", "y"], "a": [[[]] * 400, [[]]]}), tmp_path / "a.parquet")
+    ours = [{name: "x" for name in documents.SCHEMA.names} | {"meta": "m" * n} for n in (1001, 1)]
+    pq.write_table(pa.Table.from_pylist(ours, documents.SCHEMA), tmp_path / "b.parquet")
+    for name in ("a.parquet", "b.parquet"):
+        batches = list(documents.read_batches(str(tmp_path / name)))
+        assert [reject for _, rejects in batches for reject in rejects] == [(1, "too_long")]
+        assert sum(batch.num_rows for batch, _ in batches) == 1
+
+
 def test_a_part_ends_at_its_size(tmp_path, monkeypatch):
     monkeypatch.setattr(documents, "BATCH_BYTES", 100)
     monkeypatch.setattr(documents, "PART_BYTES", 250)

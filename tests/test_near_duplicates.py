@@ -208,7 +208,7 @@ def test_a_bucket_of_many_alike_gives_a_link_a_member_and_not_a_pair_for_two(tmp
     one = text(random.Random(1))
     signature = signatures.describe(["".join(one)])[2]
     facts = np.zeros(3000, work_files.FACTS)
-    work_files.write_signed(work, 0, [(facts, [b"x"] * 3000, np.repeat(signature, 3000, axis=0))])
+    work_files.write_signed(work, 0, [(facts, [b"x"] * 3000, np.repeat(signature, 3000, axis=0), np.zeros(0))])
     buckets.write_bands(work, 0, np.ones(3000, np.int64))
     links = np.concatenate(list(buckets.near_links(work_files.Task(0, 0, 1), [(0, 3000)], work)))
     assert len(links) == 2999 and (links[:, 1] == 0).all()
@@ -219,7 +219,7 @@ def test_members_unlike_the_first_of_their_bucket_are_compared_with_their_neighb
     rng = np.random.default_rng(0)
     signature = rng.integers(0, 256, (3, 256), np.uint8)[[0, 1, 1, 2, 1]]
     signature[:, :8] = 7  # one band that all five share
-    work_files.write_signed(work, 0, [(np.zeros(5, work_files.FACTS), [b"x"] * 5, signature)])
+    work_files.write_signed(work, 0, [(np.zeros(5, work_files.FACTS), [b"x"] * 5, signature, np.zeros(0))])
     buckets.write_bands(work, 0, np.ones(5, np.int64))
     links = np.concatenate(list(buckets.near_links(work_files.Task(0, 0, 1), [(0, 5)], work)))
     assert sorted(map(tuple, links.tolist())) == [(2, 1), (4, 1), (4, 2)]

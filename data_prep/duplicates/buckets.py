@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from data_prep.duplicates import signatures, work_files
+from data_prep.duplicates import signatures, subjects, work_files
 from data_prep.duplicates.work_files import Task, Work, by_number, files_of, gather, keys_of, read_slice, rows_of
 from mucpt_jax.formats.hashes import spread
 
@@ -134,23 +134,40 @@ def _bands(work: Work, number: int, taken: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def near_groups(members: np.ndarray, work: Work) -> Iterator[tuple[int, np.ndarray]]:
-    """(root, key) u8[n, 2] of whole components -> changes."""
-    if len(members):
-        keys = members[:, 1]
-        yield from settle(work, keys, members[:, 0], gather(work, keys, "fates"), NEAR)
+    """(root, key) u8[n, 2] of whole components -> changes.
+
+    A chain may link documents of several subjects: those that differ from the one that stays are groups of their own.
+    """
+    while len(members):
+        group, keys = members[:, 0], members[:, 1]
+        same = agree_with_best(work, keys, group) if work.by_subject else np.ones(len(keys), bool)
+        yield from settle(work, keys[same], group[same], gather(work, keys[same], "fates"), NEAR)
+        members = members[~same]
+
+
+def agree_with_best(work: Work, keys: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """Members u8[n] of groups -> whether each agrees in subject with the one of its group that would stay."""
+    order = best_first(work, keys, group, gather(work, keys, "facts"))
+    first = np.append(True, group[order][1:] != group[order][:-1])
+    best = np.empty_like(keys)
+    best[order] = keys[order][first][np.cumsum(first) - 1]
+    return agree(work, keys, best)
 
 
 def near_links(task: Task, counts: list[tuple[int, int]], work: Work) -> Iterator[np.ndarray]:
     """One range of one band -> u8[links, 2]: keys (larger, smaller) of near documents.
 
-    A bucket's members are compared with its smallest key; members unlike it also with the WINDOW members before them.
-    So a bucket of n members costs at most (1 + WINDOW) n comparisons, never n squared.
+    A bucket's members are compared with its first, which has the smallest key; members unlike it also with the WINDOW
+    members before them.  So a bucket of n members costs at most (1 + WINDOW) n comparisons, never n squared.  By
+    subject, members with the same names stand side by side: of many stubs that share a bucket few are copies.
     """
     hashes, keys = read_slice(work, sorted(dict(counts)), "bands", work_files.bands(work), task)
     shared = repeated(hashes)
     hashes, keys = hashes[shared], keys[shared]
     if not len(keys):
         return
+    if work.by_subject:
+        keys = keys[np.lexsort((keys, subjects.order(gather(work, keys, "subject")), hashes))]
     first = np.append(True, hashes[1:] != hashes[:-1])
     start = np.flatnonzero(first)[np.cumsum(first) - 1]
     member = np.flatnonzero(~first)
@@ -164,9 +181,20 @@ def near_links(task: Task, counts: list[tuple[int, int]], work: Work) -> Iterato
 
 
 def are_near(work: Work, one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Keys u8[n] twice -> whether the signatures agree enough."""
+    """Keys u8[n] twice -> whether the signatures agree enough, and the subjects where they count."""
     near = np.zeros(len(one), bool)
     for start in range(0, len(one), PAIRS):
         pair = [gather(work, keys[start : start + PAIRS], "signature") for keys in (one, other)]
         near[start : start + PAIRS] = signatures.similarity(*pair) >= work.similarity - MARGIN
+    if work.by_subject:
+        near[near] = agree(work, one[near], other[near])
     return near
+
+
+def agree(work: Work, one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Keys u8[n] twice -> whether the documents agree in subject."""
+    same = np.zeros(len(one), bool)
+    for start in range(0, len(one), PAIRS):
+        pair = [gather(work, keys[start : start + PAIRS], "subject") for keys in (one, other)]
+        same[start : start + PAIRS] = ~subjects.differ(*pair)
+    return same

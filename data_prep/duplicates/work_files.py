@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, NamedTuple
 import apache_beam as beam
 import numpy as np
 
-from data_prep.duplicates import signatures
+from data_prep.duplicates import signatures, subjects
 from data_prep.jobs.stage import Run
 from mucpt_jax.formats.files import replacing
 
@@ -26,10 +26,10 @@ SLICE = 1 << 19  # documents of one task; fewer take less memory, and more reads
 PIECE = 1 << 14  # signatures read at once
 FACTS = np.dtype([("digest", "u8", 2), ("quality", "f8"), ("length", "i8"), ("priority", "i4"), ("id_end", "i8")])
 # Of each input file: dtype and width, a row a document.  But "ids" are all ids in UTF-8, one behind the other, and
-# "signature" is empty where only exact duplicates are looked for.
+# "signature" and "subject" are empty where only exact duplicates are looked for.
 COLUMNS = {
-    "facts": (FACTS,), "ids": (np.uint8,), "signature": (np.uint8, signatures.SIZE), "fates": (np.int64,),
-    "settled": (np.int64,),
+    "facts": (FACTS,), "ids": (np.uint8,), "signature": (np.uint8, signatures.SIZE), "subject": (subjects.SUBJECT,),
+    "fates": (np.int64,), "settled": (np.int64,),
 }  # fmt: skip
 
 
@@ -37,6 +37,7 @@ class Work(NamedTuple):
     folder: Path
     first_earlier: int  # number of the first file of an earlier run
     similarity: float  # least Jaccard similarity of near-duplicates; 0: exact ones only
+    by_subject: bool = False  # whether near-duplicates must agree in subject
 
     def path(self, number: int, what: str) -> Path:
         return Path(self.folder) / f"{number:05d}.{what}"
@@ -56,9 +57,9 @@ class Plan(NamedTuple):
     work: Work
 
 
-def plan_of(run: Run, first_earlier: int, similarity: float) -> Plan:
+def plan_of(run: Run, first_earlier: int, similarity: float, by_subject: bool = False) -> Plan:
     """Makes the work folder, under a name of its own: arrays of a run before in this process may still be open."""
-    work = Work(run.folder / f"work-{uuid.uuid4().hex}", first_earlier, similarity)
+    work = Work(run.folder / f"work-{uuid.uuid4().hex}", first_earlier, similarity, by_subject)
     work.folder.mkdir()
     return Plan(*run, work)
 
@@ -89,20 +90,25 @@ def by_number(numbers: np.ndarray, rows: np.ndarray) -> Iterator[tuple[int, np.n
         yield int(number), rows[numbers == number]
 
 
-def write_signed(work: Work, number: int, batches: Iterable[tuple[np.ndarray, list[bytes], np.ndarray]]) -> int:
-    """Writes a file's (facts without id_end, ids, signatures) and its table "digests"; returns how many documents."""
+Signed = tuple[np.ndarray, list[bytes], np.ndarray, np.ndarray]  # facts without id_end, ids, signatures, subjects
+
+
+def write_signed(work: Work, number: int, batches: Iterable[Signed]) -> int:
+    """Writes a file's columns and its table "digests"; returns how many documents."""
     end = count = 0
     with (
         fresh(work.path(number, "facts")) as facts_file,
         fresh(work.path(number, "ids")) as ids_file,
         fresh(work.path(number, "signature")) as signature_file,
+        fresh(work.path(number, "subject")) as subject_file,
     ):
-        for facts, ids, signature in batches:
+        for facts, ids, signature, subject in batches:
             facts["id_end"] = end + np.cumsum([len(name) for name in ids])
             end, count = int(facts["id_end"][-1]), count + len(ids)
             facts_file.write(facts.tobytes())
             ids_file.write(b"".join(ids))
             signature_file.write(signature.tobytes())
+            subject_file.write(subject.tobytes())
     digests = mapped(work.path(number, "facts"), FACTS)["digest"][:, 0]
     write_table(work, number, "digests", [digests], np.arange(count, dtype=np.uint32))
     return count
@@ -192,7 +198,7 @@ def tasks(counts: Iterable[tuple[int, int]], bands: int) -> list[Task]:
 
 
 def gather(work: Work, keys: np.ndarray, what: str) -> np.ndarray:
-    """ "facts", "signature" or "fates" of documents with these keys u8[n], in their order."""
+    """ "facts", "signature", "subject" or "fates" of documents with these keys u8[n], in their order."""
     order = np.argsort(keys)
     numbers, rows, values = files_of(keys), rows_of(keys).astype(np.int64), None
     for here in np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1):

@@ -1,10 +1,10 @@
 """Documents: the table that every job reads and writes, and the reasons for drops.
 
 A document has five string columns: id, text, source, lang, meta (a JSON object of all other fields).  Jobs may add
-columns.  Beam elements are pyarrow RecordBatches of about BATCH_BYTES: Beam costs microseconds per element, so a
-document is never an element of its own.  All batches of one input file pass through one bundle, in order, and carry
-the file's number in their schema metadata; part files are named after it, so the same input gives the same output
-whatever the order in which a runner takes the files.
+columns.  Beam elements are pyarrow RecordBatches of about BATCH_BYTES and at most BATCH_ROWS: Beam costs microseconds
+per element, so a document is never an element of its own.  All batches of one input file pass through one bundle, in
+order, and carry the file's number in their schema metadata; part files are named after it, so the same input gives the
+same output whatever the order in which a runner takes the files.
 """
 
 import gzip
@@ -23,6 +23,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import apache_beam as beam
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -37,10 +38,11 @@ from mucpt_jax.formats.decode import own_field
 
 SCHEMA = pa.schema([(name, pa.string()) for name in ("id", "text", "source", "lang", "meta")])
 SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet")
-BATCH_BYTES = 2 << 20
+BATCH_BYTES = 2 << 20  # of all columns
+BATCH_ROWS = 1 << 14  # a document of next to nothing takes 1 KB in Python
 DOCUMENT_BYTES = 16 << 20  # of text; longer ones go as too_long: a tokenizer takes 130 times as much memory
-# Of JSON, which may spell a character in six bytes, as \u597d; a longer line is never held.
-LINE_BYTES = 4 * DOCUMENT_BYTES
+FIELDS_BYTES = 8 << 20  # of all else; more goes as too_long: lists of empty lists take 30 times as much memory
+LINE_BYTES = 4 * DOCUMENT_BYTES  # of JSON, which may spell a character in six bytes; a longer line is never held
 PART_BYTES = 128 << 20  # of text in one part file, before compression
 LOGGED_REJECTS = 5  # per input file; rejects.jsonl has them all
 AS_THEY_ARE: Mapping[str, str] = MappingProxyType({})  # columns
@@ -93,10 +95,15 @@ def document(fields: object, source: str, columns: Mapping[str, str] = AS_THEY_A
         "meta": _json(_meta(fields.get("meta")) | other),
     }
     try:  # "\ud83d" is valid JSON but half a character
-        "".join(row.values()).encode()
+        others = size_of(row.values()) - (size := size_of([text]))
     except UnicodeEncodeError:
         return "not_utf8"
-    return "too_long" if len(text) > DOCUMENT_BYTES // 4 and len(text.encode()) > DOCUMENT_BYTES else row
+    return "too_long" if size > DOCUMENT_BYTES or others > FIELDS_BYTES else row
+
+
+def size_of(texts: Iterable[str]) -> int:
+    """In UTF-8."""
+    return sum(len(text) if text.isascii() else len(text.encode()) for text in texts)
 
 
 def _meta(value: object) -> dict:
@@ -116,12 +123,27 @@ def _json(value: dict) -> str:
 
 def parse_line(line: bytes, source: str, columns: Mapping[str, str] = AS_THEY_ARE) -> dict[str, str] | str:
     """One JSONL line -> document, or the reason why it is none: not_utf8, not_json, no_text, too_long."""
+    if len(line) > FIELDS_BYTES and (reason := _reason_of_long(line, columns.get("text", "text"))):
+        return reason
     try:
         return document(own_field(line.decode()), source, columns)
     except UnicodeDecodeError:
         return "not_utf8"
     except ValueError:
         return "not_json"
+
+
+def _reason_of_long(line: bytes, text: str) -> str | None:
+    """Why a line goes that is longer than FIELDS_BYTES; told before its values are made, which may take gigabytes."""
+    text_alone: Any = msgspec.defstruct(
+        "Line", [("text", msgspec.Raw)], rename={"text": text}
+    )  # all else is passed over
+    try:
+        raw = memoryview(msgspec.json.decode(line, type=text_alone).text)
+    except (msgspec.DecodeError, RecursionError) as error:
+        return "no_text" if isinstance(error, msgspec.ValidationError) else "not_json"
+    too_long = "too_long" if len(line) - len(raw) > FIELDS_BYTES else None
+    return too_long if raw[:1] == b'"' else "no_text"
 
 
 # Files
@@ -181,46 +203,63 @@ def _check_text(path: str, schema: pa.Schema, name: str) -> None:
 def _parquet_batches(f, path: str, columns: Mapping[str, str]) -> Batches:
     """A table that is a document table already passes as it is, with the columns that jobs added."""
     parquet = pq.ParquetFile(f, page_checksum_verification=True)  # our parts have checksums, files of others may
-    schema, start = parquet.schema_arrow, 0
-    _check_text(path, schema, columns.get("text", "text"))
+    schema, start, text = parquet.schema_arrow, 0, columns.get("text", "text")
+    _check_text(path, schema, text)
     ours = not columns and all(name in schema.names and schema.field(name).type == pa.string() for name in SCHEMA.names)
-    for batch in parquet.iter_batches(batch_size=_rows_at_once(parquet.metadata)):
+    for batch in parquet.iter_batches(batch_size=_rows_at_once(parquet)):
         batch.validate(full=True)  # finds text that is not UTF-8
         if ours and not any(batch[name].null_count for name in SCHEMA.names):
             yield from _slices(batch.replace_schema_metadata(None), start)
         else:
-            parsed = (document(fields, source_of(path), columns) for fields in batch.to_pylist())
+            rows = _rows(batch, text)
+            parsed = (row if isinstance(row, str) else document(row, source_of(path), columns) for row in rows)
             for some, rejects in _batches(parsed):
                 yield some, [(start + number, reason) for number, reason in rejects]
         start += batch.num_rows
 
 
-def _rows_at_once(metadata: pq.FileMetaData) -> int:
-    """1,024, or fewer where rows are long: some 8 MB as a rule, more only where a few rows are much longer."""
-    size = sum(metadata.row_group(n).total_byte_size for n in range(metadata.num_row_groups))
-    return max(1, min(1024, 4 * BATCH_BYTES * metadata.num_rows // max(1, size)))
+def _rows_at_once(parquet: pq.ParquetFile) -> int:
+    """1,024, or fewer where rows are long: some 8 MB as a rule, more only where a few rows are much longer.
+
+    A text that many rows share stands once in the file, so the first rows are looked at too: at most 64 MB by these.
+    """
+    size = sum(parquet.metadata.row_group(n).total_byte_size for n in range(parquet.num_row_groups))
+    first = next(parquet.iter_batches(batch_size=16), None)
+    most = 32 * BATCH_BYTES * first.num_rows // max(1, first.nbytes) if first else 1024
+    return max(1, min(1024, 4 * BATCH_BYTES * parquet.metadata.num_rows // max(1, size), most))
+
+
+def _rows(batch: pa.RecordBatch, text: str) -> Iterator[dict | str]:
+    """Rows as Python has them, or why one goes; one at a time where they are large."""
+    if batch.nbytes <= FIELDS_BYTES:
+        yield from batch.to_pylist()
+        return
+    others = batch.drop_columns([text])
+    for row in range(batch.num_rows):
+        yield "too_long" if others.slice(row, 1).nbytes > FIELDS_BYTES else batch.slice(row, 1).to_pylist()[0]
 
 
 def _slices(batch: pa.RecordBatch, start: int) -> Batches:
     """Rows of a document table from row `start` on -> batches of about BATCH_BYTES."""
-    fits = pc.less_equal(pc.binary_length(batch["text"]), DOCUMENT_BYTES)
-    rejects = [(start + row + 1, "too_long") for row in np.flatnonzero(~np.asarray(fits)).tolist()]
-    batch = batch.filter(fits) if rejects else batch
+    text, *others = (np.asarray(pc.binary_length(batch[n]), np.int64) for n in ("text", *{*SCHEMA.names} - {"text"}))
+    fits = (text <= DOCUMENT_BYTES) & (sum(others) <= FIELDS_BYTES)
+    rejects = [(start + row + 1, "too_long") for row in np.flatnonzero(~fits).tolist()]
+    batch = batch.filter(pa.array(fits)) if rejects else batch
     rows = max(1, batch.num_rows * BATCH_BYTES // max(1, batch.nbytes))
     for first in range(0, max(batch.num_rows, len(rejects) > 0), rows):
         yield batch.slice(first, rows), [] if first else rejects
 
 
 def _batches(parsed: Iterable) -> Batches:
-    """Documents, reasons (str) and blanks (None) -> batches of about BATCH_BYTES of text."""
+    """Documents, reasons (str) and blanks (None) -> batches of about BATCH_BYTES, or of BATCH_ROWS."""
     documents, rejects, size = [], [], 0
     for number, row in enumerate(parsed, 1):
         if isinstance(row, str):
             rejects.append((number, row))
         elif row is not None:
             documents.append(row)
-            size += len(row["text"].encode())
-        if size >= BATCH_BYTES or len(rejects) >= 10_000:
+            size += size_of(row.values())
+        if size >= BATCH_BYTES or len(documents) >= BATCH_ROWS or len(rejects) >= 10_000:
             yield pa.RecordBatch.from_pylist(documents, SCHEMA), rejects
             documents, rejects, size = [], [], 0
     if documents or rejects:
