@@ -12,6 +12,7 @@ import dataclasses
 import functools
 import hashlib
 import logging
+from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -257,10 +258,16 @@ def initial_params(cfg: Config, mesh: jax.sharding.Mesh) -> dict:
 
 @jax.jit
 def checksum(x: jax.Array) -> jax.Array:
-    """uint32 of a float32 array's bits and their places.  Sums of integers: the same on every mesh."""
-    bits = jax.lax.bitcast_convert_type(x, jnp.uint32).ravel()
-    place = jnp.arange(bits.size, dtype=jnp.uint32) * jnp.uint32(2_654_435_761) + jnp.uint32(1)
-    mixed = (bits ^ (bits >> 16)) * (place | jnp.uint32(1))
+    """uint32 of a float32 array's bits and their places.  Sums of integers: the same on every mesh.
+
+    No ravel(), which would gather a sharded array on every device: places are counted along each dim.
+    """
+    place = jnp.zeros(x.shape, jnp.uint32)
+    for dim in range(x.ndim):
+        stride = prod(x.shape[dim + 1 :]) * 2_654_435_761 % 2**32  # counts wrap, 32B has stacks of 9e9 numbers
+        place += jax.lax.broadcasted_iota(jnp.uint32, x.shape, dim) * jnp.uint32(stride)
+    bits = jax.lax.bitcast_convert_type(x, jnp.uint32)
+    mixed = (bits ^ (bits >> 16)) * ((place + jnp.uint32(1)) | jnp.uint32(1))
     return jnp.sum(mixed ^ (mixed >> 15), dtype=jnp.uint32)
 
 
