@@ -24,9 +24,11 @@ import orbax.checkpoint as ocp
 
 from mucpt_jax.config import Config, changed
 from mucpt_jax.errors import UserError
-from mucpt_jax.formats.files import read_json, text_hash, write_json
+from mucpt_jax.formats.decode import read_json, read_log
+from mucpt_jax.formats.files import text_hash, write_json
 from mucpt_jax.formats.manifest import read_manifest
-from mucpt_jax.run import checkpoint, goodput, heldout, metrics
+from mucpt_jax.formats.results import Best, Noted
+from mucpt_jax.run import checkpoint, heldout, metrics
 
 
 class Evaluation(NamedTuple):
@@ -128,7 +130,7 @@ def standing(workdir: Path, earlier: list[dict], kept: int | None) -> tuple[floa
 
 
 def lines_until(path: Path, step: int) -> list[dict]:
-    return [line for line in goodput.read(path) if line["step"] <= step] if path.is_file() else []
+    return [line for line in read_log(path, Noted) if line["step"] <= step]
 
 
 def line_of(step: int, sources: dict[str, dict]) -> dict:
@@ -143,11 +145,15 @@ def note(workdir: Path, after: int, line: dict) -> None:
             file.write(metrics.to_json(line))
 
 
+def read_best(workdir: Path) -> Best:
+    return read_json(workdir / "best.json", Best, "move it away, then the next better state writes it anew")
+
+
 def write_best(workdir: Path, line: dict) -> None:
     path = workdir / "best.json"
     if jax.process_index() == 0:
         plain = {key: value for key, value in line.items() if key != "params_hash"}
-        before = read_json(path)["before"] if line["step"] and path.is_file() else plain
+        before = read_best(workdir)["before"] if line["step"] and path.is_file() else plain
         write_json(path, line | {"before": before, "ended": None})
 
 
@@ -155,7 +161,7 @@ def end(cfg: Config, workdir: Path, kept: Folder, resume: Folder) -> None:
     """Notes that training is over; there is nothing to go on from any more."""
     if jax.process_index() == 0:
         path = workdir / "best.json"
-        write_json(path, read_json(path) | {"ended": rule_of(cfg, kept.identity)})
+        write_json(path, read_best(workdir) | {"ended": rule_of(cfg, kept.identity)})
     for step in resume.ckpt.all_steps():
         resume.ckpt.delete(step)
 
@@ -165,7 +171,7 @@ def ended(cfg: Config, workdir: Path, start: int, kept: int, identity: dict) -> 
     path = workdir / "best.json"
     if cfg.train.keep != "best" or not path.is_file():
         return False
-    best, rule = read_json(path), rule_of(cfg, identity)
+    best, rule = read_best(workdir), rule_of(cfg, identity)
     if start:  # checkpoint.restore has compared the identity, whose hash changes with the knobs that there are
         del rule["run"]
     return best["step"] == kept and best["ended"] is not None and rule.items() <= best["ended"].items()
