@@ -138,8 +138,8 @@ class Evaluate:
     rows: str | None = None  # folder of held-out rows: plain loss per source
     batch_rows: int = 16  # rows of one forward pass
     questions: str | None = None  # JSONL of {id, question, answer, aliases}
-    prompt: str = "Q: {question}\nA:"  # what the model continues
-    stop: str = "\n"  # the answer ends at the first of these characters
+    prompt: str = "Q: {question}\nA:"  # what the model continues; \n is a new line, from a shell too
+    stop: str = "\n"  # the answer ends at this text; empty: at its last token
     max_new_tokens: int = 24  # tokens of an answer at most
     batch_questions: int = 50  # questions decoded together
 

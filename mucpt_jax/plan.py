@@ -217,7 +217,7 @@ def forward(cfg: Config, mesh: jax.sharding.Mesh, params: dict) -> jax.stages.Lo
 def decoding(cfg: Config, mesh: jax.sharding.Mesh, params: dict) -> jax.stages.Lowered:
     """What evaluate computes for a batch of questions."""
     ask, shape = cfg.evaluate, (cfg.evaluate.batch_questions, QUESTION)
-    run = generate.compiled(cfg.model, cfg.train.compute_dtype, ask.max_new_tokens, 0, sharding.replicated(mesh))
+    run = generate.compiled(cfg.model, cfg.train.compute_dtype, ask.max_new_tokens, (0,), sharding.replicated(mesh))
     return run.lower(params, abstract(shape, np.int32, mesh), abstract(shape, bool, mesh))
 
 

@@ -43,13 +43,27 @@ class Grades(TypedDict):
     high: Number
 
 
+ASKED = ("questions", "prompt", "stop", "max_new_tokens")  # of evaluate.*: what is asked and how
+
+
+class Earlier(TypedDict):
+    """Answers of the same parameters to another file of questions."""
+
+    questions: Grades
+    asked: dict[str, Any]
+    predictions: str  # name of their file
+
+
 class Evaluated(TypedDict, total=False):
     """evaluate.json"""
 
     params_hash: str
     step: Count | None
     heldout: dict[str, Heldout] | None
+    rows: dict[str, str]  # source -> the folder it was measured on
     questions: Grades | None
+    asked: dict[str, Any]  # of ASKED
+    earlier: dict[str, Earlier]  # by file of questions
     written_by: Writer | None
 
 
