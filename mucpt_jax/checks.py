@@ -7,7 +7,20 @@ import re
 
 from ml_collections import ConfigDict
 
-from mucpt_jax.config import AXES, Config, Mesh, Model, check_choice, choices, flat, from_dict, keys, nearest, value_of
+from mucpt_jax.config import (
+    AXES,
+    Config,
+    Mesh,
+    Model,
+    changed,
+    check_choice,
+    choices,
+    flat,
+    from_dict,
+    keys,
+    nearest,
+    value_of,
+)
 from mucpt_jax.errors import UserError
 from mucpt_jax.step import objective
 
@@ -19,9 +32,16 @@ def build(values: ConfigDict) -> Config:
         raise UserError(
             f"the config sets {unknown[0]}, which launch.py does not know; is it a recipe of data_prep.pipeline?"
         )
-    config = from_dict(Config, values.to_dict())
+    config = unescaped(from_dict(Config, values.to_dict()))
     check(config)
     return config
+
+
+def unescaped(config: Config) -> Config:
+    r"""\n, \t and \\ in texts that a model reads or writes: a shell hands them on as two characters."""
+    meant = {"n": "\n", "t": "\t", "\\": "\\"}
+    texts = {key: value_of(config, key) for key in ("evaluate.prompt", "evaluate.stop")}
+    return changed(config, {k: re.sub(r"\\([nt\\])", lambda m: meant[m[1]], text) for k, text in texts.items()})
 
 
 def check(config: Config) -> None:

@@ -110,9 +110,9 @@ class Train:
     remat: Literal["full", "attention", "dots", "none"] = "full"  # what the backward pass recomputes, see model.py
     attention: Literal["auto", "xla", "chunked", "cudnn", "splash"] = "auto"  # auto: the device's, see attention.py
     log_every: int = 10  # steps between two lines of the log
-    checkpoint_every: int = 500  # steps between two checkpoints, with keep=newest
+    checkpoint_every: int = 500  # steps between two states to go on from
     keep_checkpoints: int = 2  # how many stay, the newest
-    keep: Literal["newest", "best"] = "newest"  # which states are saved: one each checkpoint_every, or the best
+    keep: Literal["newest", "best"] = "newest"  # which states are kept: one each checkpoint_every, or the best
     evaluate_every: int = 0  # steps, 0 never; measures the loss on evaluate.rows, by which keep=best judges
     patience: int = 0  # with keep=best: stop after so many evaluations without a better one; 0 never stops
     gradient_norms_every: int = 0  # steps, 0 never; norms of the domain's and the general part, 2 passes
@@ -139,8 +139,8 @@ class Evaluate:
     rows: str | None = None  # folder of held-out rows: plain loss per source
     batch_rows: int = 16  # rows of one forward pass
     questions: str | None = None  # JSONL of {id, question, answer, aliases}
-    prompt: str = "Q: {question}\nA:"  # what the model continues
-    stop: str = "\n"  # the answer ends at the first of these characters
+    prompt: str = "Q: {question}\nA:"  # what the model continues; \n is a new line, from a shell too
+    stop: str = "\n"  # the answer ends at this text; empty: at its last token
     max_new_tokens: int = 24  # tokens of an answer at most
     batch_questions: int = 50  # questions decoded together
 

@@ -15,8 +15,9 @@ from mucpt_jax.config import Config
 from mucpt_jax.errors import UserError
 from mucpt_jax.evaluation import alias, cards, generate
 from mucpt_jax.formats import tokenizer as tokenizers
-from mucpt_jax.formats.decode import read_lines
-from mucpt_jax.formats.files import write_json, write_text
+from mucpt_jax.formats.decode import read_json, read_lines
+from mucpt_jax.formats.files import text_hash, write_json, write_text
+from mucpt_jax.formats.results import ASKED, Evaluated
 from mucpt_jax.formats.version import written_by
 from mucpt_jax.run import checkpoint, data, heldout
 from mucpt_jax.weights import hf
@@ -31,25 +32,55 @@ def evaluate(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
         )
     questions = read_questions(cfg.evaluate.questions) if cfg.evaluate.questions else []
     tokenizer = load_tokenizer(cfg) if questions else None
+    ends = end_ids(tokenizer, cfg, workdir) if questions else ()
     params = checkpoint.load_params(cfg, mesh, workdir)
     result = {"params_hash": checkpoint.params_hash(params), "step": checkpoint.newest_step(workdir)}
     result |= {"written_by": written_by()}
     if cfg.evaluate.rows:
         data.check_trained_on(cfg.evaluate.rows, workdir)
         result["heldout"] = heldout.evaluator(cfg, mesh)(params)
+        result["rows"] = dict.fromkeys(result["heldout"], cfg.evaluate.rows)
         for name, s in result["heldout"].items():
             logging.info("held-out %s: %.4f nats a token over %d tokens", name, s["nll"], s["tokens"])
     if questions:
-        predictions = answer(params, questions, tokenizer, cfg, mesh)
+        predictions = answer(params, questions, tokenizer, ends, cfg, mesh)
         result["questions"] = grade(predictions)
+        result["asked"] = {name: getattr(cfg.evaluate, name) for name in ASKED}
         logging.info("questions: {k}/{n} = {accuracy:.4f} (95% {low:.4f}..{high:.4f})".format(**result["questions"]))
     if jax.process_index() == 0:
         workdir.mkdir(parents=True, exist_ok=True)
+        result = merged(workdir, result)
         if questions:
             lines = [json.dumps(p, ensure_ascii=False) + "\n" for p in predictions]
             write_text(workdir / "predictions.jsonl", "".join(lines))
         write_json(workdir / "evaluate.json", result)  # last: where it stands, all stands
         cards.write_card(workdir)
+
+
+def merged(workdir: Path, result: dict) -> dict:
+    """The result with what evaluate.json has of the same parameters and what was not measured now.
+
+    Answers to another file of questions make room: their grades go to `earlier`, their predictions to a file beside.
+    """
+    path, answers = workdir / "evaluate.json", workdir / "predictions.jsonl"
+    old: Evaluated = read_json(path, Evaluated, "move it away and evaluate again") if path.is_file() else {}
+    if old.get("params_hash") != result["params_hash"]:
+        return result
+    new = {**old, **result}
+    for name in ("heldout", "rows"):
+        if name in new:
+            new[name] = (old.get(name) or {}) | (result.get(name) or {})
+    before, now = (of.get("asked", {}).get("questions") for of in (old, new))
+    if before and before != now:
+        moved = workdir / f"predictions-{text_hash(before)[:8]}.jsonl"
+        new["earlier"] = (old.get("earlier") or {}) | {
+            before: {"questions": old["questions"], "asked": old["asked"], "predictions": moved.name}
+        }
+        if answers.is_file():
+            answers.replace(moved)
+    if now and "earlier" in new:
+        new["earlier"] = {file: grades for file, grades in new["earlier"].items() if file != now}
+    return new
 
 
 class Question(TypedDict):
@@ -71,16 +102,26 @@ def read_questions(path: str) -> list[dict]:
     return questions
 
 
-def answer(params: dict, questions: list[dict], tokenizer, cfg: Config, mesh) -> list[dict]:
+def end_ids(tokenizer, cfg: Config, workdir: Path) -> tuple[int, ...]:
+    """Tokens that end an answer: the end of documents, the tokenizer's own, those of the folders the model comes from.
+
+    An instruct model ends with <|im_end|>, and so may what is trained from it.
+    """
+    folders = dict.fromkeys(filter(None, (cfg.tokenizer, cfg.init_from, *checkpoint.lineage(cfg, workdir))))
+    known = [tokenizers.end_of_document(tokenizer), tokenizer.eos_token_id]
+    known += [end for folder in folders for end in hf.end_ids(folder)]
+    return tuple(dict.fromkeys(end for end in known if end is not None))
+
+
+def answer(params: dict, questions: list[dict], tokenizer, ends: tuple[int, ...], cfg: Config, mesh) -> list[dict]:
     """The questions with `prediction` (cut at evaluate.stop) and `correct`."""
-    settings, eod = cfg.evaluate, tokenizers.end_of_document(tokenizer)
-    answered = []
+    settings, answered = cfg.evaluate, []
     for start in range(0, len(questions), settings.batch_questions):
         part = questions[start : start + settings.batch_questions]
         texts = [settings.prompt.replace("{question}", q["question"]) for q in part]
         prompts = tokenizer(texts, add_special_tokens=False)["input_ids"]
         prompts += [prompts[-1]] * (settings.batch_questions - len(part))  # one shape for all batches
-        tokens = generate.greedy(params, prompts, cfg, mesh, new=settings.max_new_tokens, eod=eod)
+        tokens = generate.greedy(params, prompts, cfg, mesh, new=settings.max_new_tokens, ends=ends)
         for question, text in zip(part, tokenizer.batch_decode(tokens), strict=False):
             prediction = cut(text, settings.stop)
             correct = alias.is_correct(prediction, question["answer"], question["aliases"])
@@ -90,10 +131,9 @@ def answer(params: dict, questions: list[dict], tokenizer, cfg: Config, mesh) ->
 
 
 def cut(text: str, stop: str) -> str:
-    """Up to the first of the characters in `stop`; blanks in front do not count as an answer."""
+    """Up to the text `stop`, if there is one; blanks in front do not count as an answer."""
     text = text.lstrip()
-    ends = [text.index(c) for c in stop if c in text]
-    return text[: min(ends, default=len(text))].strip()
+    return (text.partition(stop)[0] if stop else text).strip()
 
 
 def grade(predictions: list[dict]) -> dict:

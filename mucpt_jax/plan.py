@@ -5,9 +5,12 @@ collectives and matrix products of the compiled program, model FLOPs, and days a
 
 It is an estimate.  Without an accelerator XLA compiles for CPUs, which compute and send bfloat16 as float32 and know no
 reduce-scatter (they write all-reduce and a slice): temporaries and bytes sent come out too large, up to twice.
+
+The jobs that come after the training are compiled too: what is trained must also be scored with, asked and exported.
 """
 
 import contextlib
+import functools
 import logging
 import os
 import sys
@@ -19,17 +22,21 @@ from math import prod
 from pathlib import Path
 
 import jax
+import numpy as np
 from jax.experimental import topologies
 
 from mucpt_jax import train
 from mucpt_jax.config import AXES, Config, changed
 from mucpt_jax.errors import UserError
+from mucpt_jax.evaluation import generate
 from mucpt_jax.formats.files import write_json
 from mucpt_jax.planning import accelerators, advice, hlo, search
-from mucpt_jax.run import data, metrics
-from mucpt_jax.step import attention, optimizer, sharding
+from mucpt_jax.run import checkpoint, data, metrics
+from mucpt_jax.step import attention, losses, optimizer, sharding
 
 SOURCES = 2  # domain and general: sizes a few sums of the metrics, nothing else
+ONE_HOST = {"mesh.replica": 1, "mesh.fsdp": -1, "mesh.context": 1, "mesh.tensor": 1}
+QUESTION = 2 * generate.BUCKET  # tokens that a question is taken to have, with its prompt
 
 
 def plan(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
@@ -46,6 +53,7 @@ def plan(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
             f"the step does not compile for {cfg.plan.topology or 'CPUs'} ({str(error).splitlines()[0][:300]}); "
             f"try train.remat=full, more train.micro_batches or more devices"
         ) from error
+    facts["other_jobs"] = other_jobs(cfg, mesh)
     facts["advice"] = [] if facts["fits"] else advice.advice(cfg, facts)
     write_json(workdir / "plan.json", facts)
     print(report(cfg, facts), flush=True)
@@ -170,6 +178,54 @@ def memory(cfg: Config, stats, params: int, offloaded: int) -> dict:
     return {"bytes_per_device": parts, "fits": total <= limit}
 
 
+def other_jobs(cfg: Config, mesh: jax.sharding.Mesh) -> dict[str, dict]:
+    """Job -> bytes on one device and whether they fit, of the jobs that take the trained parameters.
+
+    hash: params_hash, which all of them compute, and training by keep=best.  export: on the devices of one host.
+    """
+    params, limit = checkpoint.abstract_params(cfg, mesh), accelerators.limit(cfg.plan.accelerator)
+    held = bytes_of(params)
+    with jax.set_mesh(mesh):
+        hashed = max(temporaries(checkpoint.checksum.lower(leaf)) for leaf in jax.tree.leaves(params))
+        temporaries_of = {
+            "score, evaluate on rows": temporaries(forward(cfg, mesh, params)),
+            "evaluate on questions": temporaries(decoding(cfg, mesh, params)),
+            "hash": hashed,
+        }
+    host = sharding.make_mesh(changed(cfg, ONE_HOST), list(mesh.devices.flat)[: accelerators.HOST])
+    leaves = jax.tree.leaves(checkpoint.abstract_params(cfg, host))
+    sizes = {job: held + max(size, hashed) for job, size in temporaries_of.items()}
+    sizes["export, on one host"] = bytes_of(leaves) + max(map(bytes_of, leaves))  # the hash mixes one array's bits
+    return {job: {"total": size, "fits": size <= limit} for job, size in sizes.items()}
+
+
+def temporaries(lowered: jax.stages.Lowered) -> int:
+    """Bytes on one device beside the parameters; batches are small."""
+    stats = lowered.compile().memory_analysis()
+    return stats.temp_size_in_bytes + stats.output_size_in_bytes
+
+
+def forward(cfg: Config, mesh: jax.sharding.Mesh, params: dict) -> jax.stages.Lowered:
+    """What score computes for a batch of rows, and evaluate with a smaller head."""
+    nll = functools.partial(losses.batch_nll, cfg=cfg, head_dtype="float32")
+    step = jax.jit(nll, out_shardings=sharding.replicated(mesh))
+    shape = max(cfg.score.batch_rows, cfg.evaluate.batch_rows), cfg.data.sequence_length + 1
+    kinds = {"tokens": np.int32, "segment_ids": np.uint16}
+    return step.lower(params, {name: abstract(shape, kind, mesh) for name, kind in kinds.items()})
+
+
+def decoding(cfg: Config, mesh: jax.sharding.Mesh, params: dict) -> jax.stages.Lowered:
+    """What evaluate computes for a batch of questions."""
+    ask, shape = cfg.evaluate, (cfg.evaluate.batch_questions, QUESTION)
+    run = generate.compiled(cfg.model, cfg.train.compute_dtype, ask.max_new_tokens, (0,), sharding.replicated(mesh))
+    return run.lower(params, abstract(shape, np.int32, mesh), abstract(shape, bool, mesh))
+
+
+def abstract(shape: tuple[int, ...], dtype, mesh: jax.sharding.Mesh) -> jax.ShapeDtypeStruct:
+    """As sharding.place puts a batch."""
+    return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding.rows_where_they_divide(shape, mesh))
+
+
 def bytes_of(tree) -> int:
     """Of one device's shards."""
     leaves = jax.tree.leaves(tree)
@@ -242,6 +298,7 @@ def report(cfg: Config, facts: dict) -> str:
         f"  {'fits' if facts['fits'] else 'TOO LARGE':12} {held['total'] / held['limit']:.0%} of "
         f"{held['limit']:.4g} GB: "
         f"{held['memory']:.0f} less {accelerators.RESERVE:.0%} for runtime, NCCL, workspaces",
+        *other_job_lines(facts.get("other_jobs", {}), held["limit"]),
         f"  FLOPs/token  causal {work['causal'] / 1e9:.5g}e9, full attention {work['full'] / 1e9:.5g}e9, "
         + computed(work),
         f"  time         {facts['steps']:,} steps of {facts['tokens_per_step']:,} tokens = "
@@ -261,6 +318,15 @@ def report(cfg: Config, facts: dict) -> str:
             f"from {tensor['from']} to {tensor['to']}: look at its rule in sharding.py"
         )
     return "\n".join(lines + advice.lines(facts["advice"]))
+
+
+def other_job_lines(jobs: dict[str, dict], limit: float) -> list[str]:
+    """A line of the report for each row of other_jobs(); limit in GB."""
+    lines = [
+        f"    {job:30} {of['total'] / 1e9:9.4g} GB a device{'' if of['fits'] else f', TOO LARGE for {limit:.4g}'}"
+        for job, of in jobs.items()
+    ]
+    return ["  the jobs that take the trained model", *lines] if lines else []
 
 
 def computed(work: dict) -> str:

@@ -24,6 +24,7 @@ from mucpt_jax.formats.files import write_json
 from mucpt_jax.formats.rows import segment_numbers
 from mucpt_jax.run import checkpoint, data, early_stop, goodput, interrupts, metrics, reference
 from mucpt_jax.run.checkpoint import State
+from mucpt_jax.run.early_stop import Folder
 from mucpt_jax.step import losses, model, objective, optimizer, sharding
 from mucpt_jax.weights import transfer
 
@@ -48,7 +49,7 @@ def train(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
     """Trains to optimizer.steps, from the newest checkpoint in workdir, else init_from, else random parameters.
 
     A SIGTERM saves at the next step that all hosts agree on, and leaves with status 143.  With train.keep=best
-    only a state that is better on held-out rows than all states before is saved: the newest checkpoint is the best.
+    the newest checkpoint is the state that is best on held-out rows; what a stopped run goes on from lies beside it.
     """
     early_stop.check(cfg, workdir)
     checkpoint.check_workdir(workdir)
@@ -58,10 +59,10 @@ def train(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
     cfg = dataclasses.replace(cfg, loss=data.resolved_loss(cfg))
     tx = optimizer.make(cfg)
     rows, identity = data.mixture(sources, cfg), data.fingerprint(sources, cfg)
-    ckpt = checkpoint.manager(workdir, cfg)
+    kept, resume = Folder(checkpoint.manager(workdir, cfg), identity), early_stop.resume(cfg, workdir, identity)
     logging.info("parameters come from the first of\n%s", checkpoint.describe_sources(cfg, workdir))
-    start, state = start_state(cfg, tx, mesh, ckpt, identity)
-    if is_ended(cfg, workdir, start, identity):
+    start, state = start_state(cfg, tx, mesh, kept, resume)
+    if is_ended(cfg, workdir, start, kept):
         return
     describe_run(cfg, sources, state, start)
     if jax.process_index() == 0:
@@ -71,7 +72,6 @@ def train(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
     norms_fn = jax.jit(functools.partial(gradient_norms, cfg=cfg), out_shardings=sharding.replicated(mesh))
     add_scores = reference.scorer(cfg, mesh) if cfg.loss.reference else lambda batch: batch
     evaluate = early_stop.evaluator(cfg, mesh, workdir, start, state.params) if cfg.train.evaluate_every else None
-    keeps_best = cfg.train.keep == "best"
     batches = data.batches(rows, cfg, sharding.local_rows(mesh, cfg.data.batch_rows), start)
     clock, ledger = metrics.Clock(cfg, start), goodput.Ledger(workdir, start)
     with (
@@ -80,7 +80,7 @@ def train(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
         interrupts.SigtermFlag() as sigterm,
         metrics.profiler(cfg.train, workdir) as profiler,
     ):
-        run = Run(cfg, sources, rows, workdir, clock, ledger, watchdog, write, ckpt)
+        run = Run(cfg, sources, rows, workdir, clock, ledger, watchdog, write, kept.ckpt)
         pending = None  # metrics of the step still running: the host prepares the next one meanwhile
         for step in range(start + 1, cfg.optimizer.steps + 1):
             with ledger.timed("data_wait", step):
@@ -98,42 +98,58 @@ def train(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
                     evaluation = evaluate(step, state.params)
                 extra["heldout"] = evaluation.sources
             pending = (step, values | extra)
+            enough = evaluation is not None and evaluation.last
             due = is_due(step, cfg.train.checkpoint_every) or last or leaving
-            if (evaluation and evaluation.better) if keeps_best else due:
+            better = evaluation is not None and evaluation.better
+            if folder := place(kept, resume, due, better, over=last or enough):
                 # A state is saved only after its step was seen to be good.
                 report(run, *pending)
                 pending = None
                 with ledger.timed("checkpoint", step), watchdog.paused():
-                    checkpoint.save(ckpt, step, state, cfg, identity)
-            enough = evaluation is not None and evaluation.last
+                    save(folder, kept, step, state, cfg)
             if leaving or enough:
                 break
         if pending:
             report(run, *pending)
         with ledger.timed("checkpoint", step), watchdog.paused():
-            checkpoint.finish(ckpt, step)
+            for folder in filter(None, (kept, resume)):
+                checkpoint.finish(folder.ckpt, step)
     ledger.close()
     clock.summary(sources)
     if leaving and not (last or enough):
-        kept = "the best step so far is" if keeps_best else "saved step"
-        logging.info("SIGTERM: %s %d; the same command goes on from there", kept, ckpt.latest_step() or 0)
+        logging.info("SIGTERM: saved step %d; the same command goes on from there", step)
         raise SystemExit(interrupts.STOPPED)
-    if keeps_best:
-        early_stop.end(cfg, workdir, identity)
+    if resume:
+        early_stop.end(cfg, workdir, kept, resume)
         if jax.process_index() == 0:
             cards.write_card(workdir)
 
 
-def is_ended(cfg: Config, workdir: Path, start: int, identity: dict) -> bool:
+def place(kept: Folder, resume: Folder | None, due: bool, better: bool, over: bool) -> Folder | None:
+    """Where a state is saved, if at all.  With keep=best a better one is kept, others are to go on from."""
+    if resume is None:
+        return kept if due else None
+    return kept if better else resume if due and not over else None
+
+
+def save(folder: Folder, kept: Folder, step: int, state: State, cfg: Config) -> None:
+    """Returns before all is written.  A state to go on from counts on the kept one before it: that is on disk first."""
+    if folder is not kept:
+        checkpoint.finish(kept.ckpt, step)
+    checkpoint.save(folder.ckpt, step, state, cfg, folder.identity)
+
+
+def is_ended(cfg: Config, workdir: Path, start: int, kept: Folder) -> bool:
     """Is there nothing left to train after step `start`?  The log says why."""
     if start >= cfg.optimizer.steps:
         logging.info("%s is trained already: %d steps; raise optimizer.steps to go on", workdir, start)
         return True
-    ended = early_stop.ended(cfg, workdir, start, identity)
+    best = kept.ckpt.latest_step() or start
+    ended = early_stop.ended(cfg, workdir, start, best, kept.identity)
     if ended:
         logging.info(
             "%s is trained already: no step after %d was better on held-out rows; raise optimizer.steps or "
-            "train.patience to go on", workdir, start,
+            "train.patience to go on", workdir, best,
         )  # fmt: skip
     return ended
 
@@ -142,12 +158,13 @@ def is_due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
 
 
-def start_state(cfg, tx, mesh, ckpt, identity) -> tuple[int, State]:
+def start_state(cfg, tx, mesh, kept: Folder, resume: Folder | None) -> tuple[int, State]:
     """(steps done, state); the order of sources stands in checkpoint.py."""
     abstract = abstract_state(cfg, tx, mesh)
-    restored = checkpoint.restore(ckpt, abstract, cfg, identity)
+    newest = max(filter(None, (kept, resume)), key=lambda folder: folder.ckpt.latest_step() or 0)
+    restored = checkpoint.restore(newest.ckpt, abstract, cfg, newest.identity)
     if restored:
-        logging.info("going on from %s/%d", ckpt.directory, restored[0])
+        logging.info("going on from %s/%d", newest.ckpt.directory, restored[0])
         return restored
     if cfg.init_from and cfg.init_state == "all":
         return checkpoint.branch(cfg, abstract)

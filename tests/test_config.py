@@ -144,3 +144,12 @@ def test_an_unknown_model_names_the_nearest():
 
 def test_build_is_the_inverse_of_the_defaults():
     assert checks.build(config.default()) == config.Config()
+
+
+def test_a_new_line_may_come_from_a_shell():
+    values = config.default("tiny")
+    values.evaluate.prompt, values.evaluate.stop = r"问题：{question}\n答案：", r"\n"
+    ask = checks.build(values).evaluate
+    assert (ask.prompt, ask.stop) == ("问题：{question}\n答案：", "\n")
+    values.evaluate.prompt = "\\\\n {question}\n\\d"  # a backslash that is meant is written twice
+    assert checks.build(values).evaluate.prompt == "\\n {question}\n\\d"

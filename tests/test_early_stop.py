@@ -1,15 +1,16 @@
 import dataclasses
 import json
+import sys
 
 import pytest
 from conftest import one_device_mesh, small_config, write_rows
 
-from mucpt_jax import train
+from mucpt_jax import config, train
 from mucpt_jax.errors import UserError
 from mucpt_jax.evaluation import cards
 from mucpt_jax.formats.decode import read_json
 from mucpt_jax.formats.files import write_json
-from mucpt_jax.run import checkpoint, early_stop, heldout
+from mucpt_jax.run import checkpoint, early_stop, heldout, interrupts
 
 
 @pytest.fixture
@@ -23,6 +24,18 @@ def cfg(tmp_path):
         train={"keep": "best", "evaluate_every": 2, "patience": 2, "checkpoint_every": 1},
         evaluate={"rows": str(tmp_path / "heldout"), "batch_rows": 8},
     )
+
+
+@pytest.fixture
+def saves_at_once(monkeypatch):
+    """For runs that are killed inside this process, where what was being written would be written all the same."""
+    save = checkpoint.save
+
+    def saving(ckpt, *rest):
+        save(ckpt, *rest)
+        ckpt.wait_until_finished()
+
+    monkeypatch.setattr(checkpoint, "save", saving)
 
 
 def scripted(monkeypatch, losses):
@@ -75,7 +88,7 @@ def test_a_kill_between_the_best_loss_and_its_checkpoint_leaves_the_two_agreeing
         with pytest.raises(RuntimeError):
             train.train(cfg, one_device_mesh(), tmp_path / "rm")
     assert read_json(tmp_path / "rm" / "best.json")["step"] == 4
-    scripted(monkeypatch, [4.0, 4.5, 4.6])  # going on from 2, nothing is better this time
+    scripted(monkeypatch, [4.5, 4.6])  # going on from 3, nothing is better this time
     train.train(cfg, one_device_mesh(), tmp_path / "rm")
     best = read_json(tmp_path / "rm" / "best.json")
     assert best["step"] == checkpoint.manager(tmp_path / "rm").latest_step() == 2
@@ -99,7 +112,7 @@ def test_rows_to_judge_by_are_needed_and_must_not_be_the_training_rows(cfg, tmp_
             train.train(wrong, one_device_mesh(), tmp_path / "rm")
 
 
-def test_a_run_cut_off_goes_on_from_its_best_state_with_the_same_end(cfg, tmp_path):
+def test_a_run_cut_off_goes_on_with_the_same_end(cfg, tmp_path, saves_at_once):
     """Real held-out losses: a run to step 6 and on to 12 keeps what a run to 12 keeps."""
     mesh = one_device_mesh()
     whole = dataclasses.replace(cfg, optimizer=dataclasses.replace(cfg.optimizer, steps=12))
@@ -130,6 +143,101 @@ def test_a_run_cut_off_goes_on_from_its_best_state_with_the_same_end(cfg, tmp_pa
     assert found[0] == found[1] and [x["step"] for x in found[0]] == [0, 2, 4, 6, 8, 10, 12]
     assert found[0][0]["nll"] != found[0][-1]["nll"]
     assert read_json(tmp_path / "whole" / "best.json") == read_json(tmp_path / "cut" / "best.json")
+
+
+SCRIPT = {0: 5.0, 2: 4.0, 4: 4.4, 6: 3.9, 8: 4.1, 10: 4.2, 12: 4.3, 14: 1.0}  # with patience=3 over at 12
+
+
+def by_step(monkeypatch, asked):
+    """Held-out losses of SCRIPT; the step is that of the parameters, which `asked` collects."""
+    evaluator = early_stop.evaluator
+
+    def noting(cfg, mesh, workdir, start, params):
+        at = evaluator(cfg, mesh, workdir, start, params)
+
+        def noted(step, params):
+            asked.append(step)
+            return at(step, params)
+
+        return noted
+
+    monkeypatch.setattr(heldout, "evaluator", lambda cfg, mesh: lambda params: {
+        "wiki": {"nll": SCRIPT[asked[-1] if asked else 0], "tokens": 10}
+    })  # fmt: skip
+    monkeypatch.setattr(early_stop, "evaluator", noting)
+
+
+def run_until_it_ends(cfg, workdir):
+    """Starts the same command again whenever it was stopped; how often it was."""
+    for starts in range(1, 20):
+        try:
+            train.train(cfg, one_device_mesh(), workdir)
+            return starts
+        except SystemExit as stopped:
+            assert stopped.code == interrupts.STOPPED
+    raise AssertionError("the run never ends")
+
+
+def test_a_run_that_is_preempted_every_few_steps_ends_as_one_that_is_not(cfg, tmp_path, monkeypatch):
+    cfg = config.changed(cfg, {"train.patience": 3, "train.checkpoint_every": 100})
+    asked = []
+    by_step(monkeypatch, asked)
+    assert run_until_it_ends(cfg, tmp_path / "whole") == 1
+    asked.clear()
+    monkeypatch.setattr(interrupts.SigtermFlag, "asked", lambda flag, step: step % 3 == 0)
+    assert run_until_it_ends(cfg, tmp_path / "stopped") == 4  # stopped at 3, 6, 9; over at 12
+    assert asked == [2, 4, 6, 8, 10, 12]  # no step was done twice
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    for name in ("best.json", "heldout.jsonl"):
+        assert (whole / name).read_text() == (stopped / name).read_text()
+    assert [lines_of(d / "metrics.jsonl")[-1]["step"] for d in (whole, stopped)] == [12, 12]
+    losses = [[line["loss"] for line in lines_of(d / "metrics.jsonl")] for d in (whole, stopped)]
+    assert losses[0] == losses[1] and len(losses[0]) == 12
+    assert checkpoint.manager(stopped).all_steps() == [2, 6] and not list((stopped / "resume").iterdir())
+    train.train(cfg, one_device_mesh(), stopped)
+    assert asked[-1] == 12  # it is over
+
+
+def test_killed_again_and_again_a_run_goes_on_from_its_newest_state(cfg, tmp_path, monkeypatch, saves_at_once):
+    """No better state at all: the counter alone ends the run, and it is counted over all starts."""
+    cfg = config.changed(cfg, {"train.patience": 4, "train.checkpoint_every": 1})
+    asked = []
+    by_step(monkeypatch, asked)
+    monkeypatch.setattr(sys.modules[__name__], "SCRIPT", {step: 5.0 + step for step in range(0, 21, 2)})
+    report, kills = train.report, iter([3, 5, 6, 7])
+
+    def killing(run, step, values):
+        if step == waiting[0]:
+            waiting[0] = next(kills, None)
+            raise KeyboardInterrupt
+        report(run, step, values)
+
+    waiting = [next(kills)]
+    monkeypatch.setattr(train, "report", killing)
+    for _ in range(4):
+        with pytest.raises(KeyboardInterrupt):
+            train.train(cfg, one_device_mesh(), tmp_path / "rm")
+    train.train(cfg, one_device_mesh(), tmp_path / "rm")
+    assert [line["step"] for line in lines_of(tmp_path / "rm" / "heldout.jsonl")] == [0, 2, 4, 6, 8]
+    best = read_json(tmp_path / "rm" / "best.json")
+    assert best["step"] == 0 and best["ended"] and checkpoint.newest_step(tmp_path / "rm") is None
+
+
+def test_what_a_run_goes_on_from_was_judged_by_the_same_rows(cfg, tmp_path, monkeypatch):
+    by_step(monkeypatch, asked := [])
+    monkeypatch.setattr(interrupts.SigtermFlag, "asked", lambda flag, step: step == 3)
+    with pytest.raises(SystemExit):
+        train.train(cfg, one_device_mesh(), tmp_path / "rm")
+    other = write_rows(tmp_path / "other", {"wiki": 4}, seed=2)
+    with pytest.raises(UserError, match=r"resume/3 was trained with heldout_rows="):
+        train.train(config.changed(cfg, {"evaluate.rows": str(other)}), one_device_mesh(), tmp_path / "rm")
+    newest = config.changed(cfg, {"train.keep": "newest", "train.patience": 0})
+    with pytest.raises(UserError, match=r"keeps its best state"):
+        train.train(newest, one_device_mesh(), tmp_path / "rm")
+    (tmp_path / "rm" / "heldout.jsonl").unlink()
+    with pytest.raises(UserError, match=r"does not say which state is the best"):
+        train.train(cfg, one_device_mesh(), tmp_path / "rm")
+    assert asked == [2]
 
 
 def test_the_card_tells_seed_loss_and_probes(cfg, tmp_path, monkeypatch):

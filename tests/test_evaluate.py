@@ -4,12 +4,13 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from conftest import T, one_device_mesh, small_config, write_rows
+from conftest import VOCAB, T, one_device_mesh, small_config, write_rows
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from mucpt_jax import evaluate
+from mucpt_jax import config, evaluate
 from mucpt_jax.errors import UserError
-from mucpt_jax.evaluation import alias
+from mucpt_jax.evaluation import alias, generate, run_files
+from mucpt_jax.formats import tokenizer as tokenizers
 from mucpt_jax.formats.rows import read_shard, target_mask
 from mucpt_jax.run import checkpoint
 from mucpt_jax.step import losses, model
@@ -98,9 +99,11 @@ def test_bad_inputs_are_refused(tmp_path, params):
         evaluate.load_tokenizer(small_config())
 
 
-def test_an_answer_ends_at_the_first_stop_character():
+def test_an_answer_ends_at_the_stop_text():
     assert evaluate.cut(" Tarsk\nQ: next", "\n") == "Tarsk"
-    assert evaluate.cut("Tarsk. She", "\n.") == "Tarsk"
+    assert evaluate.cut("Quiet Q\nQ: next", "\nQ:") == "Quiet Q"
+    assert evaluate.cut("AC/DC", "Q:") == "AC/DC"  # none of its characters alone
+    assert evaluate.cut("Tarsk\nQ", "") == "Tarsk\nQ"
     assert evaluate.cut("\n\nTarsk", "\n") == "Tarsk"
     assert evaluate.cut("", "\n") == ""
 
@@ -116,6 +119,48 @@ def test_an_answer_ends_at_the_first_stop_character():
         ("It was Freddie Mercury who sang", "Freddie Mercury", [], True),
         ("in 1998", "1998", [], False),  # numbers must match as a whole
         ("1998", "1998年", ["1998"], True),
+        ("C minor", "C# minor", [], False),
+        ("C-sharp minor", "C# minor", [], True),
+        ("c♯ minor", "C sharp minor", [], True),
+        ("升C小调", "C♯小调", [], True),
+        ("C小调", "升C小调", [], False),
+        ("B major", "B♭ major", [], False),
+        ("B-flat major", "Bb major", [], True),
+        ("降B大调", "B♭大调", [], True),
+        ("B大调", "降B大调", [], False),
+        ("the minor", "E minor", [], False),  # the letter ends another word
+        ("It is in E minor.", "E minor", [], True),
+        ("-1", "1", [], False),
+        ("\u22121", "-1", [], True),  # the sign that Unicode calls minus
+        ("负1", "-1", [], True),
+        ("3.5", "35", [], False),
+        ("6/8", "68", [], False),
+        ("1:30", "130", [], False),
+        ("1,234,567", "1234567", [], True),
+        ("1990–1995", "1990-1995", [], True),
+        ("1998年5月3日", "1998-5-3", [], True),
+        ("4 4", "44", [], False),
+        ("50%", "50", [], False),
+        ("÷", "÷", [], True),
+        ("÷", "×", [], False),
+        ("!!!", "!!!", [], True),
+        ("?", "!", [], False),
+        ("《★》", "★", [], True),
+        ("C++", "C", [], False),
+        ("Beyonce", "Beyoncé", [], True),
+        ("Beyonce\u0301", "Beyoncé", [], True),
+        ("Sigur Ros", "Sigur Rós", [], True),
+        ("Mo", "MØ", [], True),
+        ("かく", "がく", [], False),  # these marks make other letters
+        ("किशोर", "कशर", [], False),
+        ("*NSYNC", "NSYNC", [], True),
+        ("ACDC", "AC/DC", [], True),
+        ("Guns N Roses", "Guns N' Roses", [], True),
+        ("Simon and Garfunkel", "Simon & Garfunkel", [], True),
+        ("Florence and the Machine", "Florence + the Machine", [], True),
+        ("Queensland", "Queen", [], False),
+        ("two guitars", "guitar", [], True),
+        ("《范特西》是周杰倫的專輯", "周杰伦", [], True),
         ("周杰伦和林", "林", [], False),  # too short to be searched for
         ("Queen", "Freddie Mercury", [], False),
         ("", "Queen", [], False),
@@ -124,6 +169,63 @@ def test_an_answer_ends_at_the_first_stop_character():
 )  # fmt: skip
 def test_answers_match_by_normalised_alias(prediction, answer, aliases, right):
     assert alias.is_correct(prediction, answer, aliases) is right
+
+
+def test_an_answer_ends_at_every_id_that_the_models_folder_names(tmp_path, monkeypatch):
+    folder = tmp_path / "instruct"
+    tokenizer = tokenizers.load_tokenizer(write_tokenizer(folder))
+    cfg = small_config(tokenizer=str(folder))
+    assert evaluate.end_ids(tokenizer, cfg, tmp_path) == (0,)
+    (folder / "generation_config.json").write_text('{"eos_token_id": [5, 0]}')
+    (folder / "config.json").write_text('{"eos_token_id": 7}')
+    assert evaluate.end_ids(tokenizer, cfg, tmp_path) == (0, 5, 7)
+    named = {"eos_token_id": "<|im_end|>"}
+    (folder / "generation_config.json").write_text(json.dumps(named))
+    with pytest.raises(UserError, match=r"generation_config\.json is damaged or of another kind"):
+        evaluate.end_ids(tokenizer, cfg, tmp_path)
+
+
+def test_greedy_decoding_stops_before_any_of_the_ends():
+    cfg, prompts = small_config(), [[3, 4, 5], [9, 8]]
+    params, mesh = model.init(cfg.model, jax.random.key(3)), one_device_mesh()
+    free = generate.greedy(params, prompts, cfg, mesh, new=6, ends=(VOCAB + 1,))
+    assert [len(row) for row in free] == [6, 6]
+    end = free[0][2]
+    stopped = generate.greedy(params, prompts, cfg, mesh, new=6, ends=(VOCAB + 1, end))
+    assert stopped[0] == free[0][: free[0].index(end)]
+
+
+def test_a_second_evaluation_keeps_what_the_first_has_measured(tmp_path, params):
+    run, tokenizer = tmp_path / "run", write_tokenizer(tmp_path / "tokenizer")
+    cfg = small_config(tokenizer=tokenizer, evaluate={"max_new_tokens": 2, "batch_questions": 1, "batch_rows": 4})
+    files = {}
+    for name, source in (("a", "music"), ("b", "web")):
+        write_rows(tmp_path / name, {source: 3}, tokenizer_hash=tokenizers.tokenizer_hash(tokenizer))
+        files[name] = tmp_path / f"{name}.jsonl"
+        files[name].write_text(json.dumps({"id": name, "question": f"who is {name}?", "answer": "x"}) + "\n")
+
+    def measure(**what):
+        evaluate.evaluate(
+            config.changed(cfg, {f"evaluate.{k}": str(v) for k, v in what.items()}), one_device_mesh(), run
+        )
+        return json.loads((run / "evaluate.json").read_text())
+
+    first = measure(rows=tmp_path / "a")
+    asked = measure(questions=files["a"])
+    assert asked["heldout"] == first["heldout"] and asked["questions"]["n"] == 1
+    both = measure(rows=tmp_path / "b")
+    assert both["questions"] == asked["questions"] and both["asked"]["questions"] == str(files["a"])
+    assert both["rows"] == {"music": str(tmp_path / "a"), "web": str(tmp_path / "b")}
+    assert run_files.read(str(run))["answers"].keys() == {("a", "who is a?", "x", ())}
+    other = measure(questions=files["b"])
+    kept = other["earlier"][str(files["a"])]
+    assert kept["questions"] == asked["questions"] and other["heldout"] == both["heldout"]
+    assert json.loads((run / kept["predictions"]).read_text())["id"] == "a"
+    assert run_files.read(str(run))["answers"].keys() == {("b", "who is b?", "x", ())}
+    assert list(measure(questions=files["a"])["earlier"]) == [str(files["b"])]
+    params["norm"]["scale"] = params["norm"]["scale"] * 2  # another state: nothing of it was measured
+    again = measure(rows=tmp_path / "a")
+    assert "questions" not in again and again["heldout"].keys() == {"music"}
 
 
 def test_wilson_interval_of_the_papers_main_result():

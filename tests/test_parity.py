@@ -62,7 +62,7 @@ def nll_of(params, row, cfg, dtype="float32", backend="auto"):
 
 def continued(params, prompts, cfg, new=64, eod=-1):
     run = small_config(model=cfg)
-    return generate.greedy(params, [p.tolist() for p in prompts], run, one_device_mesh(), new=new, eod=eod)
+    return generate.greedy(params, [p.tolist() for p in prompts], run, one_device_mesh(), new=new, ends=(eod,))
 
 
 # PyTorch

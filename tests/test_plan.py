@@ -214,6 +214,19 @@ def test_the_job_writes_what_it_prints(tmp_path, capsys, monkeypatch):
     assert len(saved["search"]["rows"]) == 2
 
 
+def test_the_other_jobs_hold_the_parameters_and_what_they_compute():
+    cfg = small_config(train={"attention": "xla"})
+    jobs = plan.other_jobs(cfg, sharding.make_mesh(cfg))
+    held, largest = 4 * (MATRICES // 8 + VECTORS), 4 * 2 * 32 * 64 // 8  # a matrix of the MLP, its layers stacked
+    assert jobs["hash"]["total"] == pytest.approx(held + largest, abs=64)
+    assert jobs["export, on one host"]["total"] == held + largest
+    logits = 50 * 97 * 4  # of 50 questions, which do not split over 8 devices
+    assert jobs["evaluate on questions"]["total"] > held + logits
+    assert all(job["fits"] for job in jobs.values())
+    small = plan.other_jobs(dataclasses.replace(cfg, score=config.Score(batch_rows=512)), sharding.make_mesh(cfg))
+    assert small["score, evaluate on rows"]["total"] > 4 * jobs["score, evaluate on rows"]["total"]
+
+
 def test_what_does_not_fit_is_told_with_flags_to_type(tmp_path, capsys, monkeypatch):
     small = dataclasses.replace(accelerators.ACCELERATORS["H20"], memory=20_000)
     monkeypatch.setitem(accelerators.ACCELERATORS, "H20", small)
@@ -221,6 +234,7 @@ def test_what_does_not_fit_is_told_with_flags_to_type(tmp_path, capsys, monkeypa
     plan.plan(cfg, sharding.make_mesh(cfg), tmp_path)
     told = capsys.readouterr().out
     assert "TOO LARGE" in told and "--config.train.remat=full" in told
+    assert told.count("GB a device, TOO LARGE for 1.84e-05") == 2  # rows and questions
     assert not json.loads((tmp_path / "plan.json").read_text())["fits"]
 
 
@@ -297,6 +311,9 @@ def test_the_papers_run_fits_256_gpus_of_96_gb(tmp_path):
     assert found["fits"] and held["total"] < 96e9
     assert held["arguments"] == pytest.approx(32.764e9 * 12 / 256, rel=0.02)
     assert found["warnings"] == []
+    jobs = {job: of["total"] / 1e9 for job, of in found["other_jobs"].items()}
+    assert all(of["fits"] for of in found["other_jobs"].values())
+    assert 32.764 * 4 / 256 < jobs["hash"] < 0.7 and 32.764 * 4 / 8 < jobs["export, on one host"] < 21
     assert (
         found["flops_per_token"]["full"] < found["flops_per_token"]["compiled"] < 1.4 * found["flops_per_token"]["full"]
     )

@@ -48,7 +48,7 @@ def exported(tmp_path_factory):
     params = random_params(cfg, tokenizer.get_vocab_size())
     transfer.to_hf(params, cfg, About(str(folder / "model"), "float32", tokenizer=source))
     prompt, end = tokenizer.encode(PROMPT).ids, tokenizer.token_to_id("<|endoftext|>")
-    tokens = generate.greedy(params, [prompt], run, one_device_mesh(), new=NEW, eod=end)[0]
+    tokens = generate.greedy(params, [prompt], run, one_device_mesh(), new=NEW, ends=(end,))[0]
     assert len(tokens) == NEW and len(set(tokens)) > 8, "a dull text proves little: take another seed"
     return folder / "model", tokenizer.decode(tokens)
 

@@ -8,11 +8,12 @@ import sys
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import VOCAB, one_device_mesh, random_row, small_config, wait_for_lines, write_config, write_rows
 
-from mucpt_jax import train
+from mucpt_jax import config, train
 from mucpt_jax.errors import UserError
 from mucpt_jax.run import checkpoint
 from mucpt_jax.step import model, sharding
@@ -156,7 +157,7 @@ def test_a_full_disk_leaves_the_checkpoint_before_it_good(tmp_path):
 import sys; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests")!r}]
 import conftest, resource, signal
 from pathlib import Path
-from mucpt_jax import train
+from mucpt_jax import config, train
 from mucpt_jax.errors import UserError
 from mucpt_jax.run import checkpoint
 cfg = conftest.small_config(
@@ -284,6 +285,32 @@ def test_training_starts_from_another_run_or_from_a_hugging_face_folder(tmp_path
     assert trace(tmp_path / "from-base")[0][1] < trace(tmp_path / "base")[0][1]
     with pytest.raises(UserError, match="is no folder"):
         train.train(dataclasses.replace(cfg, init_from="absent"), one_device_mesh(), tmp_path / "x")
+
+
+def test_the_hash_of_given_numbers_stays():
+    """Scores of years ago name their reference model by it."""
+    kernel = jnp.asarray(np.arange(24, dtype=np.float32).reshape(2, 3, 4) / 7)
+    params = {"a": {"kernel": kernel}, "b": kernel[0]}
+    mesh = sharding.make_mesh(small_config(mesh={"fsdp": 4, "tensor": 2}))
+    split = jax.device_put(kernel, jax.NamedSharding(mesh, jax.P("tensor", None, "fsdp")))
+    assert int(checkpoint.checksum(kernel)) == int(checkpoint.checksum(split)) == 3_771_690_011
+    assert checkpoint.params_hash(params) == checkpoint.params_hash({"a": {"kernel": split}, "b": kernel[0]})
+    assert checkpoint.params_hash(params) == "6861118ca95a94cb"
+
+
+@pytest.mark.parametrize("axes", [{"fsdp": 8}, {"fsdp": 4, "tensor": 2}], ids=["fsdp", "tensor"])
+def test_the_hash_of_32b_needs_no_array_whole(axes):
+    cfg = small_config(model=config.MODELS["qwen2.5-32b"], mesh=axes)
+    params = checkpoint.abstract_params(cfg, sharding.make_mesh(cfg))
+    kernel = params["layers"]["mlp"]["down_proj"]["kernel"]
+    shard = 4 * 64 * 27_648 * 5_120 // 8  # bytes
+    jax.config.update("jax_disable_most_optimizations", False)  # as in a run: the tests' compiler keeps all it computes
+    try:
+        stats = checkpoint.checksum.lower(kernel).compile().memory_analysis()
+    finally:
+        jax.config.update("jax_disable_most_optimizations", True)
+    assert (stats.argument_size_in_bytes, kernel.size) == (shard, 9_059_696_640)  # places beyond 2^32 wrap
+    assert stats.temp_size_in_bytes < 1.01 * shard
 
 
 def test_a_hash_names_parameters_whatever_the_mesh(tmp_path):

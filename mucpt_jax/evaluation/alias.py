@@ -1,9 +1,34 @@
-"""Is a short answer right?  By normalised alias match: call it alias accuracy, not judge accuracy."""
+"""Is a short answer right?  By normalised alias match: call it alias accuracy, not judge accuracy.
+
+A text is compared without case, accents, Chinese variants, quotes and punctuation.  What stays is what tells answers
+apart: sharps and flats, minus signs, marks between digits, signs that are the whole of a title.
+"""
 
 import functools
+import re
 import unicodedata
 
 import opencc
+
+# In order.  The text is NFKC and simplified; its case still stands, for it tells the key Bb from a b.
+MEANINGS = [
+    (r"[‐‑‒–—−]", "-"),
+    (r"[升昇]\s?([A-Ga-g])(?![a-z])", r"\1 sharp "),
+    (r"降\s?([A-Ga-g])(?![a-z])", r"\1 flat "),
+    (r"(?<=[A-Za-z])#|♯", " sharp "),
+    (r"♭", " flat "),
+    (r"\b([A-Ga-g])b(?=[ -]?(?:major|minor|maj\b|min\b|大调|小调))", r"\1 flat"),
+    (r"\s[+&]\s|&", " and "),
+    (r"(?:(?<!\w)minus\s|负)(?=\d)", "-"),
+    (r"\b(\d{4})[-/.年](\d{1,2})[-/.月](\d{1,2})(?!\d)日?", r"\1-\2-\3"),
+    (r"(?<=\d),(?=\d{3}(?!\d))", ""),
+    (r"(?<=\d)\s*[~-]\s*(?=\d)", "-"),
+]
+BETWEEN_DIGITS = ".:/-,"
+DROPPED_SIGNS = set("~<>|`^´¨©®℗")  # brackets, quotes and marks of rights, though Unicode calls them symbols
+LETTERS = str.maketrans({"ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "æ": "ae", "œ": "oe", "ı": "i"})
+ACCENTED = ("LATIN", "GREEK")  # scripts whose words stay the same without their accents
+SPACED = "0-9a-z\u00df-\u0dff"  # scripts that write blanks between words, lower case
 
 
 @functools.cache
@@ -12,20 +37,52 @@ def simplified() -> opencc.OpenCC:
 
 
 def normalise(text: str) -> str:
-    """NFKC, traditional to simplified, casefold; letters and digits only (《》, spaces, punctuation go)."""
-    text = simplified().convert(unicodedata.normalize("NFKC", text)).casefold()
-    return "".join(c for c in text if unicodedata.category(c)[0] in "LN")
+    """Words in lower case with one blank between them; a text of nothing but punctuation stays as it is."""
+    plain = simplified().convert(unicodedata.normalize("NFKC", text))
+    words = plain
+    for pattern, meaning in MEANINGS:
+        words = re.sub(pattern, meaning, words)
+    words = without_accents(words.casefold()).translate(LETTERS)
+    words = "".join(c if is_kept(c, words[i - 1 : i], words[i + 1 : i + 2]) else " " for i, c in enumerate(words))
+    return " ".join(words.split()) or "".join(plain.split())
+
+
+def without_accents(text: str) -> str:
+    """Beyoncé -> Beyonce; where a mark makes another letter (が, й, Hindi's vowels) it stays."""
+    letters = []
+    for c in unicodedata.normalize("NFC", text):
+        bare = unicodedata.normalize("NFD", c)
+        accented = len(bare) > 1 and unicodedata.name(bare[0], "").startswith(ACCENTED)
+        letters.append(bare[0] if accented else c)
+    return "".join(letters)
+
+
+def is_kept(c: str, before: str, after: str) -> bool:
+    """Letters, marks, digits; most symbols; marks between digits; the minus and the point that begin a number."""
+    if c in BETWEEN_DIGITS and after.isdigit():
+        return before.isdigit() or (c in "-." and not before.isalnum() and before not in (")", "]"))
+    return c == "%" or (unicodedata.category(c)[0] in "LNMS" and c not in DROPPED_SIGNS)
+
+
+def closed(text: str) -> str:
+    """Without blanks, but for those that hold two numbers apart."""
+    return re.sub(r"(?<!\d) | (?!\d)", "", text)
 
 
 def is_correct(prediction: str, answer: str, aliases: list[str]) -> bool:
-    """Equal to the answer or an alias; or it contains one of at least 3 characters that is no number."""
-    given = normalise(prediction)
-    for gold in map(normalise, [answer, *aliases]):
-        if given and given == gold:
-            return True
-        if len(gold) >= 3 and not any(c.isdigit() for c in gold) and gold in given:
-            return True
-    return False
+    """Equal to the answer or an alias, blanks aside; or it contains one of at least 3 letters that is no number."""
+    given, golds = normalise(prediction), map(normalise, [answer, *aliases])
+    return bool(given) and any(closed(given) == closed(gold) or contains(given, gold) for gold in golds)
+
+
+def contains(given: str, gold: str) -> bool:
+    """Does the text hold the words of the answer?  Neither begins nor ends inside another word, but for a plural."""
+    letters = closed(gold)
+    if sum(c.isalpha() for c in letters) < 3 or any(c.isdigit() for c in letters):
+        return False
+    begin = rf"(?<![{SPACED}])" if re.match(f"[{SPACED}]", letters) else ""
+    end = rf"(?:e?s)?(?![{SPACED}])" if re.search(f"[{SPACED}]$", letters) else ""
+    return re.search(begin + " ?".join(map(re.escape, letters)) + end, given) is not None
 
 
 def wilson(k: int, n: int) -> tuple[float, float]:

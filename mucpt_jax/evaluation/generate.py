@@ -4,6 +4,7 @@ B rows, P prompt slots (left-padded), S cache slots = P + new tokens.
 """
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -16,8 +17,9 @@ from mucpt_jax.step import model, sharding
 BUCKET = 32  # prompts are padded to a multiple of this, so that few shapes are compiled
 
 
-def greedy(params: dict, prompts: list[list[int]], cfg: Config, mesh, *, new: int, eod: int) -> list[list[int]]:
-    """The most likely `new` tokens after each prompt, cut before the end-of-document token `eod`."""
+def greedy(params: dict, prompts: list[list[int]], cfg: Config, mesh, *, new: int,
+           ends: tuple[int, ...]) -> list[list[int]]:  # fmt: skip
+    """The most likely `new` tokens after each prompt, cut before the first that is one of `ends`."""
     slots = -(-max(map(len, prompts)) // BUCKET) * BUCKET
     tokens = np.zeros((len(prompts), slots), np.int32)
     valid = np.zeros((len(prompts), slots), bool)
@@ -26,18 +28,18 @@ def greedy(params: dict, prompts: list[list[int]], cfg: Config, mesh, *, new: in
         tokens[i, slots - len(prompt) :] = prompt
         valid[i, slots - len(prompt) :] = True
     inputs = sharding.place({"tokens": tokens, "valid": valid}, mesh)
-    run = compiled(cfg.model, cfg.train.compute_dtype, new, eod, sharding.replicated(mesh))
+    run = compiled(cfg.model, cfg.train.compute_dtype, new, ends, sharding.replicated(mesh))
     outputs = np.asarray(run(params, inputs["tokens"], inputs["valid"])).tolist()
-    return [row[: row.index(eod)] if eod in row else row for row in outputs]
+    return [list(itertools.takewhile(lambda token: token not in ends, row)) for row in outputs]
 
 
 @functools.cache
-def compiled(cfg, dtype: str, new: int, eod: int, out):
-    return jax.jit(functools.partial(loop, cfg=cfg, dtype=dtype, new=new, eod=eod), out_shardings=out)
+def compiled(cfg, dtype: str, new: int, ends: tuple[int, ...], out):
+    return jax.jit(functools.partial(loop, cfg=cfg, dtype=dtype, new=new, ends=ends), out_shardings=out)
 
 
-def loop(params: dict, prompt_BP: Array, valid_BP: Array, *, cfg, dtype: str, new: int, eod: int) -> Array:
-    """-> tokens [B, new]; stops early when every row has ended, and the rest is `eod`."""
+def loop(params: dict, prompt_BP: Array, valid_BP: Array, *, cfg, dtype: str, new: int, ends: tuple[int, ...]) -> Array:
+    """-> tokens [B, new]; stops early when every row has one of `ends`, and the rest is the first of them."""
     rows, prompt = prompt_BP.shape
     unembed_DV = model.unembed(params).astype(dtype)
     slot_S = jnp.arange(prompt + new)
@@ -57,7 +59,7 @@ def loop(params: dict, prompt_BP: Array, valid_BP: Array, *, cfg, dtype: str, ne
 
     def go_on(carry):
         i, _, out_BN, _ = carry
-        ended_B = ((out_BN == eod) & (jnp.arange(new)[None] < i)).any(1)
+        ended_B = (jnp.isin(out_BN, jnp.array(ends)) & (jnp.arange(new)[None] < i)).any(1)
         return (i < new) & ~ended_B.all()
 
     def step(carry):
@@ -68,5 +70,5 @@ def loop(params: dict, prompt_BP: Array, valid_BP: Array, *, cfg, dtype: str, ne
 
     cache = model.empty_cache(cfg, rows, prompt + new, dtype)
     token_B, cache = forward(prompt_BP, 0, cache)
-    out_BN = jnp.full((rows, new), eod, jnp.int32)
+    out_BN = jnp.full((rows, new), ends[0], jnp.int32)
     return jax.lax.while_loop(go_on, step, (0, token_B, out_BN, cache))[2]

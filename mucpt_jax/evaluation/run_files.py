@@ -11,7 +11,7 @@ from typing import Any, NotRequired, TypedDict
 from mucpt_jax import config
 from mucpt_jax.errors import UserError
 from mucpt_jax.formats.decode import read_json, read_lines, read_log
-from mucpt_jax.formats.results import Evaluated, Prediction, Step
+from mucpt_jax.formats.results import ASKED, Evaluated, Prediction, Step
 from mucpt_jax.step.objective import OBJECTIVES
 
 # What a result depends on; the other sections are speed, logging and other jobs.
@@ -20,7 +20,7 @@ IGNORED = {
     "loss.vocab_parts", "data.read_threads", "optimizer.offload",  # speed
     "loss.mean_raw_weight", "loss.rm_hash",  # follow from the data
 }  # fmt: skip
-ASKED = ("prompt", "stop", "max_new_tokens")  # of evaluate.*: how a question is put
+PUT = [name for name in ASKED if name != "questions"]  # how a question is put
 
 
 class Asked(TypedDict):
@@ -53,7 +53,8 @@ def read(folder: str) -> dict:
         "settings": settings(values),
         "metrics": next((line for line in reversed(lines) if "sources" in line), None),
         "evaluate": evaluated,
-        "asked": {key: value for key, value in asked.get("evaluate", {}).items() if key in ASKED},
+        # Older results say it in the config of the last evaluation alone.
+        "asked": {k: v for k, v in (evaluated.get("asked") or asked.get("evaluate", {})).items() if k in PUT},
         "answers": read_answers(path / "predictions.jsonl", graded) if graded else None,
     }
 

@@ -14,11 +14,17 @@ class Heldout(TypedDict):
 
 
 class Evaluation(TypedDict):
-    """A line of heldout.jsonl."""
+    """Of the state after a step."""
 
     step: Count
     nll: Number  # over all sources
     sources: dict[str, Heldout]
+
+
+class Noted(Evaluation):
+    """A line of heldout.jsonl."""
+
+    params_hash: NotRequired[str]  # with keep=best, of a state that was better than all before
 
 
 class Best(Evaluation):
@@ -37,13 +43,27 @@ class Grades(TypedDict):
     high: Number
 
 
+ASKED = ("questions", "prompt", "stop", "max_new_tokens")  # of evaluate.*: what is asked and how
+
+
+class Earlier(TypedDict):
+    """Answers of the same parameters to another file of questions."""
+
+    questions: Grades
+    asked: dict[str, Any]
+    predictions: str  # name of their file
+
+
 class Evaluated(TypedDict, total=False):
     """evaluate.json"""
 
     params_hash: str
     step: Count | None
     heldout: dict[str, Heldout] | None
+    rows: dict[str, str]  # source -> the folder it was measured on
     questions: Grades | None
+    asked: dict[str, Any]  # of ASKED
+    earlier: dict[str, Earlier]  # by file of questions
     written_by: Writer | None
 
 

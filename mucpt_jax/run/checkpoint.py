@@ -1,7 +1,7 @@
 """Checkpoints by Orbax: parameters, optimiser state and data position in one atomic step folder.
 
 Where the parameters of a job come from, first match wins (printed at the start of training):
-    1. the newest checkpoint in the job's own workdir, all of it
+    1. the newest checkpoint in the job's own workdir, all of it (training by keep=best: or its resume/, if newer)
     2. init_from, the workdir of another run: its newest checkpoint, whatever mesh it was trained on; parameters only,
        or with init_state=all its step and optimiser state too: a branch, which may have other data and settings
     3. init_from, a Hugging Face folder
@@ -33,6 +33,9 @@ from mucpt_jax.run.sums import params_hash as params_hash
 from mucpt_jax.step import model, sharding
 from mucpt_jax.weights import hf, transfer
 
+# Folders in a workdir: the states that a run keeps; with train.keep=best the newest state, see early_stop.py.
+CHECKPOINTS, RESUME = "checkpoints", "resume"
+
 
 class State(NamedTuple):
     """What a step replaces."""
@@ -49,11 +52,11 @@ class Meta(Written):
     identity: Required[dict[str, Any]]  # data.fingerprint
 
 
-def manager(workdir: Path, cfg: Config | None = None) -> ocp.CheckpointManager:
+def manager(workdir: Path, cfg: Config | None = None, folder: str = CHECKPOINTS) -> ocp.CheckpointManager:
     """Asynchronous; a step folder appears under its name only when all of it is written."""
     keep = cfg.train.keep_checkpoints if cfg else None
     options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=cfg is not None)
-    return ocp.CheckpointManager((workdir / "checkpoints").absolute(), options=options)
+    return ocp.CheckpointManager((workdir / folder).absolute(), options=options)
 
 
 def save(ckpt: ocp.CheckpointManager, step: int, state: State, cfg: Config, identity: dict) -> None:
@@ -191,8 +194,13 @@ def damaged(ckpt: ocp.CheckpointManager, step: int, error: Exception | str) -> D
     )
 
 
-def newest_step(workdir: Path) -> int | None:
-    return manager(workdir).latest_step() if (workdir / "checkpoints").is_dir() else None
+def newest_step(workdir: Path, folder: str = CHECKPOINTS) -> int | None:
+    return manager(workdir, folder=folder).latest_step() if (workdir / folder).is_dir() else None
+
+
+def step_to_go_on_from(workdir: Path) -> int | None:
+    """Of a training run; other jobs take newest_step."""
+    return max((step for step in (newest_step(workdir), newest_step(workdir, RESUME)) if step), default=None)
 
 
 def has_checkpoint(workdir: Path) -> bool:
@@ -274,7 +282,7 @@ def no_parameters(workdir: Path) -> UserError:
 
 def describe_sources(cfg: Config, workdir: Path) -> str:
     """The list at the head of this file as it is for this run; an arrow marks the source that is taken."""
-    own, other = newest_step(workdir), newest_step(Path(cfg.init_from)) if cfg.init_from else None
+    own, other = step_to_go_on_from(workdir), newest_step(Path(cfg.init_from)) if cfg.init_from else None
     extent = "all of it" if cfg.init_state == "all" else "parameters only"
     places = [
         (f"the newest checkpoint in {workdir}", own is not None, f"step {own}"),

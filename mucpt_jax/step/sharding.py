@@ -113,12 +113,16 @@ def to_global(batch: dict[str, np.ndarray], mesh: Mesh, rows: int) -> dict[str, 
     return {name: jax.make_array_from_process_local_data(split, x, (rows, *x.shape[1:])) for name, x in batch.items()}
 
 
+def rows_where_they_divide(shape: tuple[int, ...], mesh: Mesh) -> NamedSharding:
+    """Rows over (replica, fsdp), or whole on every device where they do not split evenly."""
+    return NamedSharding(mesh, fit(P(("replica", "fsdp")), shape, mesh))
+
+
 def place(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
     """Arrays that every host holds whole -> global arrays, rows split where they divide."""
 
     def put(x):
-        rows = NamedSharding(mesh, fit(P(("replica", "fsdp")), x.shape, mesh))
-        return jax.make_array_from_callback(x.shape, rows, lambda index: x[index])
+        return jax.make_array_from_callback(x.shape, rows_where_they_divide(x.shape, mesh), lambda index: x[index])
 
     return {name: put(x) for name, x in batch.items()}
 

@@ -181,6 +181,21 @@ def tokenizer_folder(tokenizer: str | None, init_from: str | None) -> str:
     return folder
 
 
+class Ends(TypedDict, total=False):
+    """Of generation_config.json and config.json."""
+
+    eos_token_id: int | list[int] | None
+
+
+def end_ids(folder: str) -> list[int]:
+    """Tokens at which a model of this folder ends its answer; none where the folder does not say."""
+    ids = []
+    for path in (Path(folder) / name for name in ("generation_config.json", "config.json")):
+        end = (read_json(path, Ends) if path.is_file() else {}).get("eos_token_id")
+        ids += end if isinstance(end, list) else [] if end is None else [end]
+    return ids
+
+
 # Tensors
 
 
