@@ -109,6 +109,8 @@ def set_up_logging() -> None:
     absl_logging.get_absl_handler().setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     for noisy in ("absl", "jax", "orbax"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    # For an error that it raises too Orbax logs 400 lines of stacks; checkpoint.py has the sentence.
+    logging.getLogger("absl").addFilter(lambda record: not (record.exc_info and "orbax" in record.pathname))
 
 
 def run(name: str, job: Job, cfg: config.Config, workdir: Path) -> None:

@@ -12,6 +12,7 @@ import dataclasses
 import functools
 import hashlib
 import logging
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,8 +22,8 @@ import orbax.checkpoint as ocp
 
 from mucpt_jax import config
 from mucpt_jax.config import Config
-from mucpt_jax.errors import UserError
-from mucpt_jax.formats.files import read_json
+from mucpt_jax.errors import UserError, fullness, one_line
+from mucpt_jax.formats.files import locked, read_json, writable
 from mucpt_jax.formats.tokenizer import files_of
 from mucpt_jax.formats.version import as_text, written_by
 from mucpt_jax.step import model, sharding
@@ -41,6 +42,15 @@ def manager(workdir: Path, cfg: Config | None = None) -> ocp.CheckpointManager:
     keep = cfg.train.keep_checkpoints if cfg else None
     options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=cfg is not None)
     return ocp.CheckpointManager((workdir / "checkpoints").absolute(), options=options)
+
+
+def alone(folder: Path, name: str) -> AbstractContextManager[None]:
+    """The lock of what the processes of one run write together, taken by process 0."""
+    if jax.process_index():
+        return nullcontext()
+    with writable(name):
+        folder.mkdir(parents=True, exist_ok=True)
+    return locked(folder, name)
 
 
 def save(ckpt: ocp.CheckpointManager, step: int, state: State, cfg: Config, identity: dict) -> None:
@@ -68,7 +78,7 @@ def finish(ckpt: ocp.CheckpointManager, step: int) -> None:
 def write_failed(ckpt: ocp.CheckpointManager, step: int, error: Exception) -> UserError:
     ckpt.reload()  # what is on disk, not what was meant to be
     good = ckpt.latest_step()
-    reason = str(error).strip().splitlines()[0][:300]
+    reason = fullness(error) or one_line(error)
     return UserError(
         f"a checkpoint could not be written under {ckpt.directory} by step {step} ({reason}); "
         f"{f'checkpoint {good} is good' if good is not None else 'there is none yet'}: "
