@@ -22,7 +22,7 @@ from mucpt_jax import checks, config
 from mucpt_jax.errors import UserError, exiting
 from mucpt_jax.formats import version
 from mucpt_jax.formats.files import write_json
-from mucpt_jax.run import hosts, runtime
+from mucpt_jax.run import hosts, peers, runtime
 
 
 class Job(NamedTuple):
@@ -114,11 +114,16 @@ def set_up_logging() -> None:
 
 
 def run(name: str, job: Job, cfg: config.Config, workdir: Path) -> None:
-    import jax  # after the checks of the config: a typo costs no device start
-
+    """jax is loaded here, after the checks of the config: a typo costs no device start."""
     module = importlib.import_module(f"mucpt_jax.{name}")
-    if not job.simulated:
-        join_hosts(cfg, workdir)  # first: looking into a run's checkpoints starts the backend
+    # First: looking into a run's checkpoints starts the backend.
+    with peers.together(None if job.simulated else join_hosts(cfg, workdir)):
+        work(name, job, cfg, workdir, module)
+
+
+def work(name: str, job: Job, cfg: config.Config, workdir: Path, module) -> None:
+    import jax
+
     if job.takes_trained:
         cfg = of_run(cfg, workdir)
     workdir.mkdir(parents=True, exist_ok=True)  # not where a job finds nothing that was trained
@@ -153,7 +158,7 @@ def of_run(cfg: config.Config, workdir: Path) -> config.Config:
     return cfg
 
 
-def join_hosts(cfg: config.Config, workdir: Path) -> None:
+def join_hosts(cfg: config.Config, workdir: Path) -> peers.Peers | None:
     """Finds the other processes of the run, if there are any."""
     import jax
 
@@ -161,9 +166,9 @@ def join_hosts(cfg: config.Config, workdir: Path) -> None:
         jax.config.update("jax_compilation_cache_dir", str(workdir.parent.absolute() / "compile_cache"))
     triple = _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value
     if cfg.mesh.distributed or triple != (None, None, None):
-        hosts.start(jax.distributed.initialize, *triple)
-    else:
-        hosts.refuse_strangers()
+        return hosts.start(jax.distributed.initialize, *triple, seconds=cfg.mesh.join_seconds)
+    hosts.refuse_strangers()
+    return None
 
 
 def on_devices(cfg: config.Config) -> tuple:
