@@ -49,6 +49,7 @@ def train(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
     A SIGTERM saves at the next step that all hosts agree on, and leaves with status 143.  With train.keep=best
     only a state that is better on held-out rows than all states before is saved: the newest checkpoint is the best.
     """
+    checkpoint.check_path(workdir)
     with checkpoint.alone(workdir, f"--workdir={workdir}"):  # Orbax clears away what another run is writing there
         train_alone(cfg, mesh, workdir)
 

@@ -39,9 +39,20 @@ class State(NamedTuple):
 
 def manager(workdir: Path, cfg: Config | None = None) -> ocp.CheckpointManager:
     """Asynchronous; a step folder appears under its name only when all of it is written."""
+    check_path(workdir)
     keep = cfg.train.keep_checkpoints if cfg else None
     options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=cfg is not None)
     return ocp.CheckpointManager((workdir / "checkpoints").absolute(), options=options)
+
+
+def check_path(workdir: Path) -> None:
+    """Orbax and tensorstore take [x] for a pattern and a backslash for a slash: what they save is lost to them."""
+    path = str(workdir.absolute())
+    if strange := [c for c in "[\\" if c in path]:
+        raise UserError(
+            f"no checkpoint can be read back below {path}, for it holds {' and '.join(strange)}; name another "
+            "--workdir, or a link without it that points there"
+        )
 
 
 def alone(folder: Path, name: str) -> AbstractContextManager[None]:
