@@ -25,7 +25,8 @@ from typing import NamedTuple
 from ablation import world
 from mucpt_jax import config
 from mucpt_jax.errors import UserError, exiting
-from mucpt_jax.formats.files import read_json, write_json
+from mucpt_jax.formats.decode import read_json
+from mucpt_jax.formats.files import write_json
 
 
 class Row(NamedTuple):

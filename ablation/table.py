@@ -15,7 +15,8 @@ import matplotlib.pyplot as plt
 from ablation import run, world
 from benchmarks import facts
 from mucpt_jax.errors import UserError
-from mucpt_jax.formats.files import read_json, write_json
+from mucpt_jax.formats.decode import read_json
+from mucpt_jax.formats.files import write_json
 from mucpt_jax.step.objective import OBJECTIVES
 
 ROOT = Path(__file__).parents[1]

@@ -14,7 +14,7 @@ import textwrap
 from pathlib import Path
 
 from benchmarks import facts
-from mucpt_jax.formats.files import read_json
+from mucpt_jax.formats.decode import read_json
 
 ROOT = Path(__file__).parents[1]
 DOCUMENT, ARCHITECTURE = ROOT / "docs/benchmarks.md", ROOT / "docs/architecture.md"

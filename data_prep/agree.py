@@ -33,8 +33,8 @@ from data_prep.jobs import options
 from data_prep.text import names
 from mucpt_jax.errors import UserError, exiting
 from mucpt_jax.formats import hashes, rows, score_sums
-from mucpt_jax.formats.files import copy_file, file_hash, read_json, write_json
-from mucpt_jax.formats.manifest import read_index, read_manifest
+from mucpt_jax.formats.files import copy_file, file_hash, write_json
+from mucpt_jax.formats.manifest import load_manifest, read_index, read_manifest
 from mucpt_jax.formats.rows import decode_row, encode_row, read_shard, segment_numbers, target_mask
 from mucpt_jax.formats.tokenizer import check_same_tokenizer
 
@@ -182,8 +182,8 @@ def rows_with_names(job: Job, shard: dict) -> Iterator[tuple[dict, np.ndarray]]:
 
 
 def length_of(job: Job) -> int:
-    """T.  (read_manifest looks at every shard, which is too much for each of thousands.)"""
-    return read_json(Path(job.scored) / "manifest.json")["sequence_length"]
+    """T."""
+    return load_manifest(job.scored)["sequence_length"]
 
 
 def by_segment(row: dict, spans: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:

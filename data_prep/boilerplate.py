@@ -39,6 +39,7 @@ from data_prep.jobs.stage import DOCUMENT_FILES, Run, Stage
 from data_prep.private.masking import mask_text
 from data_prep.text.line_keys import DATED, LINE, STAYS, TEMPLATE
 from mucpt_jax.errors import UserError
+from mucpt_jax.formats.decode import Count, read_json
 
 DATED_SHARE = 0.25  # least share of documents, for a DATED line
 EXAMPLES = 2000  # lines in lines.jsonl
@@ -128,10 +129,10 @@ def finish(run: Run) -> None:
 def repeated_lines(work: Path) -> list[dict]:
     """Of each key that went, how many documents lost a line and the smallest such line; the most frequent key first."""
     repeated = work_files.mapped(work / "repeated", REPEATED)
-    names = json.loads((work / "sources.json").read_text(encoding="utf-8"))
+    names = read_json(work / "sources.json", list[str])
     total = {}
     for path in work.glob("*.removed"):
-        for place, documents_, line in json.loads(path.read_bytes()):
+        for place, documents_, line in read_json(path, list[tuple[Count, Count, str]]):
             before, smallest = total.get(place, (0, line))
             total[place] = before + documents_, min(line, smallest)
     lines = [

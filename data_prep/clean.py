@@ -29,6 +29,7 @@ from data_prep.jobs.options import option
 from data_prep.jobs.stage import Stage, each_batch
 from data_prep.text import footers, language, mojibake
 from mucpt_jax.errors import UserError
+from mucpt_jax.formats.decode import own_field
 
 
 def _meaning() -> Iterator[str]:
@@ -151,7 +152,7 @@ def meta_with(meta: str, lang_given: str, shares: dict[str, float] | None) -> st
     if not (lang_given or shares or '"lang_shares"' in meta):
         return meta
     try:
-        fields = json.loads(meta)
+        fields = own_field(meta)
     except ValueError:
         fields = meta
     fields = fields if isinstance(fields, dict) else {"meta": fields}

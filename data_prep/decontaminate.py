@@ -19,7 +19,6 @@ import csv
 import functools
 import glob
 import itertools
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,9 +31,11 @@ from data_prep.jobs import documents, job, notes
 from data_prep.jobs.options import option
 from data_prep.jobs.stage import Stage, each_batch
 from data_prep.text.words import BASE, characters, folded, word_hashes
-from mucpt_jax.errors import UserError
+from mucpt_jax.errors import UserError, one_line
+from mucpt_jax.formats.decode import read_lines
 
 GRAM, WHOLE, NEAR = 13, 6, 100  # words
+QUESTIONS = "use JSONL, or CSV with a header"
 MAYBE_BITS = 24  # of a hash: 16 MB that tell most grams apart from those of questions, before any search
 PLACES = BASE ** np.arange(1, GRAM + 1, dtype=np.uint64)  # of a word in its gram
 
@@ -81,13 +82,16 @@ def by_hash(places: dict[int, list]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def read_questions(file: str) -> Iterator[Question]:
+    for number, row in enumerate(csv_rows(file) if file.endswith(".csv") else read_lines(file, dict, QUESTIONS), 1):
+        yield question_of({str(key).lower(): value for key, value in row.items()}, f"{file} {number}")
+
+
+def csv_rows(file: str) -> Iterator[dict]:
     try:
         with open(file, encoding="utf-8-sig", newline="") as lines:
-            rows = csv.DictReader(lines) if file.endswith(".csv") else map(json.loads, filter(str.strip, lines))
-            for number, row in enumerate(rows, 1):
-                yield question_of({str(key).lower(): value for key, value in row.items()}, f"{file} {number}")
-    except (OSError, ValueError, AttributeError, csv.Error) as error:
-        raise UserError(f"{file} cannot be read as questions ({error}); use JSONL or CSV with a header") from error
+            yield from csv.DictReader(lines)
+    except (OSError, ValueError, csv.Error) as error:
+        raise UserError(f"{file} cannot be read as questions ({one_line(error)}); {QUESTIONS}") from error
 
 
 def question_of(row: dict, where: str) -> Question:

@@ -28,8 +28,9 @@ import time
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
+import msgspec
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
@@ -38,6 +39,7 @@ from data_prep.jobs import job, options, runner
 from data_prep.jobs.stage import Counts, Stage, check_stage, most_dropped, run_stage
 from data_prep.jobs.stage import parser as parser_of
 from mucpt_jax.errors import UserError
+from mucpt_jax.formats.decode import Number, read_json
 from mucpt_jax.formats.files import locked, writable, write_json
 
 STAGES = tuple(module.STAGE for module in (clean, boilerplate, quality, dedup, decontaminate, mask, shard))
@@ -207,16 +209,30 @@ def run_steps(
 # What is whole already
 
 
+class Mark(TypedDict, total=False):
+    """Of a folder, in stages.json."""
+
+    after: str
+    options: dict[str, Any]
+    files: str
+    seconds: Number
+
+
 def marks_of(steps: list[Step], files: list[str], columns: dict[str, str]) -> dict[str, dict]:
     """{folder: the stage before, the options, and a hash of the input and of the files that the options name}"""
     marks, before = {}, ""
     for step in steps:
         named = options.names(getattr(step.options, step.stage.reads)) if step.stage.reads else ()
         read = [seen(named)] if before else [seen(named), seen(files), columns]
-        settings = json.loads(json.dumps(dataclasses.asdict(step.options)))  # lists for tuples, as in the file
+        settings = in_json(step.options)
         marks[step.folder] = {"after": before, "options": settings, "files": hash_of(read)}
         before = step.folder
     return marks
+
+
+def in_json(values: Any) -> dict:
+    """Options as stages.json has them: lists for tuples."""
+    return msgspec.json.decode(msgspec.json.encode(values))
 
 
 def hash_of(value: list) -> str:
@@ -234,8 +250,8 @@ def seen(paths: Iterable[str]) -> list:
 def whole_steps(out: Path, steps: list[Step], marks: dict[str, dict]) -> dict[str, dict]:
     """What a run before this one left whole; stages.json forgets the rest, which is of another corpus from now on."""
     try:
-        noted = json.loads((out / "stages.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        noted = read_json(out / "stages.json", dict[str, Mark])
+    except UserError:  # missing, or damaged: all stages are made again
         return {}
     whole = {}
     for step in steps:
@@ -249,7 +265,7 @@ def whole_steps(out: Path, steps: list[Step], marks: dict[str, dict]) -> dict[st
 
 def same(before: dict, mark: dict, stage: Stage) -> bool:
     """An option that came after `before` was written had its default then."""
-    defaults = json.loads(json.dumps(dataclasses.asdict(stage.options())))  # as stages.json has them
+    defaults = in_json(stage.options())
     known = defaults | before.get("options", {})
     return {**before, "options": known}.items() >= mark.items()
 
@@ -258,12 +274,12 @@ def is_whole(out: Path, step: Step) -> bool:
     """Whether the folder holds what its counts tell: someone may have taken files away."""
     try:
         return step.stage.kept(out / step.folder) == read_counts(out, step)["kept"]
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError):
         return False
 
 
 def read_counts(out: Path, step: Step) -> Counts:
-    return json.loads((out / step.folder / "counts.json").read_text(encoding="utf-8"))
+    return read_json(out / step.folder / "counts.json", Counts)
 
 
 # What is told at the end

@@ -26,19 +26,21 @@ import datetime
 import json
 from collections import Counter
 from collections.abc import Iterator
-from itertools import islice, pairwise
+from itertools import pairwise
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 import pyarrow as pa
 
-from data_prep.jobs import options
+from data_prep.jobs import notes, options
 from data_prep.jobs.runner import MORE
 from data_prep.jobs.stage import Stage
 from data_prep.reporting import page
 from data_prep.reporting.ratios import opened, token_ratios, with_tokens
 from mucpt_jax.errors import UserError, exiting
-from mucpt_jax.formats.files import read_json, write_json, write_text
+from mucpt_jax.formats.decode import Count, Number, decoded, read_json, read_log
+from mucpt_jax.formats.files import finite, write_json, write_text
 from mucpt_jax.formats.version import written_by
 
 SIZES = ("documents", "characters", "bytes", "tokens")
@@ -57,22 +59,23 @@ def known() -> tuple[Stage, ...]:
 def write(out: Path, tokenizer: str | None = None) -> None:
     """report.json and report.html of a run; UserError where `out` holds no stage, or a file that is damaged."""
     out = Path(out)
-    text = json.dumps(facts(out, tokenizer), ensure_ascii=False)
-    report = json.loads(text.encode("utf-8", "replace"))  # a name may hold half a character, which no file can
+    text = json.dumps(finite(facts(out, tokenizer)), ensure_ascii=False)
+    # A name may hold half a character, which no file can.
+    report = decoded(text.encode("utf-8", "replace"), dict, "report.json", "")
     write_json(out / "report.json", report)
     names = [stage["stage"] for stage in report["stages"]]
     examples = {stage: samples(out, stage) for stage in names}
-    lines = list(islice(json_lines(out / "boilerplate/lines.jsonl"), 30)) if "boilerplate" in names else []
+    lines = read_log(out / "boilerplate/lines.jsonl", Repeated)[:30] if "boilerplate" in names else []
     write_text(out / "report.html", page.page(report, examples, lines))
 
 
 def facts(out: Path, tokenizer: str | None = None) -> dict:
     """All of report.json."""
-    run = {"stages": {}, "seconds": {}, "left_out": {}} | read_if_there(out / "counts.json")
+    run = {"stages": {}, "seconds": {}, "left_out": {}} | read_if_there(out / "counts.json", Whole)
     stages = read_stages(out, run)
-    compositions = {s["stage"]: read_if_there(out / s["stage"] / "composition.json") for s in stages}
+    compositions = {s["stage"]: read_if_there(out / s["stage"] / "composition.json", notes.Sides) for s in stages}
     how, ratios = token_ratios(out, compositions, tokenizer)
-    recipe = read_if_there(out / "config.json") or None
+    recipe = read_if_there(out / "config.json", dict) or None
     return {
         "written_by": written_by(),
         "finished": finished(out, stages),
@@ -93,11 +96,37 @@ def facts(out: Path, tokenizer: str | None = None) -> dict:
 # Files
 
 
-def read_if_there(path: Path) -> dict:
-    content = read_json(path) if path.is_file() else {}
-    if not isinstance(content, dict):
-        raise UserError(f"{path} holds no JSON object; write it again, or move it away")
-    return content
+class StageCounts(TypedDict, total=False):
+    """A stage's counts.json, of any version."""
+
+    read: Count
+    kept: Count
+    dropped: dict[str, Count]
+    masked: dict[str, Count]
+    lines: dict[str, Count]
+    changed: dict[str, Count]
+    seconds: Number | None
+
+
+class Whole(TypedDict, total=False):
+    """counts.json of a pipeline's run."""
+
+    input: str | None
+    stages: dict[str, StageCounts]
+    seconds: dict[str, Number | None]
+    left_out: dict[str, str]
+
+
+class Repeated(TypedDict):
+    """A line of boilerplate/lines.jsonl."""
+
+    source: str
+    documents: Count
+    text: str
+
+
+def read_if_there(path: Path, kind: type) -> dict:
+    return read_json(path, kind, "write it again, or move it away") if path.is_file() else {}
 
 
 def read_stages(out: Path, run: dict) -> list[dict]:
@@ -113,7 +142,7 @@ def read_stages(out: Path, run: dict) -> list[dict]:
 
 
 def read_stage(out: Path, stage: Stage, run: dict) -> dict:
-    counts = run["stages"].get(stage.output) or read_if_there(out / stage.output / "counts.json")
+    counts = run["stages"].get(stage.output) or read_if_there(out / stage.output / "counts.json", StageCounts)
     facts = {"stage": stage.output, "does": stage.does, "read": counts.get("read", 0), "kept": counts.get("kept", 0)}
     facts |= {name: counts.get(name, {}) for name in ("dropped", *MORE)}
     return facts | {"seconds": run["seconds"].get(stage.output) or counts.get("seconds")}
@@ -134,24 +163,11 @@ def finished(out: Path, stages: list[dict]) -> str | None:
     return datetime.datetime.fromtimestamp(max(times), datetime.UTC).isoformat("T", "seconds") if times else None
 
 
-def json_lines(path: Path) -> Iterator[dict]:
-    """Objects of a JSONL file; a damaged line is left out: these are examples, not numbers."""
-    if path.is_file():
-        with open(path, encoding="utf-8", errors="replace") as f:
-            for line in f:
-                try:
-                    value = json.loads(line)
-                except (ValueError, RecursionError):
-                    continue
-                if isinstance(value, dict):
-                    yield value
-
-
-def samples(out: Path, stage: str) -> dict[str, list[dict]]:
-    """{reason: its first dropped documents}"""
-    by_reason = {}
-    for sample in json_lines(out / stage / "samples.jsonl"):
-        some = by_reason.setdefault(str(sample.get("reason")), [])
+def samples(out: Path, stage: str) -> dict[str, list[notes.Sample]]:
+    """{reason: its first dropped documents}; a damaged line is left out: these are examples, not numbers."""
+    by_reason: dict[str, list[notes.Sample]] = {}
+    for sample in read_log(out / stage / "samples.jsonl", notes.Sample):
+        some = by_reason.setdefault(sample["reason"], [])
         if len(some) < SAMPLES:
             some.append(sample)
     return by_reason

@@ -10,7 +10,8 @@ import numpy as np
 
 from demo.noise import noise_slots
 from mucpt_jax import config
-from mucpt_jax.formats.files import read_json, write_json
+from mucpt_jax.formats.decode import read_json
+from mucpt_jax.formats.files import write_json
 from mucpt_jax.formats.manifest import read_manifest
 from mucpt_jax.formats.rows import read_shard, target_mask
 from mucpt_jax.formats.version import written_by

@@ -14,7 +14,8 @@ import time
 from pathlib import Path
 
 from demo import report, results
-from mucpt_jax.formats.files import read_json, write_json
+from mucpt_jax.formats.decode import read_json
+from mucpt_jax.formats.files import write_json
 from mucpt_jax.step.objective import OBJECTIVES
 
 

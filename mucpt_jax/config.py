@@ -18,7 +18,8 @@ from typing import Literal
 from ml_collections import ConfigDict, config_dict
 
 from mucpt_jax.errors import UserError
-from mucpt_jax.formats.version import as_text, written_by
+from mucpt_jax.formats.decode import Positive, Size, checked
+from mucpt_jax.formats.version import Writer, Written, as_text, written_by
 
 
 @dataclass(frozen=True)
@@ -26,17 +27,17 @@ class Model:
     """The Qwen2 decoder.  Field names are those of Hugging Face's config.json."""
 
     name: str = "tiny"  # for messages
-    vocab_size: int = 2048  # rows of the embedding; may exceed the tokenizer's, never fall short of it
-    hidden_size: int = 64  # width of the model, D
-    intermediate_size: int = 192  # width of the MLP
-    num_hidden_layers: int = 2  # decoder layers
-    num_attention_heads: int = 4  # query heads
-    num_key_value_heads: int = 2  # key and value heads, each shared by a group of query heads
-    head_dim: int = 16  # width of one head; even
-    rope_theta: float = 10_000.0  # base of the rotary angles
-    rms_norm_eps: float = 1e-6  # added to the mean square
+    vocab_size: Size = 2048  # rows of the embedding; may exceed the tokenizer's, never fall short of it
+    hidden_size: Size = 64  # width of the model, D
+    intermediate_size: Size = 192  # width of the MLP
+    num_hidden_layers: Size = 2  # decoder layers
+    num_attention_heads: Size = 4  # query heads
+    num_key_value_heads: Size = 2  # key and value heads, each shared by a group of query heads
+    head_dim: Size = 16  # width of one head; even
+    rope_theta: Positive = 10_000.0  # base of the rotary angles
+    rms_norm_eps: Positive = 1e-6  # added to the mean square
     tie_word_embeddings: bool = True  # the head is the embedding (0.5B to 3B)
-    max_position_embeddings: int = 4096  # longest row that it takes, tokens
+    max_position_embeddings: Size = 4096  # longest row that it takes, tokens
 
 
 WeightNorm = Literal["none", "corpus_mean_one", "batch_mean_one", "loss_match"]
@@ -252,8 +253,10 @@ def to_saved(config: Config) -> dict:
     return dataclasses.asdict(config) | {"format": FORMAT, "written_by": written_by()}
 
 
-def from_saved(values: dict) -> Config:
+def from_saved(values: dict, where: str = "config.json") -> Config:
     """config.json of any version -> Config.  A key that the file lacks has its default, an unknown key goes."""
+    for kind in (Config, Written):
+        checked(values, kind, where, "copy it again, or go on with the version that wrote it")
     fields = typing.get_type_hints(Config)
     kept = {name: value for name, value in values.items() if name in fields}
     for name, section in kept.items():
@@ -271,7 +274,7 @@ def gone_knobs(values: dict) -> dict:
     return {key: knobs[key] for key in sorted(knobs.keys() - set(keys())) if knobs[key] != RETIRED.get(key, ...)}
 
 
-def without_retired(values: dict, where: str, writer: dict | None) -> dict:
+def without_retired(values: dict, where: str, writer: Writer | None) -> dict:
     """{dotted key: value} of a saved run without the knobs that are gone, which are logged.
 
     Raises UserError where such a knob had another value than its default, or was never known to this version.

@@ -18,8 +18,15 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of a disk, a quota, a file
 DISK_FULL, TRY_AGAIN, STOPPED = 74, 75, 128 + signal.SIGTERM
 
 
+LONGEST = 1500  # characters of a message: it may quote a value of 100 kB
+
+
 class UserError(ValueError):
     """What the user gave cannot work; the message says what, where and the way out in one sentence."""
+
+    def __init__(self, message: str):
+        cut = len(message) > LONGEST
+        super().__init__(f"{message[: LONGEST // 2]} ... {message[-LONGEST // 2 :]}" if cut else message)
 
 
 def one_line(error: BaseException) -> str:

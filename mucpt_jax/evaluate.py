@@ -6,17 +6,22 @@ Writes WORKDIR/evaluate.json and WORKDIR/predictions.jsonl.
 import json
 import logging
 from pathlib import Path
+from typing import Annotated, Any, NotRequired, TypedDict
 
 import jax
+from msgspec import Meta
 
 from mucpt_jax.config import Config
 from mucpt_jax.errors import UserError
 from mucpt_jax.evaluation import alias, cards, generate
 from mucpt_jax.formats import tokenizer as tokenizers
+from mucpt_jax.formats.decode import read_lines
 from mucpt_jax.formats.files import write_json, write_text
 from mucpt_jax.formats.version import written_by
 from mucpt_jax.run import checkpoint, data, heldout
 from mucpt_jax.weights import hf
+
+Text = Annotated[str, Meta(min_length=1)]
 
 
 def evaluate(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
@@ -47,31 +52,23 @@ def evaluate(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
         cards.write_card(workdir)
 
 
+class Question(TypedDict):
+    """A line of evaluate.questions, which may have other fields too."""
+
+    id: Any
+    question: Text
+    answer: Text
+    aliases: NotRequired[list[Text] | None]
+
+
 def read_questions(path: str) -> list[dict]:
     """JSONL of {id, question, answer, aliases}; other fields are carried along."""
-    try:
-        lines = Path(path).read_text(encoding="utf-8").split("\n")  # splitlines() would split at U+2028 too
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"evaluate.questions={path} cannot be read ({error}); name a JSONL file of questions"
-        ) from error
-    questions = [read_question(line, f"{path} line {n}") for n, line in enumerate(lines, 1) if line.strip()]
+    lines = read_lines(path, Question, "mend it, or name another JSONL file by --config.evaluate.questions")
+    questions = [line | {"id": str(line["id"]), "aliases": line.get("aliases") or []} for line in lines]
     if len({q["id"] for q in questions}) < len(questions) or not questions:
         problem = "the same id twice" if questions else "no question"
         raise UserError(f"{path} holds {problem}; each needs an id of its own")
     return questions
-
-
-def read_question(line: str, where: str) -> dict:
-    try:
-        question = json.loads(line)
-        question |= {"id": str(question["id"]), "aliases": question.get("aliases") or []}
-        texts = [question["question"], question["answer"], *question["aliases"]]
-    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{where} is no {{id, question, answer}} object; mend or drop it") from error
-    if not all(isinstance(t, str) and t for t in texts) or isinstance(question["aliases"], str):
-        raise UserError(f"{where}: question, answer and each alias must be text; mend or drop it")
-    return question
 
 
 def answer(params: dict, questions: list[dict], tokenizer, cfg: Config, mesh) -> list[dict]:

@@ -13,7 +13,10 @@ from mucpt_jax.config import Config
 from mucpt_jax.errors import UserError
 from mucpt_jax.evaluation.cards import cell
 from mucpt_jax.formats import version
-from mucpt_jax.formats.files import read_json, text_hash
+from mucpt_jax.formats.decode import read_json
+from mucpt_jax.formats.files import text_hash
+from mucpt_jax.formats.manifest import load_manifest
+from mucpt_jax.formats.results import Evaluated
 from mucpt_jax.run import checkpoint
 from mucpt_jax.step.objective import OBJECTIVES
 from mucpt_jax.weights import hf, hf_write, transfer
@@ -56,7 +59,7 @@ def card(cfg: Config, workdir: Path, params_hash: str) -> str:
     step = checkpoint.newest_step(workdir)
     if step is None:
         return front(cfg.init_from) + f"# {cfg.model.name}\n\nThe weights of {name_of(cfg.init_from)}, unchanged.\n"
-    saved = read_json(workdir / "config.json")
+    saved = read_json(workdir / "config.json", dict)
     run = dataclasses.asdict(config.from_saved(saved))
     loss, data, optimizer = run["loss"], run["data"], run["optimizer"]
     tokens = step * data["batch_rows"] * data["sequence_length"]
@@ -103,11 +106,10 @@ def data_table(data: dict) -> str:
     """Sources with their sizes and the hash of their shards, from the manifests that still stand."""
     lines = ["| | source | documents | target tokens | shards |", "|---|---|---|---|---|"]
     for role in ("domain", "general"):
-        manifest = Path(data[role] or "") / "manifest.json"
-        if not data[role] or not manifest.is_file():
+        if not data[role] or not (Path(data[role]) / "manifest.json").is_file():
             lines += [f"| {role} | {name_of(data[role])}, not here any more | | | |"] if data[role] else []
             continue
-        written = read_json(manifest)
+        written = load_manifest(data[role])
         for name, source in written["sources"].items():
             sums = [shard["sha256"] for shard in written["shards"] if shard["source"] == name]
             size = f"{source['documents']:,} | {source['targets']:,}"
@@ -118,12 +120,11 @@ def data_table(data: dict) -> str:
 def results(workdir: Path, params_hash: str) -> str:
     """What --job=evaluate found for these very parameters."""
     path = workdir / "evaluate.json"
-    measured = read_json(path) if path.is_file() else {}
+    measured: Evaluated = read_json(path, Evaluated, "evaluate again") if path.is_file() else {}
     if measured.get("params_hash") != params_hash:
         return ""
-    lines = [
-        f"| loss on {cell(name)}, nats a token | {of['nll']:.4f} |" for name, of in measured.get("heldout", {}).items()
-    ]
+    heldout = measured.get("heldout") or {}
+    lines = [f"| loss on {cell(name)}, nats a token | {of['nll']:.4f} |" for name, of in heldout.items()]
     if asked := measured.get("questions"):
         lines.append("| questions | {k} of {n} right: {accuracy:.4f} (95% {low:.4f} to {high:.4f}) |".format(**asked))
     return "\n## Results\n\n| | |\n|---|---|\n" + "\n".join(lines) + "\n" if lines else ""

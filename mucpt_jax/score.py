@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TypedDict
 
 import jax
 import numpy as np
@@ -19,11 +20,36 @@ from jax.experimental import multihost_utils
 from mucpt_jax.config import Config
 from mucpt_jax.errors import UserError
 from mucpt_jax.formats import rows, score_sums
-from mucpt_jax.formats.files import copy_file, read_json, text_hash, write_json
+from mucpt_jax.formats.decode import Count, Number, read_json
+from mucpt_jax.formats.files import copy_file, text_hash, write_json
 from mucpt_jax.formats.manifest import read_manifest, shared_documents
+from mucpt_jax.formats.results import Best
 from mucpt_jax.formats.version import written_by
 from mucpt_jax.run import checkpoint, data
 from mucpt_jax.step import losses, sharding
+
+
+class Facts(TypedDict):
+    records: Count
+    bytes: Count
+    sha256: str
+
+
+class Sums(TypedDict):
+    """Of score_sums.stats_of."""
+
+    tokens: Count
+    nll: Number
+    counts: list[Count]
+    weight: list[list[Number]]
+    weight_squared: list[Number]
+
+
+class Note(TypedDict):
+    """parts/SHARD.json"""
+
+    facts: Facts
+    stats: Sums
 
 
 def score(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
@@ -92,7 +118,7 @@ def open_input(cfg: Config) -> dict:
 def warn_of_best(rm_hash: str, workdir: Path) -> None:
     """A training that was cut off may have a best.json that names another state than its newest checkpoint."""
     path = workdir / "best.json"
-    if path.is_file() and read_json(path)["params_hash"] != rm_hash:
+    if path.is_file() and read_json(path, Best)["params_hash"] != rm_hash:
         logging.warning(
             "%s names another state than the newest checkpoint (%s), which scores now: that training was cut off, "
             "the same command ends it", path, rm_hash,
@@ -179,11 +205,15 @@ def note_of(output: Path, shard: dict) -> Path:
     return output / "parts" / f"{shard['name']}.json"
 
 
+def read_note(output: Path, shard: dict) -> Note:
+    return read_json(note_of(output, shard), Note, "the next score job writes it again")
+
+
 def claim_folder(output: Path, about: dict) -> None:
     """Scores of two models, two corpora or two dtypes never meet in one folder."""
     path = output / "scoring.json"
     if path.is_file():
-        owner = read_json(path)
+        owner = read_json(path, dict[str, str], "delete the folder, which is then scored anew")
         for key, value in about.items():
             if owner.get(key) != value:
                 what = f"with {key}={owner.get(key)}, this job has {value}"
@@ -201,7 +231,11 @@ def is_done(output: Path, shard: dict) -> bool:
     path = output / shard["name"]
     if not path.is_file() or not note_of(output, shard).is_file():
         return False
-    size = read_json(note_of(output, shard))["facts"]["bytes"]
+    try:
+        size = read_note(output, shard)["facts"]["bytes"]
+    except UserError as error:
+        logging.warning("%s: it is scored again", error)
+        return False
     return rows.count_records(path) == shard["records"] and path.stat().st_size == size
 
 
@@ -213,7 +247,7 @@ def finish(cfg: Config, manifest: dict, about: dict, output: Path) -> None:
         logging.info("%d shards are still with other workers, %s first; the last one to end writes the manifest",
                      len(missing), missing[0])  # fmt: skip
         return
-    notes = [read_json(note_of(output, shard)) for shard in manifest["shards"]]
+    notes = [read_note(output, shard) for shard in manifest["shards"]]
     shards = [shard | note["facts"] for shard, note in zip(manifest["shards"], notes, strict=True)]
     sums = [{name: np.array(value) for name, value in note["stats"].items()} for note in notes]
     scores = {

@@ -46,9 +46,10 @@ def write_scored(folder: Path, tokenizer: Path, sources: dict, rm_hash: str = "r
         masks = [target_mask(row["segment_ids"]) for row in rows]
         for row, mask in zip(rows, masks, strict=True):
             stats = score_sums.add(stats, score_sums.stats_of(row["rm_nll"][1:][mask], name))
-        counts = {"targets": int(sum(mask.sum() for mask in masks))}
+        counts = {"targets": int(sum(mask.sum() for mask in masks)), "segments": len(rows)}
+        counts["tokens"] = counts["targets"] + len(rows)  # the first of a segment is no target
         shards.append({"name": name, "source": source} | counts | write_shard(folder / name, rows))
-        facts[source] = {"records": len(rows)} | counts
+        facts[source] = {"documents": len(documents), "records": len(rows)} | counts
     columns = [list(column) for column in zip(*index, strict=True)]
     write_index(folder, [pa.table(columns, schema=INDEX_SCHEMA)])
     about = {"rm_hash": rm_hash, "compute_dtype": "float32", "encoding": "float16"}

@@ -23,6 +23,7 @@ import pytest
 from absl import flags
 
 from mucpt_jax import config
+from mucpt_jax.formats import score_sums
 from mucpt_jax.formats.files import write_json
 from mucpt_jax.formats.manifest import INDEX_SCHEMA, write_index
 from mucpt_jax.formats.rows import shard_name, target_mask, write_shard
@@ -81,6 +82,26 @@ def random_row(rng: np.random.Generator, scored: bool = False) -> dict:
     return {"tokens": tokens, "segment_ids": segment_ids, "rm_nll": rm_nll}
 
 
+SUMS = ("records", "segments", "tokens", "targets")  # of a shard
+
+
+def scores_of(**known) -> dict:
+    """A manifest's scores, of no targets where they are not given."""
+    about = {"rm_hash": "rm", "compute_dtype": "float32", "head_dtype": "float32", "encoding": "float16"}
+    return about | score_sums.summary(score_sums.stats_of(np.zeros(0), "")) | known
+
+
+def sources_of(shards: list[dict]) -> dict[str, dict]:
+    """A manifest's sources, of the sums of their shards; each segment counts as a document."""
+    sources: dict[str, dict] = {}
+    for shard in shards:
+        sums = sources.setdefault(shard["source"], dict.fromkeys(("documents", *SUMS), 0))
+        for name in SUMS:
+            sums[name] += shard[name]
+        sums["documents"] += shard["segments"]
+    return sources
+
+
 def write_rows(folder: Path, sources: dict[str, int], seed: int = 0, rows: list | None = None, **manifest) -> Path:
     """A row folder with one shard per source: {"music": 20} rows; documents are called music-3-1 (row, segment)."""
     folder.mkdir(parents=True)
@@ -103,7 +124,8 @@ def write_rows(folder: Path, sources: dict[str, int], seed: int = 0, rows: list 
     columns = {field: [line[i] for line in index] for i, field in enumerate(INDEX_SCHEMA.names)}
     write_index(folder, [pa.table(columns, schema=INDEX_SCHEMA)])
     values = {"schema": 1, "sequence_length": T, "tokenizer_hash": "t", "vocab_size": VOCAB, "eod": 0, "fill": 0.9}
-    write_json(folder / "manifest.json", values | {"shards": shards, "sources": facts, "scores": None} | manifest)
+    scores = scores_of(**manifest.pop("scores")) if manifest.get("scores") else None
+    write_json(folder / "manifest.json", values | {"shards": shards, "sources": facts, "scores": scores} | manifest)
     return folder
 
 

@@ -12,7 +12,8 @@ from conftest import T, small_config, write_rows
 
 from ablation import jobs, run, scores, table, world
 from mucpt_jax.errors import UserError
-from mucpt_jax.formats.files import read_json, write_json
+from mucpt_jax.formats.decode import read_json
+from mucpt_jax.formats.files import write_json
 from mucpt_jax.formats.rows import read_shard, target_mask, write_shard
 from mucpt_jax.formats.tokenizer import end_of_document
 from mucpt_jax.run import data

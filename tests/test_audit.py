@@ -11,7 +11,8 @@ from transformers import PreTrainedTokenizerFast
 
 from mucpt_jax import audit
 from mucpt_jax.errors import UserError
-from mucpt_jax.formats.files import read_json, write_json
+from mucpt_jax.formats.decode import read_json
+from mucpt_jax.formats.files import write_json
 from mucpt_jax.formats.rows import write_shard
 from mucpt_jax.page import survey
 

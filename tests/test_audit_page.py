@@ -14,7 +14,8 @@ from audit_rows import write_scored
 from browser import browse, needs_browser, stands_out
 
 from mucpt_jax import audit, config
-from mucpt_jax.formats.files import read_json, write_json
+from mucpt_jax.formats.decode import read_json
+from mucpt_jax.formats.files import write_json
 from mucpt_jax.formats.manifest import INDEX_SCHEMA, write_index
 from mucpt_jax.formats.rows import target_mask
 from mucpt_jax.step import objective

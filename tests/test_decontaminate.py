@@ -91,7 +91,12 @@ def test_documents_go_and_the_hits_are_told_without_texts(tmp_path, questions):
 
 @pytest.mark.parametrize(
     ("text", "sentence"),
-    [("", "holds no question"), ('{"answer": "x"}\n', "1 has no `question`"), ("{", "cannot be read as questions")],
+    [
+        ("", "holds no question"),
+        ('{"answer": "x"}\n', "1 has no `question`"),
+        ("{", "line 1 cannot be read as JSON"),
+        ("[" * 9999, "cannot be read as JSON"),
+    ],
 )
 def test_bad_questions_are_one_sentence(tmp_path, text, sentence):
     file = tmp_path / "bad.jsonl"

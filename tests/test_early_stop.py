@@ -7,7 +7,8 @@ from conftest import one_device_mesh, small_config, write_rows
 from mucpt_jax import train
 from mucpt_jax.errors import UserError
 from mucpt_jax.evaluation import cards
-from mucpt_jax.formats.files import read_json, write_json
+from mucpt_jax.formats.decode import read_json
+from mucpt_jax.formats.files import write_json
 from mucpt_jax.run import checkpoint, early_stop, heldout
 
 
@@ -144,7 +145,7 @@ def test_the_card_tells_seed_loss_and_probes(cfg, tmp_path, monkeypatch):
         tmp_path / "rm" / "evaluate.json",
         {"params_hash": best["params_hash"], "questions": {"k": 1, "n": 2, "accuracy": 0.5, "low": 0.1, "high": 0.9}},
     )
-    probe = {"question": "Who <b>sang</b> a|b?", "answer": "x", "prediction": "y"}
+    probe = {"id": 1, "correct": False, "question": "Who <b>sang</b> a|b?", "answer": "x", "prediction": "y"}
     (tmp_path / "rm" / "predictions.jsonl").write_text(json.dumps(probe) + "\n")
     cards.write_card(tmp_path / "rm")
     card = (tmp_path / "rm" / "card.md").read_text()
@@ -153,7 +154,10 @@ def test_the_card_tells_seed_loss_and_probes(cfg, tmp_path, monkeypatch):
 
 
 def test_answers_of_another_state_are_not_shown_as_the_models(tmp_path):
-    write_json(tmp_path / "evaluate.json", {"params_hash": "old", "questions": {"k": 1}})
+    write_json(
+        tmp_path / "evaluate.json",
+        {"params_hash": "old", "questions": {"k": 1, "n": 2, "accuracy": 0.5, "low": 0.1, "high": 0.9}},
+    )
     assert cards.probes(tmp_path, "new").startswith("Not asked yet")
 
 

@@ -9,7 +9,8 @@ from conftest import VOCAB, one_device_mesh, small_config, write_rows
 
 from mucpt_jax import config, export, train
 from mucpt_jax.errors import UserError
-from mucpt_jax.formats.files import read_json, text_hash, write_json
+from mucpt_jax.formats.decode import read_json
+from mucpt_jax.formats.files import text_hash, write_json
 from mucpt_jax.formats.manifest import read_manifest
 from mucpt_jax.formats.tokenizer import tokenizer_hash
 from mucpt_jax.run import checkpoint
@@ -80,6 +81,7 @@ def test_the_card_holds_no_folders_and_no_markup_of_others(trained, tmp_path):
     shutil.copytree(cfg.data.domain, tmp_path / "domain")
     manifest = read_json(tmp_path / "domain" / "manifest.json")
     manifest["sources"] = {"a|b<i>": manifest["sources"]["songs"]}
+    manifest["shards"] = [shard | {"source": "a|b<i>"} for shard in manifest["shards"]]
     write_json(tmp_path / "domain" / "manifest.json", manifest)
     run["data"]["domain"], run["init_from"] = str(tmp_path / "domain"), str(tmp_path / "run: x")
     run["loss"]["reference"], run["optimizer"]["trainable"] = str(tmp_path / "rm"), "self_attn|norm"

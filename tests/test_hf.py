@@ -62,8 +62,17 @@ def test_fields_of_released_configs_are_taken_and_unknown_ones_are_named(folder,
     [
         ({"rope_parameters": {"rope_type": "default"}, "rope_scaling": {"type": "yarn"}}, "rope_scaling="),
         ({"rope_theta": 1e6, "rope_parameters": {"rope_theta": 1e4}}, r"has rope_theta \[10000\.0, 1000000\.0\]"),
-        ({"hidden_size": "32", "head_dim": 8}, "hidden_size='32' is no int"),
+        ({"hidden_size": "32", "head_dim": 8}, r"Expected `int`, got `str` - at `\$\.hidden_size`"),
         ({"num_key_value_heads": None}, "has no num_key_value_heads"),
+        ({"num_attention_heads": 0}, r"Expected `int` >= 1 - at `\$\.num_attention_heads`"),
+        ({"head_dim": True}, r"Expected `int`, got `bool` - at `\$\.head_dim`"),
+        ({"vocab_size": 97.5}, r"Expected `int`, got `float` - at `\$\.vocab_size`"),
+        ({"rms_norm_eps": 0.0}, r"Expected `float` > 0.0 - at `\$\.rms_norm_eps`"),
+        ({"rms_norm_eps": float("-inf")}, "malformed: invalid character"),
+        ({"rope_theta": float("nan")}, "malformed: invalid character"),
+        ({"rope_theta": 1e300}, r"Expected `float` <= 1e\+30 - at `\$\.rope_theta`"),
+        ({"rope_theta": [1e6]}, r"Expected `float`, got `array` - at `\$\.rope_theta`"),
+        ({"rope_theta": None, "rope_parameters": {"rope_theta": -1.0}}, r"Expected `float` > 0.0"),
     ],
 )  # fmt: skip
 def test_fields_that_contradict_each_other_or_are_no_numbers_are_refused(folder, fields, sentence):

@@ -16,6 +16,7 @@ import jax
 import pytest
 from conftest import write_config, write_rows
 from test_faults import STAGES, content, flags, lines_of, packed, texts  # noqa: F401
+from test_shard import byte_tokenizer
 from test_train import trace
 
 from data_prep import pipeline
@@ -27,7 +28,7 @@ from mucpt_jax.weights import hf_write, transfer
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]
 KILLS = int(os.environ.get("MUCPT_KILLS", "8"))
-OF_ONE_RUN = {"lock", "goodput.jsonl", "report.html"}  # times and process ids
+OF_ONE_RUN = {"lock", "report.html", "commit_success.txt"}  # times and paths
 
 
 def run(command: list[str], seconds: float | None = None) -> float:
@@ -68,6 +69,7 @@ def place(tmp_path_factory) -> Path:
     write_rows(folder / "rows", {"web": 400, "music": 400})
     config = MODELS["nano"]
     transfer.to_hf(model.init(config, jax.random.key(0)), config, hf_write.About(str(folder / "start")))
+    byte_tokenizer(folder / "start", "<|endoftext|>")
     return folder
 
 

@@ -12,7 +12,8 @@ from mucpt_jax import train
 from mucpt_jax.config import Loss
 from mucpt_jax.errors import UserError
 from mucpt_jax.formats import score_sums
-from mucpt_jax.formats.files import read_json, write_json
+from mucpt_jax.formats.decode import read_json
+from mucpt_jax.formats.files import write_json
 from mucpt_jax.formats.rows import target_mask
 from mucpt_jax.run import data
 from mucpt_jax.step import losses, model, objective, sharding

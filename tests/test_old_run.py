@@ -11,7 +11,8 @@ from conftest import one_device_mesh
 from mucpt_jax import config, export, score, train
 from mucpt_jax.errors import UserError
 from mucpt_jax.formats import version
-from mucpt_jax.formats.files import read_json, write_json
+from mucpt_jax.formats.decode import read_json
+from mucpt_jax.formats.files import write_json
 from mucpt_jax.formats.manifest import read_manifest
 from mucpt_jax.run import checkpoint
 

@@ -18,7 +18,7 @@ from test_export import tokenizer
 from mucpt_jax import audit, checks, compare, config, export, train
 from mucpt_jax.errors import UserError
 from mucpt_jax.evaluation import tables
-from mucpt_jax.formats.files import read_json
+from mucpt_jax.formats.decode import read_json
 from mucpt_jax.formats.tokenizer import tokenizer_hash
 from mucpt_jax.run import data
 from mucpt_jax.step import losses, objective

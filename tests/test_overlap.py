@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from conftest import sources_of
 
 from data_prep import overlap
 from data_prep.packing import pack
@@ -30,7 +31,7 @@ def write(folder, documents, rows_per_shard=100, **manifest):
             tables.append(table.set_column(0, "shard", [[path.name] * len(table)]))
     write_index(folder, tables)
     values = {"schema": 1, "sequence_length": T, "tokenizer_hash": "t", "vocab_size": 100_000}
-    values |= {"shards": shards, "sources": {}, "scores": None}
+    values |= {"shards": shards, "sources": sources_of(shards), "scores": None}
     write_json(folder / "manifest.json", values | manifest)
     return str(folder)
 

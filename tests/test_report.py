@@ -20,7 +20,7 @@ from mucpt_jax.errors import UserError
 
 ATTACK = (
     "</script><script>document.title='hacked'</script><img src=x onerror=\"document.title='hacked'\">"
-    "'\"><!-- @PAYLOAD@ \u202egnihton\u202c \x00 \ud83d " + "word" * 40
+    "'\"><!-- @PAYLOAD@ \u202egnihton\u202c \x00 " + "word" * 40
 )
 
 
@@ -235,7 +235,9 @@ def test_damaged_files_are_named(tmp_path):
     with pytest.raises(UserError, match=r"part-00000-000\.parquet is damaged"):
         report.write(tmp_path)
     (tmp_path / "dedup/counts.json").write_text("[]")
-    with pytest.raises(UserError, match=r"counts\.json holds no JSON object"):
+    with pytest.raises(
+        UserError, match=r"counts\.json is damaged or of another kind \(Expected `object`, got `array`\)"
+    ):
         report.write(tmp_path)
 
 
@@ -329,7 +331,7 @@ def test_the_page_shows_the_numbers_and_runs_nothing_of_the_corpus(out, tmp_path
     assert funnel_cells(shown)[5] == ["7,000", "560,000", "160,000", "1 <0.1%"]
     sample = html.unescape(re.sub("<[^>]*>", "", re.search('class="text" dir="auto">(.*?)</div>', shown).group(1)))
     assert sample.startswith("</script><script>document.title='hacked'</script><img src=x onerror=")
-    assert "U+202EgnihtonU+202C U+0000 ?" in sample
+    assert "U+202EgnihtonU+202C U+0000" in sample
 
 
 @needs_browser

@@ -4,23 +4,22 @@ from test_compare import write_run
 from mucpt_jax.errors import UserError
 from mucpt_jax.evaluation import run_files
 
-PREDICTION = '{"id": 1, "question": "q", "answer": "a", "aliases": %s, "correct": true}\n'
+PREDICTION = '{"id": 1, "question": "q", "answer": "a", "aliases": %s, "prediction": "p", "correct": true}\n'
 
 
 @pytest.mark.parametrize(
     ("file", "content", "sentence"),
     [
         ("config.json", "{", "config.json cannot be read as JSON"),
-        ("evaluate.json", "[]", "evaluate.json holds no JSON object"),
-        ("evaluate.json", '{"heldout": {"music": {}}}', "a held-out source without nll and tokens"),
-        ("evaluate.json", '{"heldout": [1]}', "a held-out source without nll and tokens"),
-        ("evaluate.json", '{"questions": [1]}', "has questions without k and n"),
-        ("predictions.jsonl", "{\n", "predictions.jsonl line 1 is no JSON object"),
-        ("predictions.jsonl", '{"id": 1}\n', "line 1 is no prediction"),
-        ("predictions.jsonl", PREDICTION % '[["a"]]', "line 1 is no prediction"),
-        ("predictions.jsonl", PREDICTION % '"a"', "line 1 is no prediction"),
+        ("evaluate.json", "[]", r"evaluate\.json is damaged .*Expected `object`, got `array`"),
+        ("evaluate.json", '{"heldout": {"music": {}}}', r"missing required field `nll` - at `\$\.heldout\[\.\.\.\]`"),
+        ("evaluate.json", '{"heldout": [1]}', r"got `array` - at `\$\.heldout`"),
+        ("evaluate.json", '{"questions": [1]}', r"got `array` - at `\$\.questions`"),
+        ("predictions.jsonl", "{\n", r"predictions\.jsonl line 1 cannot be read as JSON"),
+        ("predictions.jsonl", '{"id": 1}\n', "line 1 is damaged .*missing required field"),
+        ("predictions.jsonl", PREDICTION % '[["a"]]', r"Expected `str`, got `array` - at `\$\.aliases\[0\]`"),
+        ("predictions.jsonl", PREDICTION % '"a"', r"got `str` - at `\$\.aliases`"),
         ("predictions.jsonl", "", "has 0 right of 0, evaluate.json beside it says 1 of 2"),
-        ("metrics.jsonl", '{"st\n{"step": 1}\n', "metrics.jsonl line 1 is no JSON object"),
     ],
 )
 def test_a_damaged_file_is_named(tmp_path, file, content, sentence):

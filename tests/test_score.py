@@ -10,7 +10,8 @@ from conftest import T, one_device_mesh, random_row, small_config, write_rows
 
 from mucpt_jax import calibration, score
 from mucpt_jax.errors import UserError
-from mucpt_jax.formats.files import file_hash, read_json, write_json
+from mucpt_jax.formats.decode import read_json
+from mucpt_jax.formats.files import file_hash, write_json
 from mucpt_jax.formats.manifest import read_manifest
 from mucpt_jax.formats.rows import read_shard, target_mask, write_shard
 from mucpt_jax.run import checkpoint, data

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from conftest import T, write_rows
+from conftest import T, scores_of, sources_of, write_rows
 
 from data_prep import select
 from data_prep.packing import pack
@@ -44,8 +44,10 @@ def write(folder, segments=SEGMENTS, which=0, rows_per_shard=100, **manifest):
             tables.append(table.set_column(0, "shard", [[path.name] * len(table)]))
             path.with_suffix(".index").unlink()
     write_index(folder, tables)
-    values = {"schema": 1, "sequence_length": 8, "tokenizer_hash": "t", "vocab_size": 97, "sources": {}}
-    scores = {"rm_hash": ("rm", "start")[which], "head_dtype": "float32", "encoding": "float16"}
+    values = {"schema": 1, "sequence_length": 8, "tokenizer_hash": "t", "vocab_size": 97, "sources": sources_of(shards)}
+    scores = scores_of(rm_hash=("rm", "start")[which])
+    if manifest.get("scores"):
+        manifest["scores"] = scores_of(**manifest["scores"])
     write_json(folder / "manifest.json", values | {"shards": shards, "scores": scores} | manifest)
     return folder
 
@@ -164,7 +166,7 @@ def scored_pair(tmp_path, encoding="float16"):
                 r[1:][mask] = rng.gamma(1.0, 3.0, mask.sum())
                 changed.append(row | {"rm_nll": r})
             facts |= write_shard(made[name] / facts["name"], changed, encoding)
-        scores = {"rm_hash": name, "compute_dtype": "float32", "head_dtype": "float32", "encoding": encoding}
+        scores = scores_of(rm_hash=name, encoding=encoding)
         write_json(made[name] / "manifest.json", manifest | {"scores": scores})
     return made["scored"], made["base"]
 

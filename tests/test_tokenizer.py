@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from conftest import write_rows
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from mucpt_jax.errors import UserError
@@ -74,8 +75,7 @@ def test_a_damaged_or_missing_tokenizer_is_one_sentence(tmp_path):
 def test_rows_belong_to_one_tokenizer(tmp_path):
     tokenizer = byte_tokenizer(tmp_path / "tokenizer")
     for name, of in (("a", tokenizer_hash(tokenizer)), ("b", "f" * 64)):
-        (tmp_path / name).mkdir()
-        write_json(tmp_path / name / "manifest.json", {"tokenizer_hash": of})
+        write_rows(tmp_path / name, {}, tokenizer_hash=of)
     check_same_tokenizer(tmp_path / "a", tokenizer, tmp_path / "a", None)
     with pytest.raises(UserError, match=r"a was written with another tokenizer than .*b, which X uses \(hashes"):
         check_same_tokenizer(tmp_path / "a", tokenizer, tmp_path / "b", used=", which X uses")

@@ -9,7 +9,6 @@ Once it is known which keys repeat, each file is counted again without near copi
 OWN_LETTERS of their letters in lines that do not repeat.
 """
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from data_prep.jobs.documents import File
 from data_prep.jobs.options import option
 from data_prep.text import line_keys
 from data_prep.text.line_keys import LINE
+from mucpt_jax.formats.decode import read_json
 from mucpt_jax.formats.files import write_json
 from mucpt_jax.formats.hashes import mix
 
@@ -124,7 +124,7 @@ def count(file: tuple[int, dict], work: Work) -> Counted:
         single[rows.astype(np.int64)] = False
     with work_files.fresh(work.path(number, "single")) as f:
         f.write(single.tobytes())
-    names = json.loads(work.path(number, "sources").read_text(encoding="utf-8"))
+    names = read_json(work.path(number, "sources"), list[str])
     of_source, lines, runs, held = np.zeros(len(names), np.int64), 0, 0, []
     for piece in pieces(work, number):
         of_source += np.bincount(piece.docs["source"][piece.single], minlength=len(names))

@@ -33,6 +33,7 @@ from apache_beam.metrics import Metrics
 
 from data_prep.jobs import notes, progress
 from mucpt_jax.errors import UserError, one_line
+from mucpt_jax.formats.decode import own_field
 
 SCHEMA = pa.schema([(name, pa.string()) for name in ("id", "text", "source", "lang", "meta")])
 SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet")
@@ -100,7 +101,7 @@ def document(fields: object, source: str, columns: Mapping[str, str] = AS_THEY_A
 
 def _meta(value: object) -> dict:
     with suppress(ValueError):
-        value = json.loads(value) if isinstance(value, str) and value.startswith("{") else value
+        value = own_field(value) if isinstance(value, str) and value.startswith("{") else value
     if isinstance(value, dict):
         return value
     return {} if value in (None, "") else {"meta": value}
@@ -110,16 +111,16 @@ def _json(value: dict) -> str:
     """NaN and Infinity, which JSON does not know, as strings."""
     with suppress(ValueError):
         return json.dumps(value, ensure_ascii=False, default=str, allow_nan=False)
-    return json.dumps(json.loads(json.dumps(value, default=str), parse_constant=str), ensure_ascii=False)
+    return json.dumps(own_field(json.dumps(value, default=str), nan=str), ensure_ascii=False)
 
 
 def parse_line(line: bytes, source: str, columns: Mapping[str, str] = AS_THEY_ARE) -> dict[str, str] | str:
     """One JSONL line -> document, or the reason why it is none: not_utf8, not_json, no_text, too_long."""
     try:
-        return document(json.loads(line.decode()), source, columns)
+        return document(own_field(line.decode()), source, columns)
     except UnicodeDecodeError:
         return "not_utf8"
-    except (ValueError, RecursionError):
+    except ValueError:
         return "not_json"
 
 

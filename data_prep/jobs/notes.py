@@ -10,13 +10,16 @@ Every note is of one input file (`part`, five digits), so a task that a runner r
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Annotated, NotRequired, TypedDict
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from msgspec import Meta
 
 from data_prep.private import masking
+from mucpt_jax.formats.decode import Count, read_json, read_lines
 from mucpt_jax.formats.files import write_json
 
 FILES = ("rejects.jsonl", "samples.jsonl", "composition.json", "counts.json")
@@ -26,6 +29,34 @@ SAMPLE_BYTES = 6000  # of a reason and an input file
 MAX_KINDS = 1000  # pairs of source and language in composition.json; the smallest go together as "(other)"
 
 
+class Sample(TypedDict):
+    """A line of samples.jsonl."""
+
+    reason: str
+    id: str
+    source: str
+    lang: str
+    text: str
+
+
+class Rows(TypedDict):
+    """Of a source and language in composition.json."""
+
+    source: str
+    lang: str
+    documents: Count
+    characters: Count
+    bytes: Count
+    tokens: NotRequired[Count]
+
+
+class Sides(TypedDict, total=False):
+    """composition.json"""
+
+    read: list[Rows]
+    kept: list[Rows]
+
+
 def forget(folder: Path, part: str) -> None:
     """What an attempt before left of this input file."""
     for name in (f"rejects-{part}.jsonl", f"samples-{part}.*.jsonl"):
@@ -33,9 +64,13 @@ def forget(folder: Path, part: str) -> None:
             note.unlink()
 
 
-def add_lines(path: Path, lines: Iterable[dict]) -> None:
+def add_lines(path: Path, lines: Iterable[Mapping]) -> None:
     with open(path, "a", encoding="utf-8") as f:
-        f.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+        f.writelines(line_of(line) for line in lines)
+
+
+def line_of(values: Mapping) -> str:
+    return json.dumps(values, ensure_ascii=False) + "\n"
 
 
 def masked(text: str, most: int) -> str:
@@ -85,7 +120,7 @@ def merge_composition(folder: Path) -> None:
     for side in ("read", "kept"):
         total = Composition()
         for path in sorted(Path(folder).glob(f"{side}-*.composition")):
-            for source, lang, *numbers in json.loads(path.read_text(encoding="utf-8")):
+            for source, lang, *numbers in read_json(path, list[Annotated[list[str | Count], Meta(min_length=2)]]):
                 total.add_numbers((source, lang), numbers)
             path.unlink()
         sides[side] = list(rows_of(total))
@@ -125,9 +160,10 @@ def merge_samples(folder: Path) -> None:
     for reason in sorted({piece.name.split(".")[1] for piece in pieces}):
         chosen = []
         for piece in (piece for piece in pieces if piece.name.split(".")[1] == reason):
-            chosen += piece.read_text(encoding="utf-8").splitlines()
-            chosen = sorted(
-                set(chosen), key=lambda line: (hashlib.sha256(json.loads(line)["id"].encode()).digest(), line)
-            )[:SAMPLES]
+            chosen = sorted(chosen + read_lines(piece, Sample), key=rank)[:SAMPLES]
             piece.unlink()
-        add_lines(folder / "samples.jsonl", map(json.loads, chosen))
+        add_lines(folder / "samples.jsonl", chosen)
+
+
+def rank(sample: Sample) -> tuple:
+    return hashlib.sha256(sample["id"].encode()).digest(), line_of(sample)

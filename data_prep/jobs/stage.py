@@ -19,6 +19,7 @@ from data_prep.jobs.documents import File
 from data_prep.jobs.job import find_files, output_folder
 from data_prep.jobs.runner import MORE, run_pipeline
 from mucpt_jax.errors import UserError
+from mucpt_jax.formats.decode import Count
 from mucpt_jax.formats.files import write_json
 
 DOCUMENT_FILES = ("part-*.parquet", *notes.FILES)
@@ -30,12 +31,12 @@ log = logging.getLogger(__name__)
 class Counts(TypedDict):
     """counts.json: read == kept + the sum of dropped, always."""
 
-    read: int
-    kept: int
-    dropped: dict[str, int]  # documents by reason
-    masked: NotRequired[dict[str, int]]  # hits by type, and "documents"
-    lines: NotRequired[dict[str, int]]  # lines removed, by reason
-    changed: NotRequired[dict[str, int]]  # documents, by what was changed
+    read: Count
+    kept: Count
+    dropped: dict[str, Count]  # documents by reason
+    masked: NotRequired[dict[str, Count]]  # hits by type, and "documents"
+    lines: NotRequired[dict[str, Count]]  # lines removed, by reason
+    changed: NotRequired[dict[str, Count]]  # documents, by what was changed
 
 
 class Run(NamedTuple):

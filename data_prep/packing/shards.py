@@ -1,8 +1,8 @@
 """Shards of a row folder: full ones as segments come, and their final names and index when all are written."""
 
-import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TypedDict
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 from data_prep.jobs import notes
 from data_prep.packing.pack import Segment, pack, write_shard
 from mucpt_jax.errors import UserError
+from mucpt_jax.formats.decode import Count, read_json
 from mucpt_jax.formats.manifest import INDEX_SCHEMA, write_index
 from mucpt_jax.formats.rows import shard_name
 
@@ -44,6 +45,23 @@ def check_sources(where: str, sources: dict) -> None:
         )
 
 
+class ShardFacts(TypedDict):
+    name: str
+    records: Count
+    segments: Count
+    tokens: Count
+    targets: Count
+    bytes: Count
+    sha256: str
+
+
+class Facts(TypedDict):
+    """What an input file gave of a source, in <number>.facts."""
+
+    documents: Count
+    shards: list[ShardFacts]
+
+
 def number_shards(folder: Path) -> tuple[list[dict], dict[str, dict[str, int]]]:
     """Renames the shards of all input files to <source>-<i>-of-<n> and writes the index.
 
@@ -51,7 +69,7 @@ def number_shards(folder: Path) -> tuple[list[dict], dict[str, dict[str, int]]]:
     """
     by_source, kept = {}, {}
     for path in sorted(folder.glob("*.facts")):
-        for source, facts in json.loads(path.read_text(encoding="utf-8")).items():
+        for source, facts in read_json(path, dict[str, Facts]).items():
             by_source.setdefault(source, []).extend(facts["shards"])
             kept[source] = kept.get(source, 0) + facts["documents"]
         path.unlink()

@@ -20,6 +20,7 @@ from typing import NamedTuple
 from data_prep.private.addresses import HOMES, MESSENGERS, NET
 from data_prep.private.numbers import BLANK, EDGES, NUMBERS, Kind, Span
 from mucpt_jax.errors import UserError
+from mucpt_jax.formats.decode import own_field
 
 KINDS = (*NET, *MESSENGERS, *NUMBERS, *HOMES)  # a value is of the first kind that fits
 TYPES = tuple(dict.fromkeys(kind.name for kind in KINDS if kind.name))
@@ -116,7 +117,7 @@ def mask_text(text: str, placeholder: str = PLACEHOLDER) -> tuple[str, dict[str,
 def mask_meta(meta: str, placeholder: str = PLACEHOLDER) -> tuple[str, dict[str, int]]:
     """A JSON object -> (the same with its strings and numbers masked, {type: hits}); its keys stay."""
     try:
-        values = json.loads(meta)
+        values = own_field(meta)
         if not find("\n".join(labelled(values))):  # nearly always
             return meta, {}
         hits: Counter[str] = Counter()

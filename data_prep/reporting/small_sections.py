@@ -64,11 +64,9 @@ def repeated(lines: list[dict]) -> str:
     """Of lines.jsonl."""
     items = []
     for line in lines:
-        text, n = line.get("text"), line.get("documents")
-        if isinstance(text, str) and isinstance(n, int):
-            where = visible(str(line.get("source") or ""), 60)
-            shown = f'<div dir="auto" class="text">{visible(text, 160)}</div>'
-            items.append(f"<li><b>{number(n)}</b>{shown}<small>{where}</small></li>")
+        shown = f'<div dir="auto" class="text">{visible(line["text"], 160)}</div>'
+        where = visible(line["source"], 60)
+        items.append(f"<li><b>{number(line['documents'])}</b>{shown}<small>{where}</small></li>")
     if not items:
         return ""
     title = "<summary>Lines that repeat, with the number of their documents</summary>"

@@ -2,7 +2,6 @@
 
 import gzip
 import hashlib
-import json
 import re
 import zlib
 from collections import defaultdict
@@ -13,6 +12,7 @@ from typing import NamedTuple
 
 from data_prep.samples.noise import Draft, Line, insert, noise_line, plant_duplicates
 from mucpt_jax.errors import UserError
+from mucpt_jax.formats.decode import own_field
 
 LONGEST = 6000  # characters of a document
 SHARE = {"en": 2 / 3, "zh": 1 / 3}  # of the characters: zh has more tokens per character
@@ -64,7 +64,7 @@ def read_lines(path: Path, make: Callable[[dict], dict]) -> Iterator[dict]:
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as lines:
             for line in lines:
-                yield make(json.loads(line))
+                yield make(own_field(line.decode()))
                 done += 1
     except (OSError, EOFError, zlib.error, ValueError, LookupError, TypeError, AttributeError) as error:
         raise UserError(

@@ -6,10 +6,12 @@ evaluate job's; any of them may be missing.
 
 import json
 from pathlib import Path
+from typing import Any, NotRequired, TypedDict
 
 from mucpt_jax import config
 from mucpt_jax.errors import UserError
-from mucpt_jax.formats.files import read_json
+from mucpt_jax.formats.decode import read_json, read_lines, read_log
+from mucpt_jax.formats.results import Evaluated, Prediction, Step
 from mucpt_jax.step.objective import OBJECTIVES
 
 # What a result depends on; the other sections are speed, logging and other jobs.
@@ -21,21 +23,30 @@ IGNORED = {
 ASKED = ("prompt", "stop", "max_new_tokens")  # of evaluate.*: how a question is put
 
 
+class Asked(TypedDict):
+    """Of config.evaluate.json."""
+
+    evaluate: NotRequired[dict[str, Any]]
+
+
 def read(folder: str) -> dict:
     """{"config", "settings", "metrics", "evaluate", "asked", "answers"}, empty or None where a file is missing.
 
     answers: {(id, question, answer, aliases): prediction}, so that an edited question is another question.
     """
     path = Path(folder)
-    names = ("config.json", "evaluate.json", "config.evaluate.json")
-    trained, evaluated, asked = (read_object(path / n) if (path / n).is_file() else {} for n in names)
-    lines = read_lines(path / "metrics.jsonl") if (path / "metrics.jsonl").is_file() else []
+    kinds = {"config.json": dict, "evaluate.json": Evaluated, "config.evaluate.json": Asked}
+    trained, evaluated, asked = (
+        read_json(path / name, kind, "run the job that wrote it again") if (path / name).is_file() else {}
+        for name, kind in kinds.items()
+    )
+    lines = read_log(path / "metrics.jsonl", Step)
     if not (trained or evaluated or lines):
         raise UserError(
             f"{folder} is no run: it has no config.json, metrics.jsonl or evaluate.json; name the --workdir of a job"
         )
-    check_evaluated(path / "evaluate.json", evaluated)
-    values = config.flat(config.from_saved(trained)) | config.gone_knobs(trained) if trained else {}
+    saved = config.from_saved(trained, str(path / "config.json"))
+    values = config.flat(saved) | config.gone_knobs(trained) if trained else {}
     graded = evaluated.get("questions")  # where it is missing, predictions are of an earlier evaluation
     return {
         "config": values,
@@ -47,48 +58,13 @@ def read(folder: str) -> dict:
     }
 
 
-def check_evaluated(path: Path, evaluated: dict) -> None:
-    heldout, graded = (evaluated.get(name) or {} for name in ("heldout", "questions"))
-    sources = heldout.values() if isinstance(heldout, dict) else [None]
-    if not all(isinstance(s, dict) and s.keys() >= {"nll", "tokens"} for s in sources):
-        raise UserError(f"{path} has a held-out source without nll and tokens; evaluate again")
-    if not isinstance(graded, dict):
-        raise UserError(f"{path} has questions without k and n; evaluate again")
-
-
-def read_object(path: Path) -> dict:
-    value = read_json(path)
-    if not isinstance(value, dict):
-        raise UserError(f"{path} holds no JSON object; run the job that wrote it again")
-    return value
-
-
-def read_lines(path: Path) -> list[dict]:
-    """Objects of a JSONL file.  A last line without its end was cut off by a kill and does not count."""
-    lines = []
-    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
-        try:
-            lines.append(dict(json.loads(line)))
-        except (ValueError, TypeError) as error:
-            raise UserError(
-                f"{path} line {number} is no JSON object ({error}); run the job that wrote it again"
-            ) from error
-    return lines
-
-
 def read_answers(path: Path, graded: dict) -> dict[tuple, dict]:
     if not path.is_file():
         raise UserError(f"{path} is missing though evaluate.json has grades; run --job=evaluate again")
-    answers = {}
-    for number, p in enumerate(read_lines(path), 1):
-        aliases = p.get("aliases") or []
-        texts = [p.get("question"), p.get("answer"), *(aliases if isinstance(aliases, list) else [None])]
-        fits = all(isinstance(text, str) for text in texts) and "id" in p
-        if not fits or not isinstance(p.get("correct"), bool):
-            raise UserError(
-                f"{path} line {number} is no prediction (id, question, answer, correct); run --job=evaluate again"
-            )
-        answers[str(p["id"]), p["question"], p["answer"], tuple(aliases)] = p
+    answers = {
+        (str(p["id"]), p["question"], p["answer"], tuple(p.get("aliases") or [])): p
+        for p in read_lines(path, Prediction, "run --job=evaluate again")
+    }
     right = sum(p["correct"] for p in answers.values())
     if (right, len(answers)) != (graded.get("k"), graded.get("n")):
         raise UserError(

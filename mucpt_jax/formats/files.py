@@ -1,9 +1,10 @@
-"""Files and folders replaced whole, locks, JSON, hashes: a reader sees the old one or the new one, never half."""
+"""Files and folders replaced whole, locks, hashes: a reader sees the old one or the new one, never half."""
 
 import fcntl
 import hashlib
 import json
 import logging
+import math
 import os
 import shutil
 import uuid
@@ -51,19 +52,21 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def write_json(path: str | Path, value) -> None:
-    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+    """What is not finite becomes null, as JSON has no NaN."""
+    write_text(path, json.dumps(finite(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: finite(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def copy_file(source: str | Path, target: str | Path) -> None:
     with replacing(target) as beside:
         shutil.copyfile(source, beside)
-
-
-def read_json(path: str | Path) -> Any:
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError, OSError) as error:
-        raise UserError(f"{path} cannot be read as JSON ({error}); copy or write it again") from error
 
 
 # Folders; `name` is what the user calls the folder, for the sentence

@@ -6,14 +6,16 @@ index.parquet                          shard, row, segment, document, offset, le
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Annotated, Literal, NotRequired, TypedDict
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from msgspec import Meta
 
 from mucpt_jax.errors import UserError, one_line
-from mucpt_jax.formats.files import read_json, replacing
+from mucpt_jax.formats.decode import Count, Number, Size, read_json
+from mucpt_jax.formats.files import replacing
 
 SCHEMA = 1
 
@@ -23,25 +25,64 @@ class Shard(TypedDict):
 
     name: str
     source: str
-    records: int  # rows
-    segments: int
-    tokens: int
-    targets: int
-    bytes: int
+    records: Count  # rows
+    segments: Count
+    tokens: Count
+    targets: Count
+    bytes: Count
     sha256: str
 
 
-class Manifest(TypedDict):
+class Source(TypedDict):
+    """A source's sums over its shards."""
+
+    documents: Count
+    records: Count
+    segments: Count
+    tokens: Count
+    targets: Count
+
+
+NotNegative = Annotated[float, Meta(ge=0, le=1e30)]
+Floor = Annotated[str, Meta(pattern=r"^\d{1,9}(\.\d{1,9})?$")]  # nats
+Grid = Annotated[dict[Floor, NotNegative], Meta(min_length=1)]
+
+
+class Histogram(TypedDict):
+    edges: list[Number]  # nats
+    counts: list[Count]
+
+
+class Scores(TypedDict):
+    """docs/data_format.md; what selecting, agreement and calibration add is theirs."""
+
+    rm_hash: str
+    compute_dtype: str
+    encoding: Literal["float16", "uint8_log"]
+    tokens: Count
+    mean_nll: Number
+    mean_raw_weight: Grid
+    mean_raw_weight_by_base_nll: NotRequired[Grid]
+    ess: Grid
+    weight_mass: dict[Floor, list[NotNegative]]
+    histogram: Histogram
+    recommended_floor: Number
+
+
+class Schema(TypedDict):
     schema: int
-    sequence_length: int  # T
+
+
+class Manifest(Schema):
+    sequence_length: Size  # T
     tokenizer_hash: str
-    vocab_size: int
+    vocab_size: Size
     shards: list[Shard]
-    sources: dict[str, dict]  # documents, segments, tokens, targets, records of each
-    scores: Any  # dict, docs/data_format.md; None until scored
+    sources: dict[str, Source]
+    scores: Scores | None  # None until scored
+    eod: NotRequired[Count | None]  # token id that ends a document
 
 
-MANIFEST_KEYS = Manifest.__required_keys__
 INDEX_SCHEMA = pa.schema([
     ("shard", pa.string()), ("row", pa.int32()), ("segment", pa.int32()), ("document", pa.string()),
     ("offset", pa.int32()), ("length", pa.int32()),  # tokens, the offset from the start of the document
@@ -55,15 +96,21 @@ def read_manifest(folder: str | Path) -> Manifest:
         raise UserError(
             f"{path} is missing; write rows there with python -m data_prep.shard (or launch.py --job=score)"
         )
-    manifest: Manifest = read_json(path)
-    if not isinstance(manifest, dict) or not manifest.keys() >= MANIFEST_KEYS:
-        raise UserError(
-            f"{path} is no manifest of rows (it lacks some of {sorted(MANIFEST_KEYS)}); write the rows again"
-        )
-    if manifest["schema"] != SCHEMA:
-        raise UserError(f"{path} has schema {manifest['schema']}, this program reads {SCHEMA}; write the rows again")
+    manifest = load_manifest(folder)
     for shard in manifest["shards"]:
         check_shard(Path(folder) / shard["name"], shard)
+    return manifest
+
+
+def load_manifest(folder: str | Path) -> Manifest:
+    """The manifest without a look at its shards, which takes long where there are thousands."""
+    path, way_out = Path(folder) / "manifest.json", "copy it from where the rows were written, or write the rows again"
+    schema = read_json(path, Schema, way_out)["schema"]
+    if schema != SCHEMA:
+        raise UserError(f"{path} has schema {schema}, this program reads {SCHEMA}; write the rows again")
+    manifest: Manifest = read_json(path, Manifest, way_out)
+    if unknown := {shard["source"] for shard in manifest["shards"]} - manifest["sources"].keys():
+        raise UserError(f"{path} has shards of {min(unknown)}, which is none of its sources; {way_out}")
     return manifest
 
 

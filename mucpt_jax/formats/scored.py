@@ -31,7 +31,7 @@ def check_scored_by_two(scored: str | Path, base: str | Path) -> tuple[Manifest,
     )
     if sizes != other_sizes:
         raise UserError(f"{base} holds other rows than {scored}; score the rows of one folder with both models")
-    model, other = (manifest["scores"]["rm_hash"] for manifest in manifests)
+    model, other = (manifest["scores"]["rm_hash"] for manifest in manifests if manifest["scores"])
     if model == other:
         raise UserError(
             f"{base} was scored by the same model as {scored} ({model}); name the rows that the start model scored"

@@ -4,7 +4,8 @@ import os
 from pathlib import Path
 
 from mucpt_jax.errors import UserError, one_line
-from mucpt_jax.formats.files import file_hash, read_json, text_hash
+from mucpt_jax.formats.files import file_hash, text_hash
+from mucpt_jax.formats.manifest import load_manifest
 
 
 def files_of(folder: str | Path) -> list[Path]:
@@ -58,7 +59,7 @@ def check_same_tokenizer(rows: str | Path, *others: str | Path | None, used: str
 
 
 def _hash_of_rows(folder: str | Path) -> str:
-    return read_json(Path(folder) / "manifest.json")["tokenizer_hash"]
+    return load_manifest(folder)["tokenizer_hash"]
 
 
 def end_of_document(tokenizer) -> int:

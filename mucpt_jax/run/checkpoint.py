@@ -14,7 +14,7 @@ import hashlib
 import logging
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Required
 
 import jax
 import jax.numpy as jnp
@@ -23,9 +23,10 @@ import orbax.checkpoint as ocp
 from mucpt_jax import config
 from mucpt_jax.config import Config
 from mucpt_jax.errors import UserError, fullness, one_line
-from mucpt_jax.formats.files import locked, read_json, writable
+from mucpt_jax.formats.decode import Count, checked, read_json
+from mucpt_jax.formats.files import locked, writable
 from mucpt_jax.formats.tokenizer import files_of
-from mucpt_jax.formats.version import as_text, written_by
+from mucpt_jax.formats.version import Written, as_text, written_by
 from mucpt_jax.step import model, sharding
 from mucpt_jax.weights import hf, transfer
 
@@ -35,6 +36,14 @@ class State(NamedTuple):
 
     params: dict
     opt_state: Any
+
+
+class Meta(Written):
+    """What is saved beside the arrays."""
+
+    step: Required[Count]
+    model: Required[dict[str, Any]]  # of config.Model
+    identity: Required[dict[str, Any]]  # data.fingerprint
 
 
 def manager(workdir: Path, cfg: Config | None = None) -> ocp.CheckpointManager:
@@ -127,7 +136,8 @@ def read_meta(ckpt: ocp.CheckpointManager, step: int, cfg: Config) -> dict:
     """What is known about a checkpoint, after checking that it holds the config's model."""
     try:
         meta = ckpt.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
-        saved = config.from_saved({"model": meta["model"]}).model
+        checked(meta, Meta, f"meta of step {step}", "")
+        saved = config.from_saved({"model": meta["model"]}, f"meta of step {step}").model
     except Exception as error:
         raise damaged(ckpt, step, error) from error
     if meta.get("format", 1) > config.FORMAT:
@@ -167,8 +177,9 @@ def restore_params(workdir: Path, abstract_params: dict, cfg: Config) -> dict:
 def saved_config(folder: str | Path) -> Config | None:
     """The config that a run was started with; None where the folder is not that of a run."""
     path = Path(folder) / "config.json"
-    values = read_json(path) if path.is_file() else {}
-    return config.from_saved(values) if "optimizer" in values else None  # a Hugging Face folder has a config.json too
+    values = read_json(path, dict) if path.is_file() else {}
+    # A Hugging Face folder has a config.json too.
+    return config.from_saved(values, str(path)) if "optimizer" in values else None
 
 
 def lineage(cfg: Config, workdir: Path) -> list[str]:

@@ -17,10 +17,12 @@ import grain
 import jax
 import numpy as np
 
-from mucpt_jax.config import Config, Loss
+from mucpt_jax import config
+from mucpt_jax.config import Config, Data, Loss
 from mucpt_jax.errors import UserError
 from mucpt_jax.formats import score_sums
-from mucpt_jax.formats.files import read_json, text_hash
+from mucpt_jax.formats.decode import read_json
+from mucpt_jax.formats.files import text_hash
 from mucpt_jax.formats.manifest import Manifest, Shard, documents_of, read_manifest
 from mucpt_jax.formats.rows import decode_row, target_scores
 from mucpt_jax.formats.tokenizer import check_same_tokenizer, files_of
@@ -83,10 +85,9 @@ def check_manifest(manifest: Manifest, folder: str, cfg: Config) -> None:
 
 def check_trained_on(folder: str, workdir: Path) -> None:
     """UserError where rows have another tokenizer than those that the model in workdir was trained on."""
-    if not (workdir / "config.json").is_file():
-        return
-    known = read_json(workdir / "config.json").get("data", {})  # a Hugging Face folder's has none
-    for own in (known.get("domain"), known.get("general")):
+    path = workdir / "config.json"
+    known = config.from_saved(read_json(path, dict), str(path)).data if path.is_file() else Data()
+    for own in (known.domain, known.general):
         if own and (Path(own) / "manifest.json").is_file():
             check_same_tokenizer(folder, own, used=f", which the model in {workdir} was trained on")
 
@@ -135,7 +136,7 @@ def resolved_loss(cfg: Config) -> Loss:
     if loss.mean_raw_weight:
         return loss
     grid = {"corpus_mean_one": "mean_raw_weight", "loss_match": "mean_raw_weight_by_base_nll"}[loss.weight_norm]
-    scores = read_manifest(cfg.data.domain)["scores"]
+    scores: Mapping = read_manifest(cfg.data.domain)["scores"] or {}
     if grid not in scores:
         raise UserError(
             f"{cfg.data.domain} knows nothing of the start model's loss, which weight_norm=loss_match needs; score the "

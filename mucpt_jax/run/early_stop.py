@@ -19,8 +19,11 @@ import jax
 
 from mucpt_jax.config import Config
 from mucpt_jax.errors import UserError
-from mucpt_jax.formats.files import read_json, text_hash, write_json
-from mucpt_jax.run import checkpoint, goodput, heldout, metrics
+from mucpt_jax.formats.decode import read_json, read_log
+from mucpt_jax.formats.files import text_hash, write_json
+from mucpt_jax.formats.results import Best
+from mucpt_jax.formats.results import Evaluation as Line
+from mucpt_jax.run import checkpoint, heldout, metrics
 
 
 class Evaluation(NamedTuple):
@@ -78,7 +81,7 @@ def evaluator(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path, start: int,
 
 
 def nlls_until(path: Path, step: int) -> list[float]:
-    return [line["nll"] for line in goodput.read(path) if line["step"] <= step] if path.is_file() else []
+    return [line["nll"] for line in read_log(path, Line) if line["step"] <= step]
 
 
 def line_of(step: int, sources: dict[str, dict]) -> dict:
@@ -92,18 +95,22 @@ def note(workdir: Path, after: int, line: dict) -> None:
         metrics.append(workdir / "heldout.jsonl", metrics.to_json(line))
 
 
+def read_best(workdir: Path) -> Best:
+    return read_json(workdir / "best.json", Best, "move it away, then the next better state writes it anew")
+
+
 def write_best(workdir: Path, line: dict, params: dict) -> None:
     name = checkpoint.params_hash(params)  # all hosts compute it
     path = workdir / "best.json"
     if jax.process_index() == 0:
-        before = read_json(path)["before"] if line["step"] and path.is_file() else line
+        before = read_best(workdir)["before"] if line["step"] and path.is_file() else line
         write_json(path, line | {"params_hash": name, "before": before, "ended": None})
 
 
 def end(cfg: Config, workdir: Path, identity: dict) -> None:
     if jax.process_index() == 0:
         path = workdir / "best.json"
-        write_json(path, read_json(path) | {"ended": rule_of(cfg, identity)})
+        write_json(path, read_best(workdir) | {"ended": rule_of(cfg, identity)})
 
 
 def ended(cfg: Config, workdir: Path, start: int, identity: dict) -> bool:
@@ -111,7 +118,7 @@ def ended(cfg: Config, workdir: Path, start: int, identity: dict) -> bool:
     path = workdir / "best.json"
     if cfg.train.keep != "best" or not path.is_file():
         return False
-    best, rule = read_json(path), rule_of(cfg, identity)
+    best, rule = read_best(workdir), rule_of(cfg, identity)
     if start:  # checkpoint.restore has compared the identity, whose hash changes with the knobs that there are
         del rule["run"]
     return best["step"] == start and best["ended"] is not None and rule.items() <= best["ended"].items()

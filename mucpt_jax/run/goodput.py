@@ -19,13 +19,23 @@ import logging
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal, TypedDict
 
 import jax
 import psutil
 
+from mucpt_jax.formats import decode
 from mucpt_jax.run.metrics import append
 
 PHASES = ("init", "compile", "data_wait", "evaluate", "checkpoint")
+
+
+class Event(TypedDict):
+    """A line."""
+
+    phase: Literal["init", "compile", "data_wait", "evaluate", "checkpoint", "step"]
+    step: decode.Count
+    seconds: decode.Number
 
 
 class Ledger:
@@ -72,15 +82,11 @@ class Ledger:
             logging.info(summary(read(self.path)))
 
 
-def read(path: Path) -> list[dict]:
-    lines = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        with contextlib.suppress(json.JSONDecodeError):  # cut off by a kill
-            lines.append(json.loads(line))
-    return lines
+def read(path: Path) -> list[Event]:
+    return decode.read_log(path, Event)
 
 
-def totals(lines: list[dict]) -> dict[str, float]:
+def totals(lines: list[Event]) -> dict[str, float]:
     """Seconds by phase, with "step" split into what was kept and "lost"."""
     seconds = dict.fromkeys((*PHASES, "kept", "lost"), 0.0)
     kept: list[tuple[int, float]] = []  # (step, seconds) of steps of earlier starts that still count
@@ -95,7 +101,7 @@ def totals(lines: list[dict]) -> dict[str, float]:
     return seconds | {"kept": sum(s for _, s in kept)}
 
 
-def summary(lines: list[dict]) -> str:
+def summary(lines: list[Event]) -> str:
     """One line: goodput and what the rest went into."""
     seconds, starts = totals(lines), sum(line["phase"] == "init" for line in lines)
     total = max(sum(seconds.values()), 1e-9)

@@ -3,10 +3,10 @@
 import contextlib
 import json
 import logging
-import math
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypedDict
 
 import jax
 from tensorboardX import summary
@@ -15,7 +15,8 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from mucpt_jax.config import Config, Model, Train
 from mucpt_jax.errors import UserError, one_line
-from mucpt_jax.formats.files import write_text
+from mucpt_jax.formats import decode
+from mucpt_jax.formats.files import finite, write_text
 from mucpt_jax.run.data import Source, token_share
 
 # Dense bfloat16 FLOP/s of one device, from the makers' data sheets; matched in jax's device_kind.
@@ -226,28 +227,19 @@ def begin_events(folder: Path, after_step: int) -> EventsWriter:
     return writer
 
 
+class Stepped(TypedDict):
+    step: decode.Count
+
+
 def to_json(values: dict) -> str:
     """One line; what is not finite becomes null, as JSON has no NaN."""
-
-    def finite(value):
-        if isinstance(value, dict):
-            return {name: finite(item) for name, item in value.items()}
-        if isinstance(value, list):
-            return [finite(item) for item in value]
-        return None if isinstance(value, float) and not math.isfinite(value) else value
-
     return json.dumps(finite(values), ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def keep_until(path: Path, step: int) -> None:
-    if not path.exists():
-        return
-    kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        with contextlib.suppress(json.JSONDecodeError):  # a line cut off by a kill
-            if json.loads(line)["step"] <= step:
-                kept.append(line + "\n")
-    write_text(path, "".join(kept))
+    """Drops the lines after a step, of any file whose lines have one."""
+    if path.exists():
+        write_text(path, "".join(to_json(line) for line in decode.read_log(path, Stepped) if line["step"] <= step))
 
 
 def flat(values: dict, prefix: str = "") -> Iterator[tuple[str, float]]:

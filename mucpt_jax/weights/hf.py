@@ -8,9 +8,8 @@ Names map by rule, because the model keeps Hugging Face's:
 import dataclasses
 import logging
 import os
-import typing
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NotRequired, TypedDict
 
 import ml_dtypes
 import numpy as np
@@ -18,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 
 from mucpt_jax.config import Model
 from mucpt_jax.errors import UserError
-from mucpt_jax.formats.files import read_json
+from mucpt_jax.formats.decode import Count, Positive, checked, read_json
 from mucpt_jax.formats.tokenizer import files_of
 
 HEAD, EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
@@ -55,25 +54,40 @@ def read_config(folder: str) -> Model:
     path = Path(folder) / "config.json"
     if not path.is_file():
         raise UserError(f"{path} is missing; init_from must name a Hugging Face folder or a run's workdir")
-    values = read_json(path)
-    if not isinstance(values, dict):
-        raise UserError(f"{path} holds no object; is this a Hugging Face folder?")
+    values = read_json(path, dict, "is this a Hugging Face folder?")
     values = {key: value for key, value in values.items() if value is not None}  # null: not there
+    checked(values, Fields, str(path), "copy the folder again")
     refuse(values, path)
+    for kind, of in ((Model, values | {"name": ""}), *((Rope, rope) for rope in ropes(values).values())):
+        checked(of, kind, str(path), "copy the folder again")
     thetas = {of.get("rope_theta") for of in (values, *ropes(values).values())} - {None}
     if len(thetas) > 1:
         raise UserError(f"{path} has rope_theta {sorted(thetas)}; leave the one that the weights are made for")
     values["rope_theta"] = thetas.pop() if thetas else 10_000.0
-    if all(isinstance(values.get(name), int) for name in ("hidden_size", "num_attention_heads")):
+    if {"hidden_size", "num_attention_heads"} <= values.keys():
         values.setdefault("head_dim", values["hidden_size"] // values["num_attention_heads"])
     values.setdefault("tie_word_embeddings", False)
-    kinds = {name: kind for name, kind in typing.get_type_hints(Model).items() if name != "name"}
-    for name, kind in sorted(kinds.items()):
+    names = sorted(f.name for f in dataclasses.fields(Model) if f.name != "name")
+    for name in names:
         if name not in values:
             raise UserError(f"{path} has no {name}; is this a Qwen2 folder?")
-        if not isinstance(values[name], (int, float) if kind is float else kind):
-            raise UserError(f"{path}: {name}={values[name]!r} is no {kind.__name__}; copy the folder again")
-    return Model(name=os.path.basename(os.path.abspath(folder)), **{name: values[name] for name in kinds})
+    return Model(name=os.path.basename(os.path.abspath(folder)), **{name: values[name] for name in names})
+
+
+class Chunks(TypedDict, total=False):
+    chunk_size: Count
+    local_size: Count
+
+
+class Fields(TypedDict, total=False):
+    """Of config.json besides those of Model."""
+
+    layer_types: list[str]
+    dual_chunk_attention_config: Chunks
+
+
+class Rope(TypedDict):
+    rope_theta: NotRequired[Positive | None]
 
 
 def ropes(values: dict) -> dict[str, dict]:
@@ -117,11 +131,11 @@ def plain_angles(rope) -> bool:
     return kind == "default" and rope.get("partial_rotary_factor", 1) == 1
 
 
-def in_one_chunk(chunks) -> int:
+def in_one_chunk(chunks: Chunks | None) -> int:
     """Tokens up to which dual chunk attention (Qwen2.5-1M) is plain attention."""
     if chunks is None:
         return LONGEST
-    return chunks.get("chunk_size", 0) - chunks.get("local_size", 0) if isinstance(chunks, dict) else 0
+    return chunks.get("chunk_size", 0) - chunks.get("local_size", 0)
 
 
 def check_same_model(model: Model, wanted: Model, where: str) -> None:
@@ -138,7 +152,7 @@ def check_same_model(model: Model, wanted: Model, where: str) -> None:
 
 def config_json(cfg: Model, dtype: str, like: str | None, end_of_text: int | None) -> dict:
     """config.json of an export; `like`: a folder of the same model whose further fields are kept, such as token ids."""
-    kept = read_json(Path(like) / "config.json") if like else {"eos_token_id": end_of_text}
+    kept = read_json(Path(like) / "config.json", dict) if like else {"eos_token_id": end_of_text}
     kept = {key: value for key, value in kept.items() if key not in NOT_KEPT}
     sizes = {k: v for k, v in dataclasses.asdict(cfg).items() if k != "name"}
     # A run's limit is often that of the base model; Instruct's own is shorter.
@@ -165,6 +179,12 @@ def tokenizer_folder(tokenizer: str | None, init_from: str | None) -> str:
 
 
 # Tensors
+
+
+class Index(TypedDict):
+    """model.safetensors.index.json"""
+
+    weight_map: dict[str, str]  # {tensor: file}
 
 
 class Tensor(NamedTuple):
@@ -216,11 +236,7 @@ def weight_files(folder: Path) -> list[Path]:
     """The files that the index names, else model.safetensors, else all *.safetensors."""
     index, single = folder / "model.safetensors.index.json", folder / "model.safetensors"
     if index.is_file():
-        listing = read_json(index)
-        names = listing.get("weight_map") if isinstance(listing, dict) else None
-        if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
-            raise UserError(f"{index} has no weight_map of file names; copy it again")
-        files = [folder / name for name in sorted(set(names.values()))]
+        files = [folder / name for name in sorted(set(read_json(index, Index, "copy it again")["weight_map"].values()))]
     else:
         files = [single] if single.is_file() else sorted(folder.glob("*.safetensors"))
     if not files:

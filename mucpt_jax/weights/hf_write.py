@@ -13,13 +13,14 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NotRequired, TypedDict
 
 import numpy as np
 
 from mucpt_jax.config import Model
 from mucpt_jax.errors import UserError
-from mucpt_jax.formats.files import file_hash, read_json, replacing_folder, write_json
+from mucpt_jax.formats.decode import Count, read_json
+from mucpt_jax.formats.files import file_hash, replacing_folder, write_json
 from mucpt_jax.weights import hf
 
 # Files beside the weights that make a folder usable; copied where they exist.
@@ -157,11 +158,25 @@ def write_rest(folder: Path, cfg: Model, about: About) -> None:
         (folder / "README.md").write_text(about.card, encoding="utf-8")
 
 
+class AddedToken(TypedDict):
+    id: Count
+    content: str
+
+
+class Vocabulary(TypedDict):
+    vocab: NotRequired[dict[str, Count] | list | None]  # a list: of a Unigram model
+
+
+class TokenizerJson(TypedDict):
+    added_tokens: NotRequired[list[AddedToken] | None]
+    model: NotRequired[Vocabulary]
+
+
 def end_of_text(tokenizer: Path) -> int | None:
     """Id of <|endoftext|>, which ended every document in training."""
     path = tokenizer / "tokenizer.json"
-    content = read_json(path) if path.is_file() else {}
-    added = {token["content"]: token["id"] for token in content.get("added_tokens", [])}
+    content = read_json(path, TokenizerJson, "copy the tokenizer again") if path.is_file() else {}
+    added = {token["content"]: token["id"] for token in content.get("added_tokens") or []}
     vocabulary = content.get("model", {}).get("vocab", {})
     known = added | (vocabulary if isinstance(vocabulary, dict) else {})
     return known.get("<|endoftext|>")
