@@ -69,7 +69,8 @@ def place(tmp_path_factory) -> Path:
     write_rows(folder / "rows", {"web": 400, "music": 400})
     config = MODELS["nano"]
     transfer.to_hf(model.init(config, jax.random.key(0)), config, hf_write.About(str(folder / "start")))
-    byte_tokenizer(folder / "start", "<|endoftext|>")
+    (folder / "tokenizer").mkdir()
+    byte_tokenizer(folder / "tokenizer", "<|endoftext|>")
     return folder
 
 
@@ -111,13 +112,12 @@ def test_train(place, tmp_path):
 @pytest.mark.parametrize("name", ["score", "export"])
 def test_a_job_of_a_trained_model(place, tmp_path, name):
     def job(output: str) -> list[str]:
-        own = [f"--config.score.input={place / 'rows'}", f"--config.score.output={tmp_path / output}"]
-        own = (
-            own if name == "score" else [f"--config.export.path={tmp_path / output}", f"--config.tokenizer={tokenizer}"]
-        )
+        own = {
+            "score": [f"--config.score.input={place / 'rows'}", f"--config.score.output={tmp_path / output}"],
+            "export": [f"--config.tokenizer={place / 'tokenizer'}", f"--config.export.path={tmp_path / output}"],
+        }[name]
         return device_job(place, tmp_path, f"--job={name}", f"--workdir={tmp_path / 'run'}", *own)
 
-    tokenizer = place / "start"
     whole = run(job("alone"))
     killed_often(job("out"), whole)
     assert kept(tmp_path / "out") == kept(tmp_path / "alone")

@@ -21,7 +21,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from mucpt_jax.errors import TRY_AGAIN, UserError, ending, one_line
 
@@ -29,7 +29,8 @@ BEAT, SILENCE = 5, 30  # seconds: between two signs of life; without any until a
 GRACE = 10  # seconds for a process to end by itself where another has ended in an error, which is often its own too
 
 
-class Peers(NamedTuple):
+@dataclass(frozen=True)
+class Peers:
     index: int
     count: int
     links: dict[int, socket.SocketIO]  # of process 0 to all others; of another process to process 0
