@@ -22,7 +22,7 @@ from mucpt_jax import checks, config
 from mucpt_jax.errors import UserError, clipped, exiting
 from mucpt_jax.formats import version
 from mucpt_jax.formats.files import write_json
-from mucpt_jax.run import hosts, runtime
+from mucpt_jax.run import hosts, peers, runtime
 
 
 class Job(NamedTuple):
@@ -109,14 +109,21 @@ def set_up_logging() -> None:
     absl_logging.get_absl_handler().setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     for noisy in ("absl", "jax", "orbax"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    # For an error that it raises too Orbax logs 400 lines of stacks; checkpoint.py has the sentence.
+    logging.getLogger("absl").addFilter(lambda record: not (record.exc_info and "orbax" in record.pathname))
 
 
 def run(name: str, job: Job, cfg: config.Config, workdir: Path) -> None:
-    import jax  # after the checks of the config: a typo costs no device start
-
+    """jax is loaded here, after the checks of the config: a typo costs no device start."""
     module = importlib.import_module(f"mucpt_jax.{name}")
-    if not job.simulated:
-        join_hosts(cfg, workdir)  # first: looking into a run's checkpoints starts the backend
+    # First: looking into a run's checkpoints starts the backend.
+    with peers.together(None if job.simulated else join_hosts(cfg, workdir)):
+        work(name, job, cfg, workdir, module)
+
+
+def work(name: str, job: Job, cfg: config.Config, workdir: Path, module) -> None:
+    import jax
+
     if job.takes_trained:
         cfg = of_run(cfg, workdir)
     workdir.mkdir(parents=True, exist_ok=True)  # not where a job finds nothing that was trained
@@ -151,7 +158,7 @@ def of_run(cfg: config.Config, workdir: Path) -> config.Config:
     return cfg
 
 
-def join_hosts(cfg: config.Config, workdir: Path) -> None:
+def join_hosts(cfg: config.Config, workdir: Path) -> peers.Peers | None:
     """Finds the other processes of the run, if there are any."""
     import jax
 
@@ -159,9 +166,9 @@ def join_hosts(cfg: config.Config, workdir: Path) -> None:
         jax.config.update("jax_compilation_cache_dir", str(workdir.parent.absolute() / "compile_cache"))
     triple = _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value
     if cfg.mesh.distributed or triple != (None, None, None):
-        hosts.start(jax.distributed.initialize, *triple)
-    else:
-        hosts.refuse_strangers()
+        return hosts.start(jax.distributed.initialize, *triple, seconds=cfg.mesh.join_seconds)
+    hosts.refuse_strangers()
+    return None
 
 
 def on_devices(cfg: config.Config) -> tuple:

@@ -31,7 +31,7 @@ trap : TERM # this shell outlives the signal and waits for srun; srun's processe
 srun --kill-on-bad-exit=1 ${SRUN_ARGS:-} ${PYTHON:-python} launch.py --config.mesh.distributed=True "$@"
 code=$?
 
-# 143: saved, go on from there.  75: the watchdog.  Others above 128: a process was killed or aborted (a lost GPU).
+# 143: saved, go on from there.  75: the watchdog, or a dead process.  74: the disk is full, make room first.  Others above 128: a process was killed or aborted (a lost GPU).
 # 1 is a sentence for you to read; where it kills the other processes srun may show their code instead, so a start that
 # ended within ten minutes is not tried again, and there are MAX_STARTS.  A job that scancel ended is not RUNNING any more and stays ended; one that Slurm
 # preempted Slurm requeues itself.

@@ -100,6 +100,7 @@ class Mesh:
     context: int = 1  # splits the tokens of a row
     tensor: int = 1  # splits heads, MLP and vocabulary; at most num_key_value_heads
     distributed: bool = False  # several hosts: call jax.distributed.initialize()
+    join_seconds: float = 50.0  # how long hosts wait for each other at the start
     peak_tflops: float | None = None  # of one device, dense bfloat16; for MFU where its kind is not known
 
 

@@ -60,10 +60,17 @@ class Note(TypedDict):
 
 def score(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
     """Rows in score.input -> scored rows in score.output, with the model of workdir (or init_from)."""
-    manifest, output = open_input(cfg), Path(cfg.score.output)
+    manifest, worker = open_input(cfg), cfg.score.worker
     data.check_trained_on(cfg.score.input, workdir)
     params = checkpoint.load_params(cfg, mesh, workdir)
-    (output / "parts").mkdir(parents=True, exist_ok=True)
+    own = Path(cfg.score.output) / "parts" / f"worker-{worker}"
+    with checkpoint.alone(own, f"{cfg.score.output}, shards of score.worker={worker},"):
+        score_shards(cfg, manifest, params, mesh, workdir)
+
+
+def score_shards(cfg: Config, manifest: dict, params: dict, mesh: jax.sharding.Mesh, workdir: Path) -> None:
+    """All of this worker; the last worker to end writes the manifest."""
+    output = Path(cfg.score.output)
     about = {
         "rm_hash": checkpoint.params_hash(params),
         "input": text_hash(json.dumps([shard["sha256"] for shard in manifest["shards"]])),

@@ -18,7 +18,7 @@ from jax import Array
 
 from mucpt_jax import config
 from mucpt_jax.config import Config, Loss
-from mucpt_jax.errors import UserError
+from mucpt_jax.errors import STOPPED, UserError
 from mucpt_jax.evaluation import cards
 from mucpt_jax.formats.files import write_json
 from mucpt_jax.formats.rows import segment_numbers
@@ -51,6 +51,12 @@ def train(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
     A SIGTERM saves at the next step that all hosts agree on, and leaves with status 143.  With train.keep=best
     the newest checkpoint is the state that is best on held-out rows; what a stopped run goes on from lies beside it.
     """
+    checkpoint.check_path(workdir)
+    with checkpoint.alone(workdir, f"--workdir={workdir}"):  # Orbax clears away what another run is writing there
+        train_alone(cfg, mesh, workdir)
+
+
+def train_alone(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
     early_stop.check(cfg, workdir)
     checkpoint.check_workdir(workdir)
     sources = data.open_sources(cfg)
@@ -118,7 +124,7 @@ def train(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
     clock.summary(sources)
     if leaving and not (last or enough):
         logging.info("SIGTERM: saved step %d; the same command goes on from there", step)
-        raise SystemExit(interrupts.STOPPED)
+        raise SystemExit(STOPPED)
     if resume:
         early_stop.end(cfg, workdir, kept, resume)
         if jax.process_index() == 0:
@@ -301,8 +307,8 @@ def bad_step(run: Run, step: int, values: dict) -> None:
         row["nll"] = float(nll)
     facts = {"step": step, "loss": float(values["loss"]), "grad_norm": float(values["grad_norm"])}
     if jax.process_index() == 0:
-        with open(run.workdir / "bad_steps.jsonl", "a", encoding="utf-8") as file:
-            file.write(metrics.to_json(facts | {"action": cfg.train.on_bad_step, "rows": rows}))
+        line = metrics.to_json(facts | {"action": cfg.train.on_bad_step, "rows": rows})
+        metrics.append(run.workdir / "bad_steps.jsonl", line)
     broken = [row for row in rows if not math.isfinite(row["nll"])]
     named = "; ".join(f"{r['file']} record {r['record']} (documents {', '.join(r['documents'])})" for r in broken[:3])
     more = f" and {len(broken) - 3} more rows" if len(broken) > 3 else ""

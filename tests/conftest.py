@@ -11,7 +11,9 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.abspath(f"{__file__}/
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 
 import dataclasses
+import resource
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import jax
@@ -151,6 +153,17 @@ def wait_for_lines(file: Path, lines: int, processes: list) -> None:
         ended = [p.returncode for p in processes if p.poll() is not None]
         assert not ended and time.monotonic() < deadline, f"exit status {ended} before {lines} lines in {file}"
         time.sleep(0.02)
+
+
+@contextmanager
+def files_of_at_most(size: int):
+    """Longer ones cannot be written, as on a full disk (but EFBIG for ENOSPC)."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def pytest_collection_modifyitems(items):

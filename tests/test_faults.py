@@ -5,22 +5,21 @@ import io
 import json
 import logging
 import re
-import resource
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zstandard
+from conftest import files_of_at_most
 from test_shard import byte_tokenizer
 
 from data_prep import pipeline
 from data_prep.jobs import documents, notes, progress
-from mucpt_jax.errors import UserError
+from mucpt_jax.errors import DISK_FULL, UserError
 from mucpt_jax.formats.decode import read_lines
 
 STAGES = {stage.name: stage for stage in pipeline.STAGES}
@@ -230,17 +229,6 @@ def test_a_megabyte_of_one_word_is_a_document_like_others(tmp_path, command):
 # A disk that fills
 
 
-@contextmanager
-def files_of_at_most(size: int):
-    """Longer ones cannot be written, as on a full disk (but EFBIG for ENOSPC)."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
 def test_a_full_disk_is_one_sentence_and_the_earlier_output_stays(tmp_path, command):
     out = tmp_path / "out"
     command(packed(tmp_path / "a.jsonl", lines_of(texts(20))), out)
@@ -267,7 +255,7 @@ def test_the_pipeline_on_a_full_disk_ends_in_one_sentence(tmp_path, flags):
             "from data_prep import pipeline; from data_prep.jobs import job; job.main(pipeline.run)"
         )
         done = subprocess.run([sys.executable, "-c", code, *argv], capture_output=True, text=True)
-        assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
+        assert done.returncode == DISK_FULL and "Traceback" not in done.stderr, done.stderr
         told = done.stderr.splitlines()[-1]
         assert told.startswith("error: ") and "File too large" in told
         assert [f.name for f in (tmp_path / "out").glob("*.json")] == written

@@ -6,8 +6,21 @@ from contextlib import nullcontext
 
 import pytest
 
-from mucpt_jax.errors import UserError, exiting
+from mucpt_jax.errors import DISK_FULL, UserError, exiting
 from mucpt_jax.formats import files
+
+
+def test_bytes_are_on_the_disk_before_the_name_that_says_so(tmp_path, monkeypatch):
+    """Of files and folders; the folder's own names come last."""
+    events, replace = [], os.replace
+    monkeypatch.setattr(files, "sync", lambda path: events.append(f"sync {path.name.split('.')[0].split('-')[0]}"))
+    monkeypatch.setattr(files.os, "replace", lambda a, b: (events.append(f"name {b.name}"), replace(a, b)))
+    files.write_text(tmp_path / "manifest.json", "{}")
+    assert events == ["sync manifest", "name manifest.json", f"sync {tmp_path.name.split('-')[0]}"]
+    events.clear()
+    with files.replacing_folder(tmp_path / "out", "OUT") as folder:
+        (folder / "kept.parquet").touch()
+    assert events == ["sync kept", "sync run", "name out", f"sync {tmp_path.name.split('-')[0]}"]
 
 
 def names(folder) -> list[str]:
@@ -68,7 +81,6 @@ def test_a_lock_that_was_removed_meanwhile_protects_nothing(tmp_path, monkeypatc
     ("error", "sentence"),
     [
         (UserError("a=1 is wrong; use 2"), "error: a=1 is wrong; use 2"),
-        (OSError(errno.ENOSPC, "No space left on device"), "left on device; make room, then run it again"),
         (PermissionError(errno.EACCES, "Permission denied", "x"), r"error: \[Errno 13\] Permission denied: 'x'$"),
     ],
 )
@@ -127,3 +139,24 @@ def test_a_name_in_a_manifest_is_one_of_its_own_folder(name):
     with pytest.raises(UserError, match=r"manifest\.json names the file .* no name in its own folder"):
         files.bare_name(name, "manifest.json")
     assert files.bare_name("音乐-00000-of-00001.array_record", "") == "音乐-00000-of-00001.array_record"
+
+
+def full(how: str) -> Exception:
+    """As Python, our own files, tensorstore and array_record tell of a full disk or quota."""
+    words = "No space left on device"
+    if how == "python":
+        return OSError(errno.ENOSPC, words)
+    if how == "quota":
+        return OSError(errno.EDQUOT, "Disk quota exceeded")
+    error = UserError("a checkpoint could not be written under run/checkpoints by step 40; make room")
+    error.__cause__ = ValueError(f"RESOURCE_EXHAUSTED: Failed to write 97 bytes: {words} [os_error_code='28']")
+    return error
+
+
+@pytest.mark.parametrize("how", ["python", "quota", "library"])
+def test_a_full_disk_has_its_own_exit_status(how, capsys):
+    with pytest.raises(SystemExit) as ended, exiting():
+        raise full(how)
+    assert ended.value.code == 74 == DISK_FULL
+    told = capsys.readouterr().err
+    assert told.startswith("error: ") and "make room" in told and told.count("\n") == 1

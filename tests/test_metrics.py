@@ -6,8 +6,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from conftest import files_of_at_most
 
 from mucpt_jax.config import MODELS, Config, Optimizer, Train
+from mucpt_jax.errors import UserError, fullness
 from mucpt_jax.run import metrics
 from mucpt_jax.step import optimizer
 
@@ -45,6 +47,18 @@ def test_lines_after_the_restart_point_and_broken_lines_go(tmp_path):
     path.write_text("".join(json.dumps({"step": s}) + "\n" for s in (1, 2, 3)) + '{"step": 4, "lo')
     metrics.keep_until(path, 2)
     assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1, 2]
+
+
+def test_a_full_disk_ends_the_events_in_a_warning_and_the_run_where_its_record_stops(tmp_path, caplog):
+    stops = pytest.raises(UserError, match=r"metrics\.jsonl cannot be written \(.*File too large.*\); make room")
+    with files_of_at_most(3000), stops as error, metrics.log(tmp_path, 0) as write:
+        for step in range(1, 1000):
+            write({"step": step, "loss": 2.5})
+    assert fullness(error.value) and caplog.text.count("no more TensorBoard events in ") == 1
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert len(lines) > 100 and json.loads(lines[-2]) == {"step": len(lines) - 1, "loss": 2.5}  # the last one is cut
+    [events] = (tmp_path / "tensorboard").iterdir()
+    assert events.stat().st_size == 3000
 
 
 def test_the_learning_rate_warms_up_then_falls_to_its_floor():

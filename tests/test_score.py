@@ -205,6 +205,17 @@ def test_a_folder_without_rows_and_a_manifest_that_miscounts_are_refused(tmp_pat
         score.score(config_of(tmp_path), one_device_mesh(), tmp_path / "rm")
 
 
+def test_a_second_job_of_one_worker_number_is_refused_while_the_first_lives(tmp_path, rm):
+    cfg = config_of(tmp_path)
+    shared = [dataclasses.replace(cfg, score=dataclasses.replace(cfg.score, worker=i, workers=2)) for i in (0, 1)]
+    with checkpoint.alone(tmp_path / "scored/parts/worker-1", "the first"):
+        score.score(shared[0], one_device_mesh(), tmp_path / "rm")
+        with pytest.raises(UserError, match=r"scored, shards of score.worker=1, is being written by another run"):
+            score.score(shared[1], one_device_mesh(), tmp_path / "rm")
+    score.score(shared[1], one_device_mesh(), tmp_path / "rm")
+    assert len(all_rows(tmp_path / "scored")) == 18
+
+
 def test_two_workers_on_one_shard_at_once_leave_it_whole(tmp_path):
     rows = [random_row(np.random.default_rng(i), scored=True) for i in range(4)]
     path = tmp_path / "a.array_record"

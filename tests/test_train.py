@@ -151,6 +151,13 @@ def test_a_damaged_checkpoint_costs_the_steps_since_the_one_before_it(tmp_path, 
     assert sorted(checkpoint.manager(tmp_path / "run").all_steps()) == [4, 6]
 
 
+def test_a_second_start_in_a_workdir_is_refused_while_the_first_lives(tmp_path):
+    cfg, run = config_of(tmp_path), tmp_path / "run"
+    with checkpoint.alone(run, "the first"), pytest.raises(UserError, match=f"--workdir={run} is being written by"):
+        train.train(cfg, one_device_mesh(), run)
+    assert os.listdir(run) == ["lock"]  # it did not get as far as Orbax, which clears unfinished steps away
+
+
 def test_a_full_disk_leaves_the_checkpoint_before_it_good(tmp_path):
     """RLIMIT_FSIZE makes writes fail as a full disk does; in a process of its own, which keeps the limit."""
     script = f"""

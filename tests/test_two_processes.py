@@ -77,6 +77,20 @@ def test_a_killed_run_of_two_goes_on_with_two_and_with_one_process_and_gives_the
     np.testing.assert_allclose(trace(whole / "one"), trace(whole / "whole"), rtol=1e-5)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("killed", [0, 1])
+def test_where_one_of_two_hosts_dies_the_other_ends_in_a_sentence_within_a_minute(whole, killed):
+    name = f"died-{killed}"
+    running = start(whole, name, 2, "--config.optimizer.steps=100000")
+    wait_for_lines(whole / name / "metrics.jsonl", 5, running)
+    running[killed].send_signal(signal.SIGKILL)
+    assert running[1 - killed].wait(timeout=60) == 75
+    told = (whole / f"{name}-{1 - killed}.log").read_text()
+    assert told.endswith(f"process {killed} of 2 has died or is out of reach; start all again, they go on from the "
+                         "newest checkpoint\n")  # fmt: skip
+    assert "***" not in told  # a stack of C++
+
+
 def test_sigterm_to_one_of_two_hosts_saves_the_same_step_on_both(whole):
     running = start(whole, "preempted", 2)
     wait_for_lines(whole / "preempted" / "metrics.jsonl", 3, running)

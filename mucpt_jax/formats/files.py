@@ -55,13 +55,16 @@ def text_hash(text: str) -> str:
 def replacing(path: str | Path) -> Iterator[Path]:
     """A name beside `path`; what is written there takes the place of `path` if the block ends well.
 
-    The name is new at each call: another process may be writing the same file.
+    The name is new at each call: another process may be writing the same file.  The bytes are on the disk before the
+    name is: what stands under `path` is whole after a power cut too, where the disk keeps its word.
     """
     path = Path(path)
     beside = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.writing")
     try:
         yield beside
+        sync(beside)
         os.replace(beside, path)
+        sync(path.parent)
     finally:
         beside.unlink(missing_ok=True)  # half a file, of a full disk
 
@@ -117,6 +120,8 @@ def replacing_folder(path: str | Path, name: str) -> Iterator[Path]:
                 lock.flush()
                 new.mkdir()
                 yield new
+                for written in (*new.rglob("*"), new):
+                    sync(written)
                 if final.exists():
                     os.replace(final, old)
                 os.replace(new, final)

@@ -13,6 +13,7 @@ import functools
 import logging
 import os
 import uuid
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple, Required
 
@@ -23,8 +24,9 @@ from jax.experimental import multihost_utils
 
 from mucpt_jax import config
 from mucpt_jax.config import Config
-from mucpt_jax.errors import UserError
+from mucpt_jax.errors import UserError, fullness, one_line
 from mucpt_jax.formats.decode import Count, checked, read_json
+from mucpt_jax.formats.files import locked, writable
 from mucpt_jax.formats.tokenizer import files_of
 from mucpt_jax.formats.version import Written, as_text, written_by
 from mucpt_jax.run.sums import NAME_OF_SUM, SUMS, meta_hash
@@ -54,9 +56,29 @@ class Meta(Written):
 
 def manager(workdir: Path, cfg: Config | None = None, folder: str = CHECKPOINTS) -> ocp.CheckpointManager:
     """Asynchronous; a step folder appears under its name only when all of it is written."""
+    check_path(workdir)
     keep = cfg.train.keep_checkpoints if cfg else None
     options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=cfg is not None)
     return ocp.CheckpointManager((workdir / folder).absolute(), options=options)
+
+
+def check_path(workdir: Path) -> None:
+    """Orbax and tensorstore take [x] for a pattern and a backslash for a slash: what they save is lost to them."""
+    path = str(workdir.absolute())
+    if strange := [c for c in "[\\" if c in path]:
+        raise UserError(
+            f"no checkpoint can be read back below {path}, for it holds {' and '.join(strange)}; name another "
+            "--workdir, or a link without it that points there"
+        )
+
+
+def alone(folder: Path, name: str) -> AbstractContextManager[None]:
+    """The lock of what the processes of one run write together, taken by process 0."""
+    if jax.process_index():
+        return nullcontext()
+    with writable(name):
+        folder.mkdir(parents=True, exist_ok=True)
+    return locked(folder, name)
 
 
 def save(ckpt: ocp.CheckpointManager, step: int, state: State, cfg: Config, identity: dict) -> None:
@@ -86,7 +108,7 @@ def finish(ckpt: ocp.CheckpointManager, step: int) -> None:
 def write_failed(ckpt: ocp.CheckpointManager, step: int, error: Exception) -> UserError:
     ckpt.reload()  # what is on disk, not what was meant to be
     good = ckpt.latest_step()
-    reason = str(error).strip().splitlines()[0][:300]
+    reason = fullness(error) or one_line(error)
     return UserError(
         f"a checkpoint could not be written under {ckpt.directory} by step {step} ({reason}); "
         f"{f'checkpoint {good} is good' if good is not None else 'there is none yet'}: "

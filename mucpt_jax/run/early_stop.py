@@ -141,8 +141,7 @@ def note(workdir: Path, after: int, line: dict) -> None:
     """Appends to heldout.jsonl; lines after step `after` are of a run that was cut off."""
     if jax.process_index() == 0:
         metrics.keep_until(workdir / "heldout.jsonl", after)
-        with open(workdir / "heldout.jsonl", "a", encoding="utf-8") as file:
-            file.write(metrics.to_json(line))
+        metrics.append(workdir / "heldout.jsonl", metrics.to_json(line))
 
 
 def read_best(workdir: Path) -> Best:

@@ -25,6 +25,7 @@ import jax
 import psutil
 
 from mucpt_jax.formats import decode
+from mucpt_jax.run.metrics import append
 
 PHASES = ("init", "compile", "data_wait", "evaluate", "checkpoint")
 
@@ -66,8 +67,7 @@ class Ledger:
 
     def write(self) -> None:
         if jax.process_index() == 0:
-            with open(self.path, "a", encoding="utf-8") as file:
-                file.writelines(self.lines)
+            append(self.path, "".join(self.lines))
         self.lines = []
 
     def end_cut_line(self) -> None:

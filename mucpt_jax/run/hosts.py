@@ -1,16 +1,14 @@
-"""Finding the other processes of a run: explicit flags, JAX_ variables, Slurm, MPI, Kubernetes.  No jax here."""
+"""Finding the other processes of a run: explicit flags, JAX_ variables, Slurm, MPI, Kubernetes."""
 
 import glob
 import importlib.util
 import logging
 import os
 import re
-import socket
-import time
 from collections.abc import Callable, Mapping
 
 from mucpt_jax.errors import UserError
-from mucpt_jax.run import runtime
+from mucpt_jax.run import peers, runtime
 
 # Who starts processes, the variables that show it, jax's name for it (None: jax looks itself).  First match wins.
 # Open MPI stands before Slurm: inside an allocation mpirun's processes see Slurm's variables of mpirun's daemons.
@@ -47,41 +45,54 @@ def refuse_strangers(env: Mapping = os.environ) -> None:
         )
 
 
-def start(initialize: Callable, coordinator: str | None = None, processes: int | None = None,
-          process: int | None = None, env: Mapping = os.environ) -> None:  # fmt: skip
-    """Joins the other processes of the run.  `initialize` is jax.distributed.initialize.
+def detected(devices: list[int] | None, method: str | None, seconds: float) -> tuple:
+    """What jax.distributed.initialize finds out about the launcher: HOST:PORT, how many, which one, local devices."""
+    from jax._src.clusters import ClusterEnv  # as it was in jax 0.10 and is in 0.12
 
-    Asked in this order: the three arguments, the three JAX_ variables, the launcher (Slurm, MPI, TPU, Kubernetes).
+    return ClusterEnv.auto_detect_unset_distributed_params(None, None, None, devices, method, int(seconds))
+
+
+def start(initialize: Callable, coordinator: str | None = None, processes: int | None = None,
+          process: int | None = None, seconds: float = 50, env: Mapping = os.environ,
+          gather: Callable = peers.gather, detect: Callable = detected) -> peers.Peers:  # fmt: skip
+    """Joins the other processes of the run, which are waited for so many seconds.
+
+    Where they are is asked in this order: the three arguments, the three JAX_ variables, the launcher (Slurm, MPI, TPU,
+    Kubernetes).  `initialize` is jax.distributed.initialize.
     """
     values: list = [
         env.get(name) or None if value is None else value
         for name, value in zip(TRIPLE, (coordinator, processes, process), strict=True)
     ]
+    devices = None
     if None not in values:
         address, count, index = checked_triple(*values)
-        if index:
-            wait_for(address)
-        logging.info("process %d of %d, coordinator %s", index, count, address)
-        # deactivate: else Slurm's variables, where there are any, would hide all GPUs but one.
-        initialize(address, count, index, cluster_detection_method="deactivate")
-        return
-    if values != [None] * 3:
+    elif values != [None] * 3:
         missing = [f"{f} ({n})" for f, n, v in zip(FLAGS, TRIPLE, values, strict=True) if v is None]
         raise UserError(
             f"{' and '.join(missing)} must be given too: the three of {', '.join(FLAGS)} belong together; "
             "give all, or none where Slurm, MPI or Kubernetes starts the processes"
         )
-    ask_launcher(initialize, env)
+    else:
+        address, count, index, devices = ask_launcher(detect, seconds, env)
+    logging.info("process %d of %d, coordinator %s", index, count, address)
+    joined = gather(address, count, index, seconds)
+    # deactivate: else Slurm's variables, where there are any, would hide all GPUs but one.
+    initialize(address, count, index, local_device_ids=devices, cluster_detection_method="deactivate")
+    return joined
 
 
-def ask_launcher(initialize: Callable, env: Mapping) -> None:
-    """jax asks the launcher where the other processes are."""
+def ask_launcher(detect: Callable, seconds: float, env: Mapping) -> tuple[str, int, int, list[int] | None]:
+    """jax asks the launcher where the other processes are, and which devices this one is to drive."""
     name, method = launcher(env)
     devices = local_gpus(name, env)
     if method == "mpi4py" and importlib.util.find_spec("mpi4py") is None:
         raise UserError(f"jax asks {name}'s launcher through mpi4py; pip install mpi4py, or give {', '.join(FLAGS)}")
     try:
-        initialize(cluster_detection_method=method, local_device_ids=devices)
+        address, count, index, devices = detect(devices, method, seconds)
+        if address is None:
+            raise ValueError("jax sees none")
+        return address, count, index, None if env.get("JAX_LOCAL_DEVICE_IDS") else devices  # jax reads the variable
     except Exception as error:  # whatever jax's search raises, down to the Kubernetes client's own errors
         cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         failure = f"{name} could not be asked for the other hosts" if name else "no Slurm, MPI or Kubernetes was found"
@@ -102,23 +113,6 @@ def checked_triple(coordinator: str, processes: int | str, process: int | str) -
     if not 0 <= index < count:
         raise UserError(f"the process id {index} must be in 0..{count - 1}: there are {count} processes")
     return coordinator, count, index
-
-
-def wait_for(address: str, seconds: float = 300) -> None:
-    """Waits until process 0 listens.  jax would wait too, but then end this process with a C++ stack trace."""
-    host, _, port = address.rpartition(":")
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
-            return
-        except OSError as error:  # refused, no route, or a name that DNS does not know yet
-            if time.monotonic() > deadline:
-                raise UserError(
-                    f"the coordinator {address} did not answer in {seconds:.0f} s ({error}); start process 0 there, "
-                    "and let the hosts reach that port"
-                ) from error
-        time.sleep(1)
 
 
 def local_gpus(name: str, env: Mapping = os.environ) -> list[int] | None:

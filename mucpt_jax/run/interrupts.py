@@ -15,8 +15,7 @@ from collections.abc import Iterator
 import jax
 from jax.experimental import multihost_utils
 
-STOPPED = 128 + signal.SIGTERM  # exit status after a SIGTERM, as shells have it: 143
-HUNG = 75  # exit status of the watchdog: EX_TEMPFAIL, try again
+from mucpt_jax.errors import TRY_AGAIN
 
 
 class SigtermFlag:
@@ -95,4 +94,4 @@ class Watchdog:
         )  # fmt: skip
         faulthandler.dump_traceback(file=sys.stderr, all_threads=True)
         sys.stderr.flush()
-        os._exit(HUNG)  # the main thread sits in a collective and can run nothing
+        os._exit(TRY_AGAIN)  # the main thread sits in a collective and can run nothing

@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import TypedDict
 
 import jax
-from tensorboardX import SummaryWriter
+from tensorboardX import summary
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from mucpt_jax.config import Config, Model, Train
+from mucpt_jax.errors import UserError, one_line
 from mucpt_jax.formats import decode
 from mucpt_jax.formats.files import finite, write_text
 from mucpt_jax.run.data import Source, token_share
@@ -162,26 +165,66 @@ def log(workdir: Path, after_step: int) -> Iterator[Callable[[dict], None]]:
     """Gives write(values): one line of metrics.jsonl and TensorBoard scalars.  Only host 0 writes.
 
     Lines after `after_step` belong to a run that was cut off and will be written again, so they go.
+    A disk that is full ends the run where metrics.jsonl stops, for no checkpoint could be saved either.
     """
     if jax.process_index() > 0:
         yield lambda values: None
         return
     path = workdir / "metrics.jsonl"
     keep_until(path, after_step)
-    board = SummaryWriter(str(workdir / "tensorboard"), purge_step=after_step + 1)
-    with open(path, "a", encoding="utf-8") as file:
+    draw = board(workdir / "tensorboard", after_step)
 
-        def write(values: dict) -> None:
-            file.write(to_json(values))
-            file.flush()
-            for name, value in flat(values):
-                board.add_scalar(name, value, values["step"])
+    def write(values: dict) -> None:
+        append(path, to_json(values))
+        draw(values)
 
+    yield write
+
+
+def append(path: Path, text: str) -> None:
+    """To a record of the run; opened for each call, so that no buffer waits for a full disk to refuse it again."""
+    try:
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be written ({one_line(error)}); make room and start the same command again, which goes on "
+            "from the newest checkpoint"
+        ) from error
+
+
+def board(folder: Path, after_step: int) -> Callable[[dict], None]:
+    """Gives draw(values): scalars as TensorBoard events; those of a run that was cut off go.
+
+    Not by tensorboardX's SummaryWriter: on a full disk its thread dies, its queue fills and add_scalar waits for ever.
+    Here a fault ends the events with a warning, and training goes on.
+    """
+    writer: EventsWriter | None = None
+    ended = False
+
+    def draw(values: dict) -> None:
+        nonlocal writer, ended
+        if ended:
+            return
         try:
-            yield write
-        finally:
-            with contextlib.suppress(OSError):  # on a full disk it would hide the error that matters
-                board.close()
+            writer = writer or begin_events(folder, after_step)
+            for name, value in flat(values):
+                event = Event(wall_time=time.time(), step=values["step"], summary=summary.scalar(name, value))
+                writer.write_event(event)
+            writer.flush()
+        except OSError as error:
+            ended = True
+            logging.warning("no more TensorBoard events in %s (%s); metrics.jsonl has the same numbers", folder, error)
+
+    return draw
+
+
+def begin_events(folder: Path, after_step: int) -> EventsWriter:
+    folder.mkdir(parents=True, exist_ok=True)
+    writer = EventsWriter(f"{folder.absolute()}/events")
+    session = SessionLog(status=SessionLog.START)  # TensorBoard hides steps from this one on that older files have
+    writer.write_event(Event(wall_time=time.time(), step=after_step + 1, session_log=session))
+    return writer
 
 
 class Stepped(TypedDict):

@@ -20,7 +20,7 @@ import numpy as np
 from mucpt_jax.config import Model
 from mucpt_jax.errors import UserError
 from mucpt_jax.formats.decode import Count, read_json
-from mucpt_jax.formats.files import file_hash, replacing_folder, sync, write_json
+from mucpt_jax.formats.files import file_hash, replacing_folder, write_json
 from mucpt_jax.weights import hf
 
 # Files beside the weights that make a folder usable; copied where they exist.
@@ -54,8 +54,6 @@ def write(shapes: Shapes, read: Callable[[str], np.ndarray], cfg: Model, about: 
         write_rest(beside, cfg, about)
         write_sums(beside, sums)
         check_place(Path(about.folder).resolve())  # somebody may have put a file there meanwhile
-        for path in (*beside.iterdir(), beside):  # before the folder gets the name that says that all of it is there
-            sync(path)
 
 
 def check_place(folder: Path) -> None:
