@@ -70,7 +70,8 @@ def parse(argv: list[str]) -> list[str]:
         sys.exit(0)
     try:
         checks.check_overrides(argv)
-        rest = flags.FLAGS(argv)
+        given, unset = checks.without_unset(argv)
+        rest = flags.FLAGS(given)
         if rest[1:]:
             near = difflib.get_close_matches(rest[1], JOBS, 1, 0.5) or ["train"]
             meant = rest[1].lstrip("-") if "=" in rest[1] else f"job={near[0]}"
@@ -78,6 +79,7 @@ def parse(argv: list[str]) -> list[str]:
         if flags.FLAGS.config is None:
             raise UserError("--config is missing; for example --config=configs/demo.py")
         _ = flags.FLAGS.config.to_dict  # a file that cannot be loaded says so only when it is used
+        checks.unset(flags.FLAGS.config, unset)
         return rest
     except (flags.Error, UserError, AttributeError, OSError) as error:
         sys.exit(f"error: {checks.explain(error)}")

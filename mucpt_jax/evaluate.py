@@ -15,7 +15,8 @@ from mucpt_jax.evaluation import alias, cards, generate
 from mucpt_jax.formats import tokenizer as tokenizers
 from mucpt_jax.formats.files import write_json, write_text
 from mucpt_jax.formats.version import written_by
-from mucpt_jax.run import checkpoint, data, heldout
+from mucpt_jax.run import checkpoint, heldout
+from mucpt_jax.run import tokenizers as own_tokenizers
 from mucpt_jax.weights import hf
 
 
@@ -25,12 +26,14 @@ def evaluate(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
             "the evaluate job needs --config.evaluate.rows=FOLDER (held-out rows) or --config.evaluate.questions=FILE"
         )
     questions = read_questions(cfg.evaluate.questions) if cfg.evaluate.questions else []
+    for used in (cfg.evaluate.rows, questions and hf.tokenizer_folder(cfg.tokenizer, cfg.init_from)):
+        if used:
+            own_tokenizers.check(used, checkpoint.lineage(cfg, workdir))
     tokenizer = load_tokenizer(cfg) if questions else None
     params = checkpoint.load_params(cfg, mesh, workdir)
     result = {"params_hash": checkpoint.params_hash(params), "step": checkpoint.newest_step(workdir)}
     result |= {"written_by": written_by()}
     if cfg.evaluate.rows:
-        data.check_trained_on(cfg.evaluate.rows, workdir)
         result["heldout"] = heldout.evaluator(cfg, mesh)(params)
         for name, s in result["heldout"].items():
             logging.info("held-out %s: %.4f nats a token over %d tokens", name, s["nll"], s["tokens"])
@@ -107,9 +110,9 @@ def grade(predictions: list[dict]) -> dict:
 
 def load_tokenizer(cfg: Config):
     tokenizer = tokenizers.load_tokenizer(hf.tokenizer_folder(cfg.tokenizer, cfg.init_from))
-    if len(tokenizer) > cfg.model.vocab_size:
+    if (size := tokenizers.vocab_size(tokenizer)) > cfg.model.vocab_size:
         raise UserError(
-            f"the tokenizer {tokenizer.name_or_path} has {len(tokenizer)} ids, {cfg.model.name} has vocab_size="
+            f"the tokenizer {tokenizer.name_or_path} has {size} ids, {cfg.model.name} has vocab_size="
             f"{cfg.model.vocab_size}; name the model's own with --config.tokenizer=FOLDER"
         )
     return tokenizer

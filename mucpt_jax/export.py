@@ -14,7 +14,7 @@ from mucpt_jax.errors import UserError
 from mucpt_jax.evaluation.cards import cell
 from mucpt_jax.formats import version
 from mucpt_jax.formats.files import read_json, text_hash
-from mucpt_jax.run import checkpoint
+from mucpt_jax.run import checkpoint, tokenizers
 from mucpt_jax.step.objective import OBJECTIVES
 from mucpt_jax.weights import hf, hf_write, transfer
 
@@ -22,13 +22,15 @@ from mucpt_jax.weights import hf, hf_write, transfer
 def export(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
     if jax.process_count() > 1:
         raise UserError("export runs on one host; start it there with a mesh of that host's devices")
-    tokenizer = hf.tokenizer_folder(cfg.tokenizer, cfg.init_from)
+    tokenizer, model_from = hf.tokenizer_folder(cfg.tokenizer, cfg.init_from), checkpoint.lineage(cfg, workdir)
+    tokenizers.check(tokenizer, model_from)
     params = checkpoint.load_params(cfg, mesh, workdir)
     about = hf_write.About(
         folder=cfg.export.path or str(workdir / "hf"),
         dtype=cfg.export.dtype,
         max_shard_bytes=cfg.export.max_shard_bytes,
-        like=origin(cfg, [cfg.init_from, *checkpoint.lineage(cfg, workdir), tokenizer]),
+        like=origin(cfg, [*model_from, cfg.init_from, tokenizer]),
+        longest=longest_rows(model_from),
         tokenizer=tokenizer,
         card=card(cfg, workdir, checkpoint.params_hash(params)),
     )
@@ -46,6 +48,11 @@ def origin(cfg: Config, folders: list[str | None]) -> str | None:
             except UserError:  # the tokenizer of another size: nothing to keep
                 continue
     return None
+
+
+def longest_rows(folders: list[str]) -> int:
+    """Tokens of the longest rows that a model's runs were trained on; 0 where it was not."""
+    return max((run.data.sequence_length for run in map(checkpoint.saved_config, folders) if run), default=0)
 
 
 # The model card

@@ -22,14 +22,14 @@ from mucpt_jax.formats import rows, score_sums
 from mucpt_jax.formats.files import copy_file, read_json, text_hash, write_json
 from mucpt_jax.formats.manifest import read_manifest, shared_documents
 from mucpt_jax.formats.version import written_by
-from mucpt_jax.run import checkpoint, data
+from mucpt_jax.run import checkpoint, data, tokenizers
 from mucpt_jax.step import losses, sharding
 
 
 def score(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
     """Rows in score.input -> scored rows in score.output, with the model of workdir (or init_from)."""
     manifest, output = open_input(cfg), Path(cfg.score.output)
-    data.check_trained_on(cfg.score.input, workdir)
+    tokenizers.check(cfg.score.input, checkpoint.lineage(cfg, workdir))
     params = checkpoint.load_params(cfg, mesh, workdir)
     (output / "parts").mkdir(parents=True, exist_ok=True)
     about = {
@@ -49,7 +49,8 @@ def score(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
         if is_done(output, shard):
             logging.info("%s: scored already", label)
             continue
-        unscored = rows.read_shard(Path(cfg.score.input) / shard["name"], cfg.data.sequence_length)
+        path, size = Path(cfg.score.input) / shard["name"], manifest["vocab_size"]
+        unscored = rows.read_shard(path, cfg.data.sequence_length, vocab_size=size)
         scored = scored_rows(unscored, step, params, mesh, cfg.score.batch_rows)
         if jax.process_index() == 0:
             write_shard(cfg, shard, scored)
@@ -60,7 +61,7 @@ def score(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
         batches = data.batch_sizes(shard["records"], cfg.score.batch_rows, sharding.row_ways(mesh))
         positions += sum(batches) * cfg.data.sequence_length
         rate = tokens / (time.monotonic() - started)
-        logging.info("%s: %s tok/s, padding %.2f%%", label, f"{rate:,.0f}", 100 * (1 - tokens / positions))
+        logging.info("%s: %s tok/s, padding %.2f%%", label, f"{rate:,.0f}", 100 * (1 - tokens / max(positions, 1)))
     if jax.process_index() == 0:
         finish(cfg, manifest, about, output)
     multihost_utils.sync_global_devices("score")
@@ -141,13 +142,14 @@ def scores_of_row(nll_T: np.ndarray, segment_ids: np.ndarray) -> np.ndarray:
 
 def write_shard(cfg: Config, shard: dict, scored: Iterable[dict]) -> None:
     """The shard, then its note: facts for the manifest, and score_sums.stats_of the scores as they are stored."""
-    path, sums = Path(cfg.score.output) / shard["name"], []
+    path, sums = Path(cfg.score.output) / shard["name"], score_sums.stats_of(np.empty(0), "none yet")
 
     def counted() -> Iterator[dict]:
-        for row in scored:
+        nonlocal sums
+        for record, row in enumerate(scored):
             r = row["rm_nll"][1:][rows.target_mask(row["segment_ids"])]
-            r = stored(r, cfg.score.encoding, f"{path} record {len(sums)}")
-            sums.append(score_sums.stats_of(r, str(path)))
+            r = stored(r, cfg.score.encoding, f"{path} record {record}")
+            sums = score_sums.add(sums, score_sums.stats_of(r, str(path)))
             yield row
 
     facts = rows.write_shard(path, counted(), cfg.score.encoding)
@@ -156,8 +158,7 @@ def write_shard(cfg: Config, shard: dict, scored: Iterable[dict]) -> None:
             f"{cfg.score.input}/{shard['name']} has {facts['records']} records, its manifest says {shard['records']}; "
             "copy or write these rows again"
         )
-    stats = functools.reduce(score_sums.add, sums)
-    note = {"facts": facts, "stats": {name: value.tolist() for name, value in stats.items()}}
+    note = {"facts": facts, "stats": {name: value.tolist() for name, value in sums.items()}}
     write_json(note_of(Path(cfg.score.output), shard), note)
 
 

@@ -66,7 +66,7 @@ def held_out_sources(cfg: Config) -> list[data.Source]:
         return []
     manifest = read_manifest(folder)
     data.check_manifest(manifest, folder, cfg)
-    check_same_tokenizer(folder, cfg.data.domain, cfg.data.general)
+    check_same_tokenizer(folder, *data.folders(cfg))
     return [source for source in data.split_sources(manifest, folder, False, set()) if source.rows]
 
 

@@ -9,6 +9,7 @@ Where the parameters of a job come from, first match wins (printed at the start 
 """
 
 import dataclasses
+import difflib
 import functools
 import hashlib
 import logging
@@ -27,6 +28,9 @@ from mucpt_jax.formats.tokenizer import files_of
 from mucpt_jax.formats.version import as_text, written_by
 from mucpt_jax.step import model, sharding
 from mucpt_jax.weights import hf, transfer
+
+# What a run's identity holds without being a knob's plain value; the checkpoints of 0.1 and 0.2 do not say it.
+SAVED_LATER = ("optimizer.schedule_steps", "loss.rm_hash")  # the latter of loss.reference
 
 
 class State(NamedTuple):
@@ -83,6 +87,7 @@ def restore(ckpt: ocp.CheckpointManager, abstract: State, cfg: Config, identity:
         return None
     meta, where = read_meta(ckpt, step, cfg), f"{ckpt.directory}/{step}"
     saved = config.without_retired(meta["identity"], where, meta.get("written_by"))
+    saved = {key: identity.get(key) for key in SAVED_LATER} | saved
     for key, value in identity.items():
         before = saved[key] if key in saved else config.value_of(Config(), key)  # newer than the checkpoint
         if before != value:
@@ -91,6 +96,28 @@ def restore(ckpt: ocp.CheckpointManager, abstract: State, cfg: Config, identity:
                 "go on exactly; restore that setting, or start in another --workdir with --config.init_from"
             )
     return step, State(**read_items(ckpt, step, **abstract._asdict()))
+
+
+def with_schedule(cfg: Config, ckpt: ocp.CheckpointManager) -> Config:
+    """The config with its schedule's length filled in: that of the run so far, whatever optimizer.steps is now.
+
+    Otherwise a run that is made longer would jump back up the curve.  Raises UserError where another length is given.
+    """
+    step, known = ckpt.latest_step(), None
+    if step is not None:
+        known = read_meta(ckpt, step, cfg)["identity"].get("optimizer.schedule_steps")
+        run = saved_config(
+            ckpt.directory.parent
+        )  # which is older than the checkpoint and says what it was started with
+        known = known or (run and (run.optimizer.schedule_steps or run.optimizer.steps))
+    given = cfg.optimizer.schedule_steps
+    if known and given not in (None, known):
+        raise UserError(
+            f"{ckpt.directory}/{step} has a schedule of {known} steps, now optimizer.schedule_steps={given}: the "
+            f"learning rate would jump; leave it empty to go on at final_lr behind step {known}, or start in another "
+            "--workdir with --config.init_from"
+        )
+    return config.changed(cfg, {"optimizer.schedule_steps": known or given or cfg.optimizer.steps})
 
 
 def read_items(ckpt: ocp.CheckpointManager, step: int, **abstract) -> dict:
@@ -152,7 +179,11 @@ def saved_config(folder: str | Path) -> Config | None:
 
 def lineage(cfg: Config, workdir: Path) -> list[str]:
     """Folders that a job's parameters come from: its run, the run that this one started from, ..., Hugging Face's."""
-    folders, folder = [], str(workdir) if has_checkpoint(workdir) else cfg.init_from
+    return lineage_of(str(workdir) if has_checkpoint(workdir) else cfg.init_from)
+
+
+def lineage_of(folder: str | None) -> list[str]:
+    folders: list[str] = []
     while folder and folder not in folders:
         folders.append(folder)
         run = saved_config(folder)
@@ -187,8 +218,24 @@ def load_params(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> dict:
     if has_checkpoint(workdir):
         return restore_params(workdir, abstract_params(cfg, mesh), cfg)
     if cfg.init_from:
+        say_untrained(cfg.init_from, workdir)
         return initial_params(cfg, mesh)
     raise no_parameters(workdir)
+
+
+def say_untrained(init_from: str, workdir: Path) -> None:
+    """A workdir without a checkpoint may be meant, to measure a start model, or misspelt, or of a run that died."""
+    if saved_config(workdir) and not (workdir / "best.json").is_file():  # no training step was better than the start
+        raise UserError(
+            f"{workdir} is a run without a checkpoint, so this job would take the untrained model of init_from="
+            f"{init_from}; train it first, or name another --workdir to take that model as it is"
+        )
+    runs = [path.parent.name for path in workdir.parent.glob("*/checkpoints") if path.parent != workdir]
+    near = difflib.get_close_matches(workdir.name, runs, 1, 0.6)
+    logging.warning(
+        "%s HOLDS NO CHECKPOINT: THIS JOB TAKES THE MODEL OF init_from=%s AS IT IS%s", workdir, init_from,
+        f"; did you mean --workdir={workdir.parent / near[0]}?" if near else "",
+    )  # fmt: skip
 
 
 def no_parameters(workdir: Path) -> UserError:

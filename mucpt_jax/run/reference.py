@@ -11,17 +11,20 @@ import jax.numpy as jnp
 from mucpt_jax.config import Config, Model
 from mucpt_jax.errors import UserError
 from mucpt_jax.formats.manifest import read_manifest
-from mucpt_jax.run import checkpoint, data
+from mucpt_jax.run import checkpoint, data, tokenizers
 from mucpt_jax.step import losses, sharding
 from mucpt_jax.weights import hf
 
 
-def scorer(cfg: Config, mesh: jax.sharding.Mesh) -> Callable[[dict], dict]:
-    """batch -> the batch with rm_nll, float32 [B, T+1], by the model in loss.reference; head and softmax in float32."""
-    folder, rows = cfg.loss.reference, [f for f in (cfg.data.domain, cfg.data.general) if f]
+def scorer(cfg: Config, mesh: jax.sharding.Mesh) -> tuple[str, Callable[[dict], dict]]:
+    """Hash of the model in loss.reference, and batch -> the batch with rm_nll, float32 [B, T+1], by this model.
+
+    Head and softmax are in float32.
+    """
+    folder, rows = cfg.loss.reference, data.folders(cfg)
     of_model, manifests = model_of(folder), [read_manifest(f) for f in rows]
     for manifest, source in zip(manifests, rows, strict=True):
-        data.check_trained_on(source, Path(folder))
+        tokenizers.check(source, checkpoint.lineage_of(folder))
         if manifest["vocab_size"] > of_model.vocab_size:
             raise UserError(
                 f"loss.reference={folder} has vocab_size={of_model.vocab_size}, {source} was written with "
@@ -44,7 +47,7 @@ def scorer(cfg: Config, mesh: jax.sharding.Mesh) -> Callable[[dict], dict]:
         return jnp.pad(known_BT, ((0, 0), (1, 0)), constant_values=jnp.nan)
 
     step = jax.jit(score, out_shardings=sharding.batch_sharding(mesh))
-    return lambda batch: batch | {"rm_nll": step(params, {k: batch[k] for k in ("tokens", "segment_ids")})}
+    return name, lambda batch: batch | {"rm_nll": step(params, {k: batch[k] for k in ("tokens", "segment_ids")})}
 
 
 def model_of(folder: str) -> Model:

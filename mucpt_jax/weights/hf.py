@@ -16,9 +16,11 @@ import ml_dtypes
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from mucpt_jax.config import Model
+from mucpt_jax.checks import check_model
+from mucpt_jax.config import Mesh, Model
 from mucpt_jax.errors import UserError
 from mucpt_jax.formats.files import read_json
+from mucpt_jax.formats.ranges import fault
 from mucpt_jax.formats.tokenizer import files_of
 
 HEAD, EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
@@ -65,7 +67,7 @@ def read_config(folder: str) -> Model:
         raise UserError(f"{path} has rope_theta {sorted(thetas)}; leave the one that the weights are made for")
     values["rope_theta"] = thetas.pop() if thetas else 10_000.0
     if all(isinstance(values.get(name), int) for name in ("hidden_size", "num_attention_heads")):
-        values.setdefault("head_dim", values["hidden_size"] // values["num_attention_heads"])
+        values.setdefault("head_dim", values["hidden_size"] // max(values["num_attention_heads"], 1))
     values.setdefault("tie_word_embeddings", False)
     kinds = {name: kind for name, kind in typing.get_type_hints(Model).items() if name != "name"}
     for name, kind in sorted(kinds.items()):
@@ -73,7 +75,11 @@ def read_config(folder: str) -> Model:
             raise UserError(f"{path} has no {name}; is this a Qwen2 folder?")
         if not isinstance(values[name], (int, float) if kind is float else kind):
             raise UserError(f"{path}: {name}={values[name]!r} is no {kind.__name__}; copy the folder again")
-    return Model(name=os.path.basename(os.path.abspath(folder)), **{name: values[name] for name in kinds})
+    if wrong := fault({name: values[name] for name in kinds}, Model):
+        raise UserError(f"{path}: {wrong}; copy the folder again")
+    model = Model(name=os.path.basename(os.path.abspath(folder)), **{name: values[name] for name in kinds})
+    check_model(model, Mesh())
+    return model
 
 
 def ropes(values: dict) -> dict[str, dict]:
@@ -136,13 +142,15 @@ def check_same_model(model: Model, wanted: Model, where: str) -> None:
         )
 
 
-def config_json(cfg: Model, dtype: str, like: str | None, end_of_text: int | None) -> dict:
-    """config.json of an export; `like`: a folder of the same model whose further fields are kept, such as token ids."""
+def config_json(cfg: Model, dtype: str, like: str | None, end_of_text: int | None, longest: int = 0) -> dict:
+    """config.json of an export; `like`: a folder of the same model whose further fields are kept, such as token ids;
+    longest: tokens of the longest rows that it was trained on."""
     kept = read_json(Path(like) / "config.json") if like else {"eos_token_id": end_of_text}
     kept = {key: value for key, value in kept.items() if key not in NOT_KEPT}
     sizes = {k: v for k, v in dataclasses.asdict(cfg).items() if k != "name"}
-    # A run's limit is often that of the base model; Instruct's own is shorter.
-    sizes["max_position_embeddings"] = kept.get("max_position_embeddings") or cfg.max_position_embeddings
+    # A run's limit is often that of the base model; Instruct's own is shorter.  Training may have gone beyond it.
+    own = kept.get("max_position_embeddings") or cfg.max_position_embeddings
+    sizes["max_position_embeddings"] = max(own, longest)
     return kept | {
         "architectures": ["Qwen2ForCausalLM"],
         "model_type": "qwen2",
