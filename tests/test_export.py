@@ -185,6 +185,38 @@ def test_the_fields_of_the_model_it_comes_from_are_kept(trained, tmp_path):
     assert 'base_model: "start"' in (tmp_path / "run" / "hf" / "README.md").read_text()
 
 
+def test_an_export_takes_as_long_rows_as_it_was_trained_on(trained, tmp_path):
+    """The start model says 16, the run said more and trained on rows of T=32."""
+    cfg, workdir = trained
+    start = tmp_path / "start"
+    export.export(dataclasses.replace(cfg, export=config.Export(str(start))), one_device_mesh(), workdir)
+    write_json(start / "config.json", read_json(start / "config.json") | {"max_position_embeddings": 16})
+    run = dataclasses.replace(cfg, init_from=str(start), optimizer=dataclasses.replace(cfg.optimizer, steps=1))
+    train.train(run, one_device_mesh(), tmp_path / "run")
+    # The job's own config names neither start model nor tokenizer.
+    job = checkpoint.of_run(config.Config(), tmp_path / "run", named=set())
+    export.export(job, one_device_mesh(), tmp_path / "run")
+    assert read_json(tmp_path / "run" / "hf" / "config.json")["max_position_embeddings"] == 32
+    assert export.longest_rows([str(start)]) == 0  # an untrained model keeps its own
+
+
+def test_what_an_export_keeps_is_of_the_runs_own_start_model(trained, tmp_path):
+    """Where the command line names another model, as a config file's default may."""
+    cfg, workdir = trained
+    for name, eos in (("own", 7), ("other", 8)):
+        there = dataclasses.replace(cfg, export=config.Export(str(tmp_path / name)))
+        export.export(there, one_device_mesh(), workdir)
+        write_json(tmp_path / name / "config.json", read_json(tmp_path / name / "config.json") | {"eos_token_id": eos})
+        write_json(tmp_path / name / "generation_config.json", {"eos_token_id": eos})
+    run = dataclasses.replace(
+        cfg, init_from=str(tmp_path / "own"), optimizer=dataclasses.replace(cfg.optimizer, steps=1)
+    )
+    train.train(run, one_device_mesh(), tmp_path / "run")
+    export.export(dataclasses.replace(cfg, init_from=str(tmp_path / "other")), one_device_mesh(), tmp_path / "run")
+    for file in ("config.json", "generation_config.json"):
+        assert read_json(tmp_path / "run" / "hf" / file)["eos_token_id"] == 7
+
+
 def test_a_job_knows_model_and_tokenizer_of_its_run_and_of_the_runs_before_it(trained, tmp_path):
     """Hugging Face folder -> run -> run, and then a job whose config names none of them."""
     cfg, workdir = trained
