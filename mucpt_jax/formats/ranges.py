@@ -31,5 +31,6 @@ def fault(values: dict, kind: type) -> str | None:
         key = path.rstrip("`")
         value = functools.reduce(dict.__getitem__, key.split("."), values)
         wanted = re.sub(r"^Expected `[^`]*` (?=[<>])", "", expected).removeprefix("Expected ").replace("`", "")
+        wanted = wanted.replace(">= 1e-30", "> 0 (1e-30 or more)")
         return f"{key}={repr(value)[:80]} must be {wanted}"
     return None

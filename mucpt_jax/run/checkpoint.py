@@ -99,7 +99,7 @@ def restore(ckpt: ocp.CheckpointManager, abstract: State, cfg: Config, identity:
 
 
 def with_schedule(cfg: Config, ckpt: ocp.CheckpointManager) -> Config:
-    """The config with its schedule's length filled in: that of the run so far, whatever optimizer.steps is now.
+    """The config with the schedule of the run so far, whatever optimizer.steps is now; None: all its steps.
 
     Otherwise a run that is made longer would jump back up the curve.  Raises UserError where another length is given.
     """
@@ -117,7 +117,8 @@ def with_schedule(cfg: Config, ckpt: ocp.CheckpointManager) -> Config:
             f"learning rate would jump; leave it empty to go on at final_lr behind step {known}, or start in another "
             "--workdir with --config.init_from"
         )
-    return config.changed(cfg, {"optimizer.schedule_steps": known or given or cfg.optimizer.steps})
+    length = known or given or cfg.optimizer.steps
+    return config.changed(cfg, {"optimizer.schedule_steps": None if length == cfg.optimizer.steps else length})
 
 
 def read_items(ckpt: ocp.CheckpointManager, step: int, **abstract) -> dict:

@@ -283,6 +283,7 @@ def fingerprint(sources: list[Source], cfg: Config) -> dict:
     if not any(s.is_domain for s in sources):
         loss["mean_raw_weight"] = None  # nothing is weighed by it
     optimizer = {k: v for k, v in dataclasses.asdict(cfg.optimizer).items() if k not in ("steps", "offload")}
+    optimizer["schedule_steps"] = cfg.optimizer.schedule_steps or cfg.optimizer.steps
     return {
         "rows": text_hash(json.dumps(shards)),
         "data.batch_rows": cfg.data.batch_rows,
