@@ -22,7 +22,7 @@ from mucpt_jax import checks, config
 from mucpt_jax.errors import UserError, clipped, exiting
 from mucpt_jax.formats import version
 from mucpt_jax.formats.files import write_json
-from mucpt_jax.run import hosts, peers, runtime
+from mucpt_jax.run import hosts, lineage, peers, runtime
 
 
 class Job(NamedTuple):
@@ -70,7 +70,8 @@ def parse(argv: list[str]) -> list[str]:
         sys.exit(0)
     try:
         checks.check_overrides(argv)
-        rest = flags.FLAGS(argv)
+        given, unset = checks.without_unset(argv)
+        rest = flags.FLAGS(given)
         if rest[1:]:
             near = difflib.get_close_matches(rest[1], JOBS, 1, 0.5) or ["train"]
             meant = rest[1].lstrip("-") if "=" in rest[1] else f"job={near[0]}"
@@ -78,6 +79,7 @@ def parse(argv: list[str]) -> list[str]:
         if flags.FLAGS.config is None:
             raise UserError("--config is missing; for example --config=configs/demo.py")
         _ = flags.FLAGS.config.to_dict  # a file that cannot be loaded says so only when it is used
+        checks.unset(flags.FLAGS.config, unset)
         return rest
     except (flags.Error, UserError, AttributeError, OSError) as error:
         sys.exit(f"error: {clipped(checks.explain(error))}")
@@ -150,10 +152,9 @@ def describe(cfg: config.Config) -> str:
 
 def of_run(cfg: config.Config, workdir: Path) -> config.Config:
     """Model and tokenizer, where the command line does not name them, from the run in workdir or in init_from."""
-    from mucpt_jax.run import checkpoint
 
     named = {match[1] for word in sys.argv if (match := re.match(r"--?config\.([\w.]+)", word))}
-    cfg = checkpoint.of_run(cfg, workdir, named)
+    cfg = lineage.of_run(cfg, workdir, named)
     checks.check(cfg)
     return cfg
 

@@ -33,7 +33,7 @@ from data_prep.private.masking import check_placeholder
 from mucpt_jax.errors import UserError
 from mucpt_jax.formats.files import file_hash, write_json
 from mucpt_jax.formats.manifest import SCHEMA, read_manifest
-from mucpt_jax.formats.tokenizer import end_of_document, tokenizer_hash
+from mucpt_jax.formats.tokenizer import end_of_document, tokenizer_hash, vocab_size
 from mucpt_jax.formats.version import written_by
 
 log = logging.getLogger(__name__)
@@ -131,7 +131,7 @@ def write_manifest(run: Run) -> None:
     tokenizer, sequence_length = load_tokenizer(run.options.tokenizer), run.options.sequence_length
     manifest = {
         "schema": SCHEMA, "sequence_length": sequence_length,
-        "tokenizer_hash": tokenizer_hash(run.options.tokenizer), "vocab_size": len(tokenizer),
+        "tokenizer_hash": tokenizer_hash(run.options.tokenizer), "vocab_size": vocab_size(tokenizer),
         "eod": end_of_document(tokenizer), "fill": fill_of(shards, sequence_length),
         "sources": sources, "shards": shards, "index_sha256": file_hash(run.folder / "index.parquet"), "scores": None,
         "written_by": written_by(),

@@ -2,11 +2,12 @@
 
 import dataclasses
 import difflib
-import math
 import re
+import typing
 
 from ml_collections import ConfigDict
 
+from mucpt_jax import config as knobs
 from mucpt_jax.config import (
     AXES,
     Config,
@@ -15,13 +16,13 @@ from mucpt_jax.config import (
     changed,
     check_choice,
     choices,
-    flat,
     from_dict,
     keys,
     nearest,
     value_of,
 )
 from mucpt_jax.errors import UserError
+from mucpt_jax.formats.ranges import fault
 from mucpt_jax.step import objective
 
 
@@ -56,36 +57,21 @@ def check(config: Config) -> None:
 
 
 def check_ranges(config: Config) -> None:
-    """What the value of one knob must be; every number that no sentence is about must be > 0 (None is no number)."""
+    """Each knob alone: type and range as its field is annotated, and what a range cannot say."""
     loss, optimizer, train, mesh = config.loss, config.optimizer, config.train, config.mesh
+    if wrong := fault(dataclasses.asdict(config), Config):
+        raise UserError(wrong)
     rules = {
-        "seed must be >= 0": config.seed >= 0,
-        "model.rms_norm_eps must be >= 0": config.model.rms_norm_eps >= 0,
-        "loss.alpha must be > 0; for general text alone leave data.domain empty": loss.alpha > 0,
-        "loss.rm_floor must be > 0 nats: the weight is 1/floor where the RM is sure": 0 < loss.rm_floor < math.inf,
-        "loss.keep must be in (0, 1]: the share of domain tokens to train on": 0 < loss.keep <= 1,
-        "loss.min_weight must be >= 0": loss.min_weight >= 0,
-        "loss.max_weight must be > 0 and not below loss.min_weight": loss.max_weight is None
-        or (loss.max_weight > 0 and loss.max_weight >= loss.min_weight),
-        "data.general_fraction must be in [0, 1]": 0 <= config.data.general_fraction <= 1,
-        "optimizer.b1 must be in [0, 1)": 0 <= optimizer.b1 < 1,
-        "optimizer.b2 must be in [0, 1)": 0 <= optimizer.b2 < 1,
-        "optimizer.weight_decay must be >= 0": optimizer.weight_decay >= 0,
-        "optimizer.final_lr must be in [0, peak_lr]": 0 <= optimizer.final_lr <= optimizer.peak_lr,
-        "optimizer.warmup_fraction must be in [0, 1): a share": 0 <= optimizer.warmup_fraction < 1,
-        "mesh.replica must be >= 1, or -1: all remaining devices": mesh.replica >= 1 or mesh.replica == -1,
-        "mesh.fsdp must be >= 1, or -1: all remaining devices": mesh.fsdp >= 1 or mesh.fsdp == -1,
-        "train.evaluate_every must be >= 0: 0 is never": train.evaluate_every >= 0,
-        "train.patience must be >= 0: 0 is never": train.patience >= 0,
-        "train.gradient_norms_every must be >= 0: 0 is never": train.gradient_norms_every >= 0,
+        "loss.max_weight must not be below loss.min_weight": loss.max_weight is None
+        or loss.max_weight >= loss.min_weight,
+        "optimizer.final_lr must be in [0, peak_lr]": optimizer.final_lr <= optimizer.peak_lr,
+        "mesh.replica must be >= 1, or -1: all remaining devices": mesh.replica != 0,
+        "mesh.fsdp must be >= 1, or -1: all remaining devices": mesh.fsdp != 0,
         "train.watchdog must be 0 or >= 2 medians of a step": train.watchdog == 0 or train.watchdog >= 2,
-        "score.worker must be in 0..workers-1": 0 <= config.score.worker < config.score.workers,
+        "score.worker must be in 0..workers-1": config.score.worker < config.score.workers,
         "evaluate.prompt must hold {question}": "{question}" in config.evaluate.prompt,
-        "plan.mfu must be in (0, 1]: a share of the peak": 0 < config.plan.mfu <= 1,
     }
-    named = {sentence.split()[0] for sentence in rules}
-    others = {k: value for k, value in flat(config).items() if k not in named and type(value) in (int, float)}
-    for sentence, fine in (rules | {f"{key} must be > 0": value > 0 for key, value in others.items()}).items():
+    for sentence, fine in rules.items():
         if not fine:
             key, _, rest = sentence.partition(" ")
             raise UserError(f"{key}={value_of(config, key)!r} {rest}")
@@ -195,6 +181,25 @@ def check_overrides(argv: list[str]) -> None:
         match = re.match(r"--?config\.([\w.]+)", argument)
         if match and match[1] not in [*keys(), *sections]:
             raise UserError(f"--config.{match[1]}: there is no such key; {nearest(match[1], keys())}")
+
+
+def without_unset(argv: list[str]) -> tuple[list[str], list[str]]:
+    """The arguments without `--config.KEY=None`, and these keys; UserError where a knob must have a value."""
+    flag = r"--?config\.([\w.]+)"
+    argv = re.sub(rf"(?<=\0)({flag})\0None(?=\0|$)", r"\1=None", "\0".join(argv)).split("\0")
+    last = {match[1]: match[2] for word in argv if (match := re.match(rf"{flag}=(.*)", word, re.S))}
+    keys = [key for key, value in last.items() if value == "None"]
+    for key in keys:
+        if type(None) not in typing.get_args(knobs.type_of_keys().get(key)):
+            raise UserError(f"--config.{key}=None: {key} always has a value; leave this flag out for the config's own")
+    return [word for word in argv if not re.fullmatch(f"{flag}=None", word)], keys
+
+
+def unset(values: ConfigDict, keys: list[str]) -> None:
+    """Empties these knobs."""
+    for key in keys:
+        *section, name = key.split(".")
+        (values[section[0]] if section else values)[name] = None
 
 
 def explain(error: Exception) -> str:

@@ -10,7 +10,6 @@ import functools
 import inspect
 import logging
 import re
-import types
 import typing
 from dataclasses import dataclass, field
 from typing import Literal
@@ -18,7 +17,8 @@ from typing import Literal
 from ml_collections import ConfigDict, config_dict
 
 from mucpt_jax.errors import UserError
-from mucpt_jax.formats.decode import Positive, Size, checked
+from mucpt_jax.formats.decode import checked
+from mucpt_jax.formats.ranges import BelowOne, Bytes, Count, Devices, Natural, NotNegative, Portion, Positive, Share
 from mucpt_jax.formats.version import Writer, Written, as_text, written_by
 
 
@@ -27,17 +27,17 @@ class Model:
     """The Qwen2 decoder.  Field names are those of Hugging Face's config.json."""
 
     name: str = "tiny"  # for messages
-    vocab_size: Size = 2048  # rows of the embedding; may exceed the tokenizer's, never fall short of it
-    hidden_size: Size = 64  # width of the model, D
-    intermediate_size: Size = 192  # width of the MLP
-    num_hidden_layers: Size = 2  # decoder layers
-    num_attention_heads: Size = 4  # query heads
-    num_key_value_heads: Size = 2  # key and value heads, each shared by a group of query heads
-    head_dim: Size = 16  # width of one head; even
+    vocab_size: Count = 2048  # rows of the embedding; may exceed the tokenizer's, never fall short of it
+    hidden_size: Count = 64  # width of the model, D
+    intermediate_size: Count = 192  # width of the MLP
+    num_hidden_layers: Count = 2  # decoder layers
+    num_attention_heads: Count = 4  # query heads
+    num_key_value_heads: Count = 2  # key and value heads, each shared by a group of query heads
+    head_dim: Count = 16  # width of one head; even
     rope_theta: Positive = 10_000.0  # base of the rotary angles
-    rms_norm_eps: Positive = 1e-6  # added to the mean square
+    rms_norm_eps: NotNegative = 1e-6  # added to the mean square
     tie_word_embeddings: bool = True  # the head is the embedding (0.5B to 3B)
-    max_position_embeddings: Size = 4096  # longest row that it takes, tokens
+    max_position_embeddings: Count = 4096  # longest row that it takes, tokens
 
 
 WeightNorm = Literal["none", "corpus_mean_one", "batch_mean_one", "loss_match"]
@@ -48,16 +48,16 @@ class Loss:
     """The objective on domain text; general text always counts plainly.  Nats."""
 
     kind: str = "mucpt"  # an entry of step/objective.py
-    alpha: float = 1.0  # mucpt: multiplies the domain weight after normalisation and caps
-    rm_floor: float = 1.0  # mucpt: nats; the raw weight is 1 / max(-log p_RM, rm_floor)
+    alpha: Positive = 1.0  # mucpt: multiplies the domain weight after normalisation and caps
+    rm_floor: Positive = 1.0  # mucpt: nats; the raw weight is 1 / max(-log p_RM, rm_floor)
     weight_norm: WeightNorm = "corpus_mean_one"  # mucpt: what the raw weight is divided by, see objective.py
-    mean_raw_weight: float | None = None  # mucpt: what the norm divides by; the corpus's unless given
-    min_weight: float = 0.0  # mucpt: lower cap, after normalisation (1 = a general token)
-    max_weight: float | None = None  # mucpt: upper cap, after normalisation
+    mean_raw_weight: Positive | None = None  # mucpt: what the norm divides by; the corpus's unless given
+    min_weight: NotNegative = 0.0  # mucpt: lower cap, after normalisation (1 = a general token)
+    max_weight: Positive | None = None  # mucpt: upper cap, after normalisation
     reference: str | None = None  # small runs: folder of an RM that scores while training (not in a plan)
     rm_hash: str | None = None  # refuse scores of any other reference model
-    keep: float = 0.6  # rho1: share of the step's domain tokens that is trained on
-    vocab_parts: int = 16  # parts of the vocabulary; logits exist for one of them at a time
+    keep: Portion = 0.6  # rho1: share of the step's domain tokens that is trained on
+    vocab_parts: Count = 16  # parts of the vocabulary; logits exist for one of them at a time
 
 
 @dataclass(frozen=True)
@@ -66,26 +66,27 @@ class Data:
 
     domain: str | None = None  # folder of scored rows (ntp also takes unscored ones)
     general: str | None = None  # folder of rows
-    general_fraction: float = 0.25  # share of general text among all target tokens
-    sequence_length: int = 128  # T, tokens; a row holds T + 1
-    batch_rows: int = 16  # rows of one optimiser step, over all hosts and micro-batches
-    read_threads: int = 8  # threads that read rows ahead, per host
+    general_fraction: Share = 0.25  # share of general text among all target tokens
+    sequence_length: Count = 128  # T, tokens; a row holds T + 1
+    batch_rows: Count = 16  # rows of one optimiser step, over all hosts and micro-batches
+    read_threads: Count = 8  # threads that read rows ahead, per host
     check_rows: bool = True  # compare the sha256 of all shards before the first step; about 1 s for each GB, core, host
 
 
 @dataclass(frozen=True)
 class Optimizer:
-    """AdamW after clipping; cosine from peak_lr to final_lr after a linear warm-up."""
+    """AdamW after clipping; linear warm-up to peak_lr, cosine to final_lr, which stays."""
 
-    steps: int = 400  # optimiser steps
-    peak_lr: float = 6e-5  # after the warm-up
-    final_lr: float = 3e-5  # at the last step
-    warmup_fraction: float = 0.0005  # share of the steps
-    b1: float = 0.9  # AdamW: decay of the mean
-    b2: float = 0.95  # AdamW: decay of the mean square
-    eps: float = 1e-8  # AdamW: added to the root
-    weight_decay: float = 0.1  # matrices only: not on norms and biases
-    clip_norm: float = 1.0  # largest global norm of a gradient; a larger one is scaled down
+    steps: Count = 400  # optimiser steps
+    schedule_steps: Count | None = None  # steps from first to final_lr, which then stays; default: the first `steps`
+    peak_lr: Positive = 6e-5  # after the warm-up
+    final_lr: NotNegative = 3e-5  # at the last step of the schedule
+    warmup_fraction: BelowOne = 0.0005  # share of the schedule's steps
+    b1: BelowOne = 0.9  # AdamW: decay of the mean
+    b2: BelowOne = 0.95  # AdamW: decay of the mean square
+    eps: Positive = 1e-8  # AdamW: added to the root
+    weight_decay: NotNegative = 0.1  # matrices only: not on norms and biases
+    clip_norm: Positive = 1.0  # largest global norm of a gradient; a larger one is scaled down
     trainable: str | None = None  # regex over parameter paths; the rest is frozen and has no moments
     moments_dtype: Literal["float32", "bfloat16"] = "float32"  # how the two moments are kept; updates are float32
     offload: bool = False  # keep the moments in the host's memory, on the device only during the update
@@ -95,34 +96,34 @@ class Optimizer:
 class Mesh:
     """Devices per mesh axis; one axis may be -1: all that remain."""
 
-    replica: int = 1  # copies of the parameters; splits the batch
-    fsdp: int = -1  # splits parameters and batch
-    context: int = 1  # splits the tokens of a row
-    tensor: int = 1  # splits heads, MLP and vocabulary; at most num_key_value_heads
+    replica: Devices = 1  # copies of the parameters; splits the batch
+    fsdp: Devices = -1  # splits parameters and batch
+    context: Count = 1  # splits the tokens of a row
+    tensor: Count = 1  # splits heads, MLP and vocabulary; at most num_key_value_heads
     distributed: bool = False  # several hosts: call jax.distributed.initialize()
-    join_seconds: float = 50.0  # how long hosts wait for each other at the start
-    peak_tflops: float | None = None  # of one device, dense bfloat16; for MFU where its kind is not known
+    join_seconds: Positive = 50.0  # how long hosts wait for each other at the start
+    peak_tflops: Positive | None = None  # of one device, dense bfloat16; for MFU where its kind is not known
 
 
 @dataclass(frozen=True)
 class Train:
-    micro_batches: int = 1  # gradient accumulation: parts of a step's batch that are run one after another
+    micro_batches: Count = 1  # gradient accumulation: parts of a step's batch that are run one after another
     compute_dtype: Literal["bfloat16", "float32"] = "bfloat16"  # parameters are float32
     remat: Literal["full", "attention", "dots", "none"] = "full"  # what the backward pass recomputes, see model.py
     attention: Literal["auto", "xla", "chunked", "cudnn", "splash"] = "auto"  # auto: the device's, see attention.py
-    log_every: int = 10  # steps between two lines of the log
-    checkpoint_every: int = 500  # steps between two states to go on from
-    keep_checkpoints: int = 2  # how many stay, the newest
+    log_every: Count = 10  # steps between two lines of the log
+    checkpoint_every: Count = 500  # steps between two states to go on from
+    keep_checkpoints: Count = 2  # how many stay, the newest
     keep: Literal["newest", "best"] = "newest"  # which states are kept: one each checkpoint_every, or the best
-    evaluate_every: int = 0  # steps, 0 never; measures the loss on evaluate.rows, by which keep=best judges
-    patience: int = 0  # with keep=best: stop after so many evaluations without a better one; 0 never stops
-    gradient_norms_every: int = 0  # steps, 0 never; norms of the domain's and the general part, 2 passes
+    evaluate_every: Natural = 0  # steps, 0 never; measures the loss on evaluate.rows, by which keep=best judges
+    patience: Natural = 0  # with keep=best: stop after so many evaluations without a better one; 0 never stops
+    gradient_norms_every: Natural = 0  # steps, 0 never; norms of the domain's and the general part, 2 passes
     on_bad_step: Literal["stop", "skip"] = "stop"  # a loss or gradient that is not finite, or a spike; skip: no update
-    spike: float | None = None  # nats; a loss so far above the mean of the last steps is a bad step
-    watchdog: float = 20.0  # abort with stack traces when no step ends in so many medians; 0 never
-    watchdog_seconds: float = 600.0  # but never sooner; the first step may take six times as long
-    profile_step: int | None = None  # first step of a profiler window, written to WORKDIR/profile
-    profile_steps: int = 3  # length of that window, steps
+    spike: Positive | None = None  # nats; a loss so far above the mean of the last steps is a bad step
+    watchdog: NotNegative = 20.0  # abort with stack traces when no step ends in so many medians; 0 never
+    watchdog_seconds: Positive = 600.0  # but never sooner; the first step may take six times as long
+    profile_step: Count | None = None  # first step of a profiler window, written to WORKDIR/profile
+    profile_steps: Count = 3  # length of that window, steps
 
 
 @dataclass(frozen=True)
@@ -130,27 +131,27 @@ class Score:
     input: str | None = None  # folder of rows
     output: str | None = None  # folder of scored rows
     encoding: Literal["float16", "uint8_log"] = "float16"  # uint8_log, one byte: weights within 2.1%, r .001 to 32
-    worker: int = 0  # of `workers` processes that share the shards without talking, from 0
-    workers: int = 1  # how many processes share the shards
-    batch_rows: int = 16  # rows of one forward pass
+    worker: Natural = 0  # of `workers` processes that share the shards without talking, from 0
+    workers: Count = 1  # how many processes share the shards
+    batch_rows: Count = 16  # rows of one forward pass
 
 
 @dataclass(frozen=True)
 class Evaluate:
     rows: str | None = None  # folder of held-out rows: plain loss per source
-    batch_rows: int = 16  # rows of one forward pass
+    batch_rows: Count = 16  # rows of one forward pass
     questions: str | None = None  # JSONL of {id, question, answer, aliases}
     prompt: str = "Q: {question}\nA:"  # what the model continues; \n is a new line, from a shell too
     stop: str = "\n"  # the answer ends at this text; empty: at its last token
-    max_new_tokens: int = 24  # tokens of an answer at most
-    batch_questions: int = 50  # questions decoded together
+    max_new_tokens: Count = 24  # tokens of an answer at most
+    batch_questions: Count = 50  # questions decoded together
 
 
 @dataclass(frozen=True)
 class Export:
     path: str | None = None  # Hugging Face folder to write; default WORKDIR/hf
     dtype: Literal["bfloat16", "float32"] = "bfloat16"  # of the parameters
-    max_shard_bytes: int = 5_000_000_000  # largest size of one safetensors file
+    max_shard_bytes: Bytes = 5_000_000_000  # largest size of one safetensors file
 
 
 @dataclass(frozen=True)
@@ -158,15 +159,15 @@ class Plan:
     """What to expect before renting: --job=plan compiles the train step for devices that are not here."""
 
     accelerator: Literal["H20", "H100", "H200", "A100", "v5e", "v5p", "v6e"] = "H20"  # memory and peak
-    devices: int | None = None  # how many devices, where the mesh has a -1
-    mfu: float = 0.4  # share of the peak (model FLOPs, causal) that the step time is predicted with
+    devices: Count | None = None  # how many devices, where the mesh has a -1
+    mfu: Portion = 0.4  # share of the peak (model FLOPs, causal) that the step time is predicted with
     search: bool = False  # compile meshes x remat x micro-batches too and print a table, best first
     topology: str | None = None  # compile for a TPU by libtpu, e.g. v5p:4x8x8 (pip install libtpu)
 
 
 @dataclass(frozen=True)
 class Config:
-    seed: int = 0  # initialisation and shuffling
+    seed: Natural = 0  # initialisation and shuffling
     tokenizer: str | None = None  # Hugging Face tokenizer folder; default: of init_from, or of the run
     init_from: str | None = None  # Hugging Face folder, or another run's workdir
     init_state: Literal["params", "all"] = "params"  # of init_from; all, of a run: step and optimiser state too
@@ -213,7 +214,7 @@ def to_config_dict(section) -> ConfigDict:
         value = getattr(section, name)
         if dataclasses.is_dataclass(hint):
             result[name] = to_config_dict(value)
-        elif isinstance(hint, types.UnionType):  # `str | None`: a typed hole
+        elif type(None) in typing.get_args(hint):  # `str | None`: a typed hole
             result[name] = config_dict.placeholder(typing.get_args(hint)[0])
         else:
             result[name] = value
@@ -276,10 +277,8 @@ def gone_knobs(values: dict) -> dict:
 
 
 def without_retired(values: dict, where: str, writer: Writer | None) -> dict:
-    """{dotted key: value} of a saved run without the knobs that are gone, which are logged.
-
-    Raises UserError where such a knob had another value than its default, or was never known to this version.
-    """
+    """{dotted key: value} of a saved run without the knobs that are gone, which are logged.  Raises UserError
+    where such a knob had another value than its default, or was never known to this version."""
     gone = sorted(key for key in values if "." in key and key not in keys())
     for key in gone:
         if key not in RETIRED or values[key] != RETIRED[key]:
@@ -339,7 +338,7 @@ def explained() -> str:
         source = inspect.getsource(type(value_of(Config(), section)) if section else Config)
         meaning = re.search(rf"^    {name}: .* = .*?  # (.*)$", source, re.M)[1]
         words = f" ({' | '.join(words_of[key])})" if key in words_of else ""
-        lines.append(f"  --config.{key}={value!r}{words}\n      {meaning}")
+        lines += [f"  --config.{key}={value!r}{words}", f"      {meaning}"]
     return "\n".join(lines)
 
 

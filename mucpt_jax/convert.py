@@ -24,6 +24,8 @@ def main() -> None:
     parser.add_argument("--max_shard_bytes", type=int, default=5_000_000_000, help="of one file (5e9)")
     args = parser.parse_args()
     jax.config.update("jax_platforms", "cpu")  # shapes are all that is asked of it
+    if args.max_shard_bytes < 1:
+        parser.error(f"--max_shard_bytes={args.max_shard_bytes} holds no tensor; use 1 or more")
     about = hf_write.About(args.target, args.dtype, args.max_shard_bytes, like=args.source, tokenizer=args.source)
     with exiting():
         folder_to_folder(args.source, about)

@@ -19,7 +19,8 @@ from mucpt_jax.formats.decode import read_json, read_lines
 from mucpt_jax.formats.files import text_hash, write_json, write_text
 from mucpt_jax.formats.results import ASKED, Evaluated
 from mucpt_jax.formats.version import written_by
-from mucpt_jax.run import checkpoint, data, heldout
+from mucpt_jax.run import checkpoint, heldout, lineage
+from mucpt_jax.run import tokenizers as own_tokenizers
 from mucpt_jax.weights import hf
 
 Text = Annotated[str, Meta(min_length=1)]
@@ -31,13 +32,15 @@ def evaluate(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
             "the evaluate job needs --config.evaluate.rows=FOLDER (held-out rows) or --config.evaluate.questions=FILE"
         )
     questions = read_questions(cfg.evaluate.questions) if cfg.evaluate.questions else []
+    for used in (cfg.evaluate.rows, questions and hf.tokenizer_folder(cfg.tokenizer, cfg.init_from)):
+        if used:
+            own_tokenizers.check(used, lineage.folders(cfg, workdir))
     tokenizer = load_tokenizer(cfg) if questions else None
     ends = end_ids(tokenizer, cfg, workdir) if questions else ()
-    params = checkpoint.load_params(cfg, mesh, workdir)
+    params = lineage.load_params(cfg, mesh, workdir)
     result = {"params_hash": checkpoint.params_hash(params), "step": checkpoint.newest_step(workdir)}
     result |= {"written_by": written_by()}
     if cfg.evaluate.rows:
-        data.check_trained_on(cfg.evaluate.rows, workdir)
         result["heldout"] = heldout.evaluator(cfg, mesh)(params)
         result["rows"] = dict.fromkeys(result["heldout"], cfg.evaluate.rows)
         for name, s in result["heldout"].items():
@@ -107,7 +110,7 @@ def end_ids(tokenizer, cfg: Config, workdir: Path) -> tuple[int, ...]:
 
     An instruct model ends with <|im_end|>, and so may what is trained from it.
     """
-    folders = dict.fromkeys(filter(None, (cfg.tokenizer, cfg.init_from, *checkpoint.lineage(cfg, workdir))))
+    folders = dict.fromkeys(filter(None, (cfg.tokenizer, cfg.init_from, *lineage.folders(cfg, workdir))))
     known = [tokenizers.end_of_document(tokenizer), tokenizer.eos_token_id]
     known += [end for folder in folders for end in hf.end_ids(folder)]
     return tuple(dict.fromkeys(end for end in known if end is not None))
@@ -144,9 +147,9 @@ def grade(predictions: list[dict]) -> dict:
 
 def load_tokenizer(cfg: Config):
     tokenizer = tokenizers.load_tokenizer(hf.tokenizer_folder(cfg.tokenizer, cfg.init_from))
-    if len(tokenizer) > cfg.model.vocab_size:
+    if (size := tokenizers.vocab_size(tokenizer)) > cfg.model.vocab_size:
         raise UserError(
-            f"the tokenizer {tokenizer.name_or_path} has {len(tokenizer)} ids, {cfg.model.name} has vocab_size="
+            f"the tokenizer {tokenizer.name_or_path} has {size} ids, {cfg.model.name} has vocab_size="
             f"{cfg.model.vocab_size}; name the model's own with --config.tokenizer=FOLDER"
         )
     return tokenizer

@@ -17,7 +17,7 @@ from mucpt_jax.formats.decode import read_json
 from mucpt_jax.formats.files import text_hash
 from mucpt_jax.formats.manifest import load_manifest
 from mucpt_jax.formats.results import Evaluated
-from mucpt_jax.run import checkpoint
+from mucpt_jax.run import checkpoint, lineage, tokenizers
 from mucpt_jax.step.objective import OBJECTIVES
 from mucpt_jax.weights import hf, hf_write, transfer
 
@@ -25,13 +25,15 @@ from mucpt_jax.weights import hf, hf_write, transfer
 def export(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
     if jax.process_count() > 1:
         raise UserError("export runs on one host; start it there with a mesh of that host's devices")
-    tokenizer = hf.tokenizer_folder(cfg.tokenizer, cfg.init_from)
-    params = checkpoint.load_params(cfg, mesh, workdir)
+    tokenizer, model_from = hf.tokenizer_folder(cfg.tokenizer, cfg.init_from), lineage.folders(cfg, workdir)
+    tokenizers.check(tokenizer, model_from)
+    params = lineage.load_params(cfg, mesh, workdir)
     about = hf_write.About(
         folder=cfg.export.path or str(workdir / "hf"),
         dtype=cfg.export.dtype,
         max_shard_bytes=cfg.export.max_shard_bytes,
-        like=origin(cfg, [cfg.init_from, *checkpoint.lineage(cfg, workdir), tokenizer]),
+        like=origin(cfg, [*model_from, cfg.init_from, tokenizer]),
+        longest=longest_rows(model_from),
         tokenizer=tokenizer,
         card=card(cfg, workdir, checkpoint.params_hash(params)),
     )
@@ -42,13 +44,18 @@ def export(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
 def origin(cfg: Config, folders: list[str | None]) -> str | None:
     """The first Hugging Face folder of the same model: an export keeps its token ids and its generation config."""
     for folder in filter(None, folders):
-        if (Path(folder) / "config.json").is_file() and checkpoint.saved_config(folder) is None:
+        if (Path(folder) / "config.json").is_file() and lineage.saved_config(folder) is None:
             try:
                 hf.check_same_model(hf.read_config(folder), cfg.model, folder)
                 return folder
             except UserError:  # the tokenizer of another size: nothing to keep
                 continue
     return None
+
+
+def longest_rows(folders: list[str]) -> int:
+    """Tokens of the longest rows that a model's runs were trained on; 0 where it was not."""
+    return max((run.data.sequence_length for run in map(lineage.saved_config, folders) if run), default=0)
 
 
 # The model card

@@ -31,7 +31,7 @@ from mucpt_jax.errors import UserError
 from mucpt_jax.evaluation import generate
 from mucpt_jax.formats.files import write_json
 from mucpt_jax.planning import accelerators, advice, hlo, search
-from mucpt_jax.run import checkpoint, data, metrics
+from mucpt_jax.run import checkpoint, data, lineage, metrics
 from mucpt_jax.step import attention, losses, optimizer, sharding
 
 SOURCES = 2  # domain and general: sizes a few sums of the metrics, nothing else
@@ -183,7 +183,7 @@ def other_jobs(cfg: Config, mesh: jax.sharding.Mesh) -> dict[str, dict]:
 
     hash: params_hash, which all of them compute, and training by keep=best.  export: on the devices of one host.
     """
-    params, limit = checkpoint.abstract_params(cfg, mesh), accelerators.limit(cfg.plan.accelerator)
+    params, limit = lineage.abstract_params(cfg, mesh), accelerators.limit(cfg.plan.accelerator)
     held = bytes_of(params)
     with jax.set_mesh(mesh):
         hashed = max(temporaries(checkpoint.checksum.lower(leaf)) for leaf in jax.tree.leaves(params))
@@ -193,7 +193,7 @@ def other_jobs(cfg: Config, mesh: jax.sharding.Mesh) -> dict[str, dict]:
             "hash": hashed,
         }
     host = sharding.make_mesh(changed(cfg, ONE_HOST), list(mesh.devices.flat)[: accelerators.HOST])
-    leaves = jax.tree.leaves(checkpoint.abstract_params(cfg, host))
+    leaves = jax.tree.leaves(lineage.abstract_params(cfg, host))
     sizes = {job: held + max(size, hashed) for job, size in temporaries_of.items()}
     sizes["export, on one host"] = bytes_of(leaves) + max(map(bytes_of, leaves))  # the hash mixes one array's bits
     return {job: {"total": size, "fits": size <= limit} for job, size in sizes.items()}

@@ -26,7 +26,7 @@ from mucpt_jax.formats.files import clear_unfinished, copy_file, hash_of, text_h
 from mucpt_jax.formats.manifest import check_content, index_path, read_manifest, shared_documents
 from mucpt_jax.formats.results import Best
 from mucpt_jax.formats.version import written_by
-from mucpt_jax.run import checkpoint, data
+from mucpt_jax.run import checkpoint, data, lineage, tokenizers
 from mucpt_jax.step import losses, sharding
 
 OVERWRITTEN = ("*.array_record", "manifest.json", "index.parquet")  # by this job
@@ -61,8 +61,8 @@ class Note(TypedDict):
 def score(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
     """Rows in score.input -> scored rows in score.output, with the model of workdir (or init_from)."""
     manifest, worker = open_input(cfg), cfg.score.worker
-    data.check_trained_on(cfg.score.input, workdir)
-    params = checkpoint.load_params(cfg, mesh, workdir)
+    tokenizers.check(cfg.score.input, lineage.folders(cfg, workdir))
+    params = lineage.load_params(cfg, mesh, workdir)
     own = Path(cfg.score.output) / "parts" / f"worker-{worker}"
     with checkpoint.alone(own, f"{cfg.score.output}, shards of score.worker={worker},"):
         score_shards(cfg, manifest, params, mesh, workdir)
@@ -89,7 +89,8 @@ def score_shards(cfg: Config, manifest: dict, params: dict, mesh: jax.sharding.M
             logging.info("%s: scored already", label)
             continue
         check_content(cfg.score.input, [shard])
-        unscored = rows.read_shard(Path(cfg.score.input) / shard["name"], cfg.data.sequence_length)
+        path, size = Path(cfg.score.input) / shard["name"], manifest["vocab_size"]
+        unscored = rows.read_shard(path, cfg.data.sequence_length, vocab_size=size)
         scored = scored_rows(unscored, step, params, mesh, cfg.score.batch_rows)
         if jax.process_index() == 0:
             write_shard(cfg, shard, scored)
@@ -100,7 +101,7 @@ def score_shards(cfg: Config, manifest: dict, params: dict, mesh: jax.sharding.M
         batches = data.batch_sizes(shard["records"], cfg.score.batch_rows, sharding.row_ways(mesh))
         positions += sum(batches) * cfg.data.sequence_length
         rate = tokens / (time.monotonic() - started)
-        logging.info("%s: %s tok/s, padding %.2f%%", label, f"{rate:,.0f}", 100 * (1 - tokens / positions))
+        logging.info("%s: %s tok/s, padding %.2f%%", label, f"{rate:,.0f}", 100 * (1 - tokens / max(positions, 1)))
     if jax.process_index() == 0:
         finish(cfg, manifest, about, output)
     multihost_utils.sync_global_devices("score")
@@ -134,7 +135,7 @@ def warn_of_best(rm_hash: str, workdir: Path) -> None:
 
 def report_overlap(cfg: Config, workdir: Path) -> None:
     """A document that the reference model was trained on has scores that say nothing about its worth."""
-    run = checkpoint.saved_config(workdir if checkpoint.has_checkpoint(workdir) else cfg.init_from or workdir)
+    run = lineage.saved_config(workdir if checkpoint.has_checkpoint(workdir) else cfg.init_from or workdir)
     folder = run.data.domain if run else None
     if cfg.score.worker or jax.process_index() or not folder or not (Path(folder) / "index.parquet").is_file():
         return
@@ -181,13 +182,14 @@ def scores_of_row(nll_T: np.ndarray, segment_ids: np.ndarray) -> np.ndarray:
 
 def write_shard(cfg: Config, shard: dict, scored: Iterable[dict]) -> None:
     """The shard, then its note: facts for the manifest, and score_sums.stats_of the scores as they are stored."""
-    path, sums = Path(cfg.score.output) / shard["name"], []
+    path, sums = Path(cfg.score.output) / shard["name"], score_sums.stats_of(np.empty(0), "none yet")
 
     def counted() -> Iterator[dict]:
-        for row in scored:
+        nonlocal sums
+        for record, row in enumerate(scored):
             r = row["rm_nll"][1:][rows.target_mask(row["segment_ids"])]
-            r = stored(r, cfg.score.encoding, f"{path} record {len(sums)}")
-            sums.append(score_sums.stats_of(r, str(path)))
+            r = stored(r, cfg.score.encoding, f"{path} record {record}")
+            sums = score_sums.add(sums, score_sums.stats_of(r, str(path)))
             yield row
 
     facts = rows.write_shard(path, counted(), cfg.score.encoding)
@@ -196,8 +198,7 @@ def write_shard(cfg: Config, shard: dict, scored: Iterable[dict]) -> None:
             f"{cfg.score.input}/{shard['name']} has {facts['records']} records, its manifest says {shard['records']}; "
             "copy or write these rows again"
         )
-    stats = functools.reduce(score_sums.add, sums)
-    note = {"facts": facts, "stats": {name: value.tolist() for name, value in stats.items()}}
+    note = {"facts": facts, "stats": {name: value.tolist() for name, value in sums.items()}}
     write_json(note_of(Path(cfg.score.output), shard), note)
 
 

@@ -20,7 +20,7 @@ from mucpt_jax.errors import UserError
 from mucpt_jax.formats import rows
 from mucpt_jax.formats.manifest import read_manifest
 from mucpt_jax.formats.tokenizer import check_same_tokenizer
-from mucpt_jax.run import data
+from mucpt_jax.run import data, lineage, tokenizers
 
 
 def register(name: str, cfg: Config):
@@ -34,6 +34,8 @@ def register(name: str, cfg: Config):
     """
     seqio, _ = libraries()
     sources = data.open_sources(cfg)
+    for folder in data.folders(cfg):
+        tokenizers.check(folder, lineage.folders_behind(cfg.init_from))
     held_out = {source.name: source for source in held_out_sources(cfg)}
     alone = [source for source in held_out.values() if source.name not in {s.name for s in sources}]
     tasks = {source.name: task_name(name, source) for source in sources + alone}
@@ -66,7 +68,7 @@ def held_out_sources(cfg: Config) -> list[data.Source]:
         return []
     manifest = read_manifest(folder)
     data.check_manifest(manifest, folder, cfg)
-    check_same_tokenizer(folder, cfg.data.domain, cfg.data.general)
+    check_same_tokenizer(folder, *data.folders(cfg))
     return [source for source in data.split_sources(manifest, folder, False, set()) if source.rows]
 
 

@@ -22,7 +22,7 @@ from mucpt_jax.errors import STOPPED, UserError
 from mucpt_jax.evaluation import cards
 from mucpt_jax.formats.files import write_json
 from mucpt_jax.formats.rows import segment_numbers
-from mucpt_jax.run import checkpoint, data, early_stop, goodput, interrupts, metrics, reference
+from mucpt_jax.run import checkpoint, data, early_stop, goodput, interrupts, lineage, metrics, reference, tokenizers
 from mucpt_jax.run.checkpoint import State
 from mucpt_jax.run.early_stop import Folder
 from mucpt_jax.step import losses, model, objective, optimizer, sharding
@@ -58,25 +58,29 @@ def train(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
 
 def train_alone(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
     early_stop.check(cfg, workdir)
-    checkpoint.check_workdir(workdir)
+    lineage.check_workdir(workdir)
     sources = data.open_sources(cfg)
     if cfg.data.check_rows:
         transfer.together(lambda: data.check_bytes(sources), "rows")
+    for folder in data.folders(cfg):
+        tokenizers.check(folder, lineage.folders(cfg, workdir))
+    logging.info("parameters come from the first of\n%s", lineage.describe_sources(cfg, workdir))
+    add_scores, cfg = scores_while_training(lineage.with_schedule(cfg, workdir), mesh)
     cfg = dataclasses.replace(cfg, loss=data.resolved_loss(cfg))
     tx = optimizer.make(cfg)
     rows, identity = data.mixture(sources, cfg), data.fingerprint(sources, cfg)
     kept, resume = Folder(checkpoint.manager(workdir, cfg), identity), early_stop.resume(cfg, workdir, identity)
-    logging.info("parameters come from the first of\n%s", checkpoint.describe_sources(cfg, workdir))
     start, state = start_state(cfg, tx, mesh, kept, resume)
     if is_ended(cfg, workdir, start, kept):
         return
     describe_run(cfg, sources, state, start)
     if jax.process_index() == 0:
-        write_json(workdir / "config.json", config.to_saved(cfg))
+        # The rows may be gone when scores are asked for.
+        known = {"tokenizer_hash": tokenizers.hash_of(data.folders(cfg)[0])}
+        write_json(workdir / "config.json", config.to_saved(cfg) | known)
 
     step_fn = jitted_step(cfg, tx, mesh, len(sources))
     norms_fn = jax.jit(functools.partial(gradient_norms, cfg=cfg), out_shardings=sharding.replicated(mesh))
-    add_scores = reference.scorer(cfg, mesh) if cfg.loss.reference else lambda batch: batch
     evaluate = early_stop.evaluator(cfg, mesh, workdir, start, state.params) if cfg.train.evaluate_every else None
     batches = data.batches(rows, cfg, sharding.local_rows(mesh, cfg.data.batch_rows), start)
     clock, ledger = metrics.Clock(cfg, start), goodput.Ledger(workdir, start)
@@ -107,12 +111,12 @@ def train_alone(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
             enough = evaluation is not None and evaluation.last
             due = is_due(step, cfg.train.checkpoint_every) or last or leaving
             better = evaluation is not None and evaluation.better
-            if folder := place(kept, resume, due, better, over=last or enough):
+            if folder := early_stop.place(kept, resume, due, better, over=last or enough):
                 # A state is saved only after its step was seen to be good.
                 report(run, *pending)
                 pending = None
                 with ledger.timed("checkpoint", step), watchdog.paused():
-                    save(folder, kept, step, state, cfg)
+                    early_stop.save(folder, kept, step, state, cfg)
             if leaving or enough:
                 break
         if pending:
@@ -131,24 +135,18 @@ def train_alone(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
             cards.write_card(workdir)
 
 
-def place(kept: Folder, resume: Folder | None, due: bool, better: bool, over: bool) -> Folder | None:
-    """Where a state is saved, if at all.  With keep=best a better one is kept, others are to go on from."""
-    if resume is None:
-        return kept if due else None
-    return kept if better else resume if due and not over else None
-
-
-def save(folder: Folder, kept: Folder, step: int, state: State, cfg: Config) -> None:
-    """Returns before all is written.  A state to go on from counts on the kept one before it: that is on disk first."""
-    if folder is not kept:
-        checkpoint.finish(kept.ckpt, step)
-    checkpoint.save(folder.ckpt, step, state, cfg, folder.identity)
+def scores_while_training(cfg: Config, mesh: jax.sharding.Mesh) -> tuple[Callable[[dict], dict], Config]:
+    """What adds scores to a batch, and the config with the hash of the model that gives them."""
+    if not cfg.loss.reference:
+        return lambda batch: batch, cfg
+    name, add_scores = reference.scorer(cfg, mesh)
+    return add_scores, config.changed(cfg, {"loss.rm_hash": name})
 
 
 def is_ended(cfg: Config, workdir: Path, start: int, kept: Folder) -> bool:
     """Is there nothing left to train after step `start`?  The log says why."""
     if start >= cfg.optimizer.steps:
-        logging.info("%s is trained already: %d steps; raise optimizer.steps to go on", workdir, start)
+        logging.info("%s is trained already: %d steps; raise optimizer.steps to go on at final_lr", workdir, start)
         return True
     best = kept.ckpt.latest_step() or start
     ended = early_stop.ended(cfg, workdir, start, best, kept.identity)
@@ -173,8 +171,8 @@ def start_state(cfg, tx, mesh, kept: Folder, resume: Folder | None) -> tuple[int
         logging.info("going on from %s/%d", newest.ckpt.directory, restored[0])
         return restored
     if cfg.init_from and cfg.init_state == "all":
-        return checkpoint.branch(cfg, abstract)
-    params = checkpoint.initial_params(cfg, mesh)
+        return lineage.branch(cfg, abstract)
+    params = lineage.initial_params(cfg, mesh)
     shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract.opt_state)
     return 0, State(params, jax.jit(tx.init, out_shardings=shardings)(params))
 
@@ -309,16 +307,18 @@ def bad_step(run: Run, step: int, values: dict) -> None:
     if jax.process_index() == 0:
         line = metrics.to_json(facts | {"action": cfg.train.on_bad_step, "rows": rows})
         metrics.append(run.workdir / "bad_steps.jsonl", line)
+    empty = not values["tokens"].sum()  # 0 / 0; nothing to learn from, but nothing wrong
     broken = [row for row in rows if not math.isfinite(row["nll"])]
     named = "; ".join(f"{r['file']} record {r['record']} (documents {', '.join(r['documents'])})" for r in broken[:3])
     more = f" and {len(broken) - 3} more rows" if len(broken) > 3 else ""
     finite = math.isfinite(facts["loss"]) and math.isfinite(facts["grad_norm"])
     where = f"not finite in {named or 'none: the gradient overflowed'}{more}" if not finite else "a spike"
+    where = "without a target: each token is a segment's first, masked or padding" if empty else where
     sentence = (
         f"step {step}: loss is {facts['loss']} (grad_norm {facts['grad_norm']}); rows {first}..."
         f"{first + cfg.data.batch_rows - 1} of the run, {where}; {run.workdir}/bad_steps.jsonl has their documents"
     )
-    if cfg.train.on_bad_step == "stop" or values["bad"] >= MAX_BAD_STEPS:
+    if (cfg.train.on_bad_step == "stop" and not empty) or values["bad"] >= MAX_BAD_STEPS:
         checkpoint.finish(run.ckpt, step)
         saved = run.ckpt.latest_step()
         raise UserError(
@@ -332,13 +332,14 @@ def describe_run(cfg: Config, sources: list[data.Source], state: State, start: i
     parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     tokens = cfg.data.batch_rows * cfg.data.sequence_length
     logging.info(
-        "%s: %s parameters; %s tokens a step; steps %d..%d; loss %s",
+        "%s: %s parameters; %s tokens a step; steps %d..%d; learning rate %.3g now, %.3g at step %d; loss %s",
         cfg.model.name, f"{parameters:,}", f"{tokens:,}", start + 1, cfg.optimizer.steps,
-        json.dumps(dataclasses.asdict(cfg.loss)),
+        *(float(optimizer.schedule(cfg.optimizer)(step)) for step in (start, cfg.optimizer.steps - 1)),
+        cfg.optimizer.steps, json.dumps(dataclasses.asdict(cfg.loss)),
     )  # fmt: skip
-    for source in sources:
+    for source, epochs in zip(sources, data.epochs(sources, cfg), strict=True):
         logging.info(
-            "%s source %s: %d rows, %d target tokens, share %.4f",
-            "domain" if source.is_domain else "general",
-            source.name, source.rows, source.targets, data.token_share(source, sources, cfg),
+            "%s source %s: %d rows, %d target tokens, share %.4f, %.2f epochs in %d steps",
+            "domain" if source.is_domain else "general", source.name, source.rows, source.targets,
+            data.token_share(source, sources, cfg), epochs, cfg.optimizer.steps,
         )  # fmt: skip

@@ -1,8 +1,10 @@
 import importlib.util
+import math
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -112,19 +114,19 @@ def test_every_variant_of_a_config_has_a_workdir_of_its_own(name, argument):
         ("tiny", {"mesh.fsdp": -1, "mesh.replica": -1}, "at most one -1"),
         ("tiny", {"loss.kind": "mucptt"}, "did you mean mucpt"),
         ("tiny", {"loss.rm_floor": 0.0}, "rm_floor=0.0 must be > 0"),
-        ("tiny", {"loss.keep": 1.5}, r"keep=1.5 must be in \(0, 1\]"),
+        ("tiny", {"loss.keep": 1.5}, "keep=1.5 must be <= 1.0"),
         ("tiny", {"data.general_fraction": 1.5}, "general_fraction"),
         ("tiny", {"data.sequence_length": 8192}, "longer than max_position_embeddings=4096 of tiny"),
         ("tiny", {"model.num_key_value_heads": 3}, "num_key_value_heads=3 must divide num_attention_heads=4 .* use 2"),
         ("tiny", {"optimizer.final_lr": 1.0}, "final_lr=1.0"),
-        ("tiny", {"mesh.tensor": -1}, "mesh.tensor=-1 must be > 0"),
-        ("tiny", {"model.num_hidden_layers": 0}, "model.num_hidden_layers=0 must be > 0"),
-        ("tiny", {"optimizer.b2": 1.5}, r"optimizer.b2=1.5 must be in"),
+        ("tiny", {"mesh.tensor": -1}, "mesh.tensor=-1 must be >= 1"),
+        ("tiny", {"model.num_hidden_layers": 0}, "model.num_hidden_layers=0 must be >= 1"),
+        ("tiny", {"optimizer.b2": 1.5}, "optimizer.b2=1.5 must be < 1.0"),
         ("tiny", {"loss.mean_raw_weight": -2.0}, "mean_raw_weight=-2.0 must be > 0"),
-        ("tiny", {"train.log_every": 0}, "train.log_every=0 must be > 0"),
+        ("tiny", {"train.log_every": 0}, "train.log_every=0 must be >= 1"),
         ("tiny", {"train.keep": "best"}, r"add --config\.train\.evaluate_every=STEPS"),
         ("tiny", {"train.patience": 3, "train.evaluate_every": 5}, "patience=3 stops a run that keeps its best state"),
-        ("tiny", {"train.patience": -1}, "train.patience=-1 must be >= 0: 0 is never"),
+        ("tiny", {"train.patience": -1}, "train.patience=-1 must be >= 0"),
         ("tiny", {"evaluate.prompt": "Q:"}, "evaluate.prompt='Q:' must hold {question}"),
     ],
 )  # fmt: skip
@@ -135,6 +137,42 @@ def test_an_inconsistent_config_is_refused(model, changes, sentence):
         c[section][name] = value
     with pytest.raises(UserError, match=sentence):
         checks.build(c)
+
+
+# Numbers that may be 0 or negative; all others must be above 0.
+MAY_BE_ZERO = {
+    "seed", "model.rms_norm_eps", "loss.min_weight", "data.general_fraction", "optimizer.final_lr", "optimizer.b1",
+    "optimizer.warmup_fraction", "optimizer.b2", "optimizer.weight_decay", "train.evaluate_every", "train.patience",
+    "train.gradient_norms_every", "train.watchdog", "score.worker",
+}  # fmt: skip
+
+
+NUMBERS = {key: {hint, *get_args(hint)} & {int, float} for key, hint in config.type_of_keys().items()}
+
+
+@pytest.mark.parametrize("key", [key for key, kind in NUMBERS.items() if kind])
+def test_no_number_is_nan_infinite_or_out_of_range(key):
+    section, _, name = key.rpartition(".")
+    beyond = [-2.0, math.nan, math.inf, -math.inf, 1e300] if float in NUMBERS[key] else [-2, 2**80]
+    for number in beyond + [0] * (key not in MAY_BE_ZERO):
+        c = config.default()
+        (c[section] if section else c)[name] = number
+        with pytest.raises(UserError, match=rf"{key}=.* must be"):
+            checks.build(c)
+
+
+def test_an_override_of_none_empties_a_knob_and_only_one_that_may_be_empty(tmp_path):
+    given = ["launch.py", "--config=x", "--config.loss.reference=rm", "--config.loss.reference=None",
+             "--config.init_from=None", "--config.init_from=base", "--config.loss.max_weight", "None"]  # fmt: skip
+    left, unset = checks.without_unset(given)
+    assert unset == ["loss.reference", "loss.max_weight"]  # the last one counts
+    assert left == ["launch.py", "--config=x", "--config.loss.reference=rm", "--config.init_from=base"]
+    c = config.default()
+    c.loss.reference, c.loss.max_weight, c.loss.weight_norm = "rm", 3.0, "none"
+    checks.unset(c, unset)
+    assert checks.build(c).loss == config.Loss(weight_norm="none")
+    with pytest.raises(UserError, match=r"optimizer\.steps=None: optimizer\.steps always has a value"):
+        checks.without_unset(["--config.optimizer.steps=None"])
 
 
 def test_an_unknown_model_names_the_nearest():

@@ -10,7 +10,7 @@ from mucpt_jax.errors import UserError
 from mucpt_jax.evaluation import cards
 from mucpt_jax.formats.decode import read_json
 from mucpt_jax.formats.files import write_json
-from mucpt_jax.run import checkpoint, early_stop, heldout, interrupts
+from mucpt_jax.run import checkpoint, early_stop, heldout, interrupts, lineage
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_training_stops_after_patience_and_the_newest_checkpoint_is_the_best(cfg
     assert lines_of(tmp_path / "rm" / "metrics.jsonl")[-1]["step"] == 8
     best = read_json(tmp_path / "rm" / "best.json")
     assert (best["step"], best["nll"], best["before"]["nll"]) == (4, 3.0, 5.0)
-    params = checkpoint.restore_params(tmp_path / "rm", checkpoint.abstract_params(cfg, one_device_mesh()), cfg)
+    params = checkpoint.restore_params(tmp_path / "rm", lineage.abstract_params(cfg, one_device_mesh()), cfg)
     assert best["params_hash"] == checkpoint.params_hash(params)
 
     scripted(monkeypatch, [])  # nothing is evaluated any more

@@ -13,7 +13,7 @@ from mucpt_jax.formats.decode import read_json
 from mucpt_jax.formats.files import text_hash, write_json
 from mucpt_jax.formats.manifest import read_manifest
 from mucpt_jax.formats.tokenizer import tokenizer_hash
-from mucpt_jax.run import checkpoint
+from mucpt_jax.run import checkpoint, lineage
 from mucpt_jax.step import model, sharding
 from mucpt_jax.weights import hf_write, transfer
 
@@ -42,7 +42,7 @@ def trained(tmp_path_factory):
 
 def test_an_export_holds_the_newest_checkpoint_on_any_mesh(trained, tmp_path):
     cfg, workdir = trained
-    params = checkpoint.load_params(cfg, one_device_mesh(), workdir)
+    params = lineage.load_params(cfg, one_device_mesh(), workdir)
     split = dataclasses.replace(cfg, mesh=dataclasses.replace(cfg.mesh, fsdp=4, tensor=2))
     for name, run in (("one", cfg), ("split", split)):
         run = dataclasses.replace(run, export=dataclasses.replace(run.export, path=str(tmp_path / name)))
@@ -67,7 +67,7 @@ def test_the_model_card_tells_the_recipe(trained):
     for told in (
         "4 steps of ntp", f"4 of 4, {tokens:,} tokens", "random parameters", "50.00% of the target tokens", shards,
         "| domain | songs |", "| general | web |", '"kind": "ntp"',
-        checkpoint.params_hash(checkpoint.load_params(cfg, one_device_mesh(), workdir)),
+        checkpoint.params_hash(lineage.load_params(cfg, one_device_mesh(), workdir)),
     ):  # fmt: skip
         assert told in text
     assert str(workdir.parent) not in text  # nobody's folders
@@ -190,6 +190,38 @@ def test_the_fields_of_the_model_it_comes_from_are_kept(trained, tmp_path):
     assert 'base_model: "start"' in (tmp_path / "run" / "hf" / "README.md").read_text()
 
 
+def test_an_export_takes_as_long_rows_as_it_was_trained_on(trained, tmp_path):
+    """The start model says 16, the run said more and trained on rows of T=32."""
+    cfg, workdir = trained
+    start = tmp_path / "start"
+    export.export(dataclasses.replace(cfg, export=config.Export(str(start))), one_device_mesh(), workdir)
+    write_json(start / "config.json", read_json(start / "config.json") | {"max_position_embeddings": 16})
+    run = dataclasses.replace(cfg, init_from=str(start), optimizer=dataclasses.replace(cfg.optimizer, steps=1))
+    train.train(run, one_device_mesh(), tmp_path / "run")
+    # The job's own config names neither start model nor tokenizer.
+    job = lineage.of_run(config.Config(), tmp_path / "run", named=set())
+    export.export(job, one_device_mesh(), tmp_path / "run")
+    assert read_json(tmp_path / "run" / "hf" / "config.json")["max_position_embeddings"] == 32
+    assert export.longest_rows([str(start)]) == 0  # an untrained model keeps its own
+
+
+def test_what_an_export_keeps_is_of_the_runs_own_start_model(trained, tmp_path):
+    """Where the command line names another model, as a config file's default may."""
+    cfg, workdir = trained
+    for name, eos in (("own", 7), ("other", 8)):
+        there = dataclasses.replace(cfg, export=config.Export(str(tmp_path / name)))
+        export.export(there, one_device_mesh(), workdir)
+        write_json(tmp_path / name / "config.json", read_json(tmp_path / name / "config.json") | {"eos_token_id": eos})
+        write_json(tmp_path / name / "generation_config.json", {"eos_token_id": eos})
+    run = dataclasses.replace(
+        cfg, init_from=str(tmp_path / "own"), optimizer=dataclasses.replace(cfg.optimizer, steps=1)
+    )
+    train.train(run, one_device_mesh(), tmp_path / "run")
+    export.export(dataclasses.replace(cfg, init_from=str(tmp_path / "other")), one_device_mesh(), tmp_path / "run")
+    for file in ("config.json", "generation_config.json"):
+        assert read_json(tmp_path / "run" / "hf" / file)["eos_token_id"] == 7
+
+
 def test_a_job_knows_model_and_tokenizer_of_its_run_and_of_the_runs_before_it(trained, tmp_path):
     """Hugging Face folder -> run -> run, and then a job whose config names none of them."""
     cfg, workdir = trained
@@ -201,18 +233,18 @@ def test_a_job_knows_model_and_tokenizer_of_its_run_and_of_the_runs_before_it(tr
     second = dataclasses.replace(once, init_from=str(tmp_path / "one"))
     train.train(second, one_device_mesh(), tmp_path / "two")
     bare = config.Config()
-    assert checkpoint.lineage(bare, tmp_path / "two") == [str(tmp_path / "two"), str(tmp_path / "one"), str(start)]
-    known = checkpoint.of_run(bare, tmp_path / "two", named=set())
+    assert lineage.folders(bare, tmp_path / "two") == [str(tmp_path / "two"), str(tmp_path / "one"), str(start)]
+    known = lineage.of_run(bare, tmp_path / "two", named=set())
     assert (known.model, known.tokenizer, known.init_from) == (cfg.model, str(start), None)
     export.export(known, one_device_mesh(), tmp_path / "two")
     assert (tmp_path / "two" / "hf" / "generation_config.json").is_file()
     assert read_json(tmp_path / "two" / "hf" / "config.json")["eos_token_id"] == 5
     base = dataclasses.replace(bare, init_from=str(tmp_path / "one"))  # a workdir without a checkpoint
-    assert checkpoint.of_run(base, tmp_path / "none", named=set()).model == cfg.model
+    assert lineage.of_run(base, tmp_path / "none", named=set()).model == cfg.model
     named = dataclasses.replace(bare, tokenizer="mine")
-    assert checkpoint.of_run(named, tmp_path / "two", {"tokenizer", "model.vocab_size"}) == named
+    assert lineage.of_run(named, tmp_path / "two", {"tokenizer", "model.vocab_size"}) == named
     with pytest.raises(UserError, match="none holds no checkpoint and init_from is empty"):
-        checkpoint.of_run(named, tmp_path / "none", set())
+        lineage.of_run(named, tmp_path / "none", set())
 
 
 # Where parameters come from
@@ -256,7 +288,7 @@ def test_the_sources_of_parameters_are_told_in_their_order(trained, tmp_path):
         (folder, tmp_path, "3. init_from, a Hugging Face folder: "),
         (cfg, tmp_path, "4. random: seed 0  <-"),
     ):
-        told = checkpoint.describe_sources(given, at).splitlines()
+        told = lineage.describe_sources(given, at).splitlines()
         assert [line.strip()[0] for line in told] == ["1", "2", "3", "4"]
         assert [taken in line for line in told if "<-" in line] == [True]
 
@@ -268,9 +300,9 @@ def test_frozen_parameters_stay_and_have_no_moments(trained, tmp_path):
     cfg, workdir = trained
     optimizer = dataclasses.replace(cfg.optimizer, trainable=r"self_attn|norm")
     part = dataclasses.replace(cfg, init_from=str(workdir), optimizer=optimizer)
-    before = checkpoint.load_params(cfg, one_device_mesh(), workdir)
+    before = lineage.load_params(cfg, one_device_mesh(), workdir)
     train.train(part, one_device_mesh(), tmp_path / "run")
-    after = checkpoint.load_params(part, one_device_mesh(), tmp_path / "run")
+    after = lineage.load_params(part, one_device_mesh(), tmp_path / "run")
     changed = jax.tree_util.tree_map_with_path(
         lambda path, a, b: (sharding.path_name(path), bool((a != b).any())), before, after
     )
@@ -318,14 +350,14 @@ def test_an_export_with_a_flipped_bit_is_not_loaded(trained, tmp_path):
     export.export(cfg, one_device_mesh(), workdir)
     shutil.copytree(workdir / "hf", tmp_path / "hf")
     mesh, start = one_device_mesh(), dataclasses.replace(cfg, init_from=str(tmp_path / "hf"))
-    checkpoint.initial_params(start, mesh)
+    lineage.initial_params(start, mesh)
     for name in ("model.safetensors", "config.json"):
         whole = (tmp_path / "hf" / name).read_bytes()
         (tmp_path / "hf" / name).write_bytes(whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:])
         with pytest.raises(UserError, match=r"is not what SHA256SUMS beside it says|cannot be read|no int"):
-            checkpoint.initial_params(start, mesh)
+            lineage.initial_params(start, mesh)
         (tmp_path / "hf" / name).write_bytes(whole)
     text = (tmp_path / "hf" / hf_write.SUMS).read_text()
     (tmp_path / "hf" / hf_write.SUMS).write_text(text.replace("model.safetensors", "mode1.safetensors"))
     with pytest.raises(UserError, match=r"SHA256SUMS has no line for model\.safetensors"):
-        checkpoint.initial_params(start, mesh)
+        lineage.initial_params(start, mesh)

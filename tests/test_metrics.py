@@ -67,6 +67,9 @@ def test_the_learning_rate_warms_up_then_falls_to_its_floor():
     assert float(lr(9)) == pytest.approx(6e-5)
     assert float(lr(54)) == pytest.approx(4.5e-5)  # halfway down the cosine
     assert float(lr(99)) == pytest.approx(3e-5)
+    longer = Optimizer(steps=140, schedule_steps=100, peak_lr=6e-5, final_lr=3e-5, warmup_fraction=0.1)
+    assert [float(optimizer.schedule(longer)(i)) for i in range(100)] == [float(lr(i)) for i in range(100)]
+    assert float(optimizer.schedule(longer)(139)) == pytest.approx(3e-5)  # and stays there
 
 
 def test_without_warm_up_the_first_update_has_nearly_the_peak():

@@ -14,7 +14,7 @@ from mucpt_jax.formats import version
 from mucpt_jax.formats.decode import read_json
 from mucpt_jax.formats.files import write_json
 from mucpt_jax.formats.manifest import read_manifest
-from mucpt_jax.run import checkpoint
+from mucpt_jax.run import checkpoint, lineage
 
 FILES = Path(__file__).parent / "data" / "old_run" / "files.tar.gz"
 
@@ -33,7 +33,7 @@ def losses(workdir):
 
 
 def saved(workdir):
-    return checkpoint.saved_config(workdir)
+    return lineage.saved_config(workdir)
 
 
 def change(cfg, **sections):
@@ -100,7 +100,7 @@ def test_an_old_reference_model_scores_as_it_did(old):
 
 
 def test_an_old_run_is_exported_with_its_own_model_and_tokenizer(old):
-    cfg = checkpoint.of_run(config.Config(), Path("run"), named=set())
+    cfg = lineage.of_run(config.Config(), Path("run"), named=set())
     assert (cfg.model, cfg.tokenizer) == (saved("run").model, "tokenizer")
     export.export(cfg, one_device_mesh(), Path("run"))
     assert (old / "run" / "hf" / "tokenizer.json").read_bytes() == (old / "tokenizer" / "tokenizer.json").read_bytes()

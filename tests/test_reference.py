@@ -8,7 +8,7 @@ from conftest import VOCAB, one_device_mesh, small_config, write_rows
 
 from mucpt_jax import score, train
 from mucpt_jax.errors import UserError
-from mucpt_jax.run import checkpoint, reference
+from mucpt_jax.run import checkpoint, lineage, reference
 from mucpt_jax.step import sharding
 from mucpt_jax.weights import hf_write, transfer
 
@@ -48,14 +48,14 @@ def test_stored_scores_and_scoring_while_training_give_the_same_losses(run, tmp_
 
 def test_a_hugging_face_folder_scores_as_the_run_it_came_from(run, tmp_path):
     mesh = one_device_mesh()
-    params = checkpoint.restore_params(tmp_path / "rm", checkpoint.abstract_params(run, mesh), run)
+    params = checkpoint.restore_params(tmp_path / "rm", lineage.abstract_params(run, mesh), run)
     transfer.to_hf(params, run.model, hf_write.About(str(tmp_path / "hf"), "float32"))
     batch = {
         "tokens": np.arange(8 * 33, dtype=np.int32).reshape(8, 33) % VOCAB,
         "segment_ids": np.ones((8, 33), np.uint16),
     }
     found = [
-        reference.scorer(with_loss(tmp_path, "rows", reference=str(tmp_path / name)), mesh)(batch)["rm_nll"]
+        reference.scorer(with_loss(tmp_path, "rows", reference=str(tmp_path / name)), mesh)[1](batch)["rm_nll"]
         for name in ("rm", "hf")
     ]
     np.testing.assert_array_equal(found[0], found[1])
@@ -68,13 +68,25 @@ def test_eight_devices_and_micro_batches_score_as_one(run, tmp_path):
         "tokens": np.arange(8 * 33, dtype=np.int32).reshape(8, 33) % VOCAB,
         "segment_ids": np.ones((8, 33), np.uint16),
     }
-    one = reference.scorer(cfg, one_device_mesh())(batch)["rm_nll"]
+    one = reference.scorer(cfg, one_device_mesh())[1](batch)["rm_nll"]
     cfg = dataclasses.replace(cfg, train=dataclasses.replace(cfg.train, micro_batches=4))
     cfg = dataclasses.replace(cfg, mesh=dataclasses.replace(cfg.mesh, fsdp=2, tensor=2, replica=1, context=2))
     mesh = sharding.make_mesh(cfg)
     with jax.set_mesh(mesh):
-        eight = reference.scorer(cfg, mesh)(sharding.to_global(batch, mesh, 8))["rm_nll"]
+        eight = reference.scorer(cfg, mesh)[1](sharding.to_global(batch, mesh, 8))["rm_nll"]
     np.testing.assert_allclose(one, eight, rtol=1e-4)
+
+
+def test_a_run_goes_on_only_with_the_reference_model_that_it_began_with(run, tmp_path):
+    mesh, cfg = one_device_mesh(), with_loss(tmp_path, "rows", reference=str(tmp_path / "rm"))
+    train.train(cfg, mesh, tmp_path / "run")
+    name = lineage.saved_config(tmp_path / "run").loss.rm_hash
+    longer = dataclasses.replace(cfg, optimizer=dataclasses.replace(cfg.optimizer, steps=3))
+    train.train(dataclasses.replace(run, optimizer=longer.optimizer), mesh, tmp_path / "rm")  # another model by now
+    with pytest.raises(
+        UserError, match=rf"run/checkpoints/2 was trained with loss\.rm_hash={name}, now it is (?!{name})"
+    ):
+        train.train(longer, mesh, tmp_path / "run")
 
 
 def test_a_reference_model_of_other_tokens_or_another_hash_is_refused(run, tmp_path):

@@ -7,15 +7,15 @@ import jax
 import numpy as np
 import pytest
 from array_record.python.array_record_module import ArrayRecordReader
-from conftest import T, one_device_mesh, random_row, small_config, write_rows
+from conftest import VOCAB, T, one_device_mesh, random_row, small_config, write_rows
 
-from mucpt_jax import calibration, score
+from mucpt_jax import calibration, config, evaluate, export, score, train
 from mucpt_jax.errors import UserError
 from mucpt_jax.formats.decode import read_json
 from mucpt_jax.formats.files import file_hash, write_json
 from mucpt_jax.formats.manifest import read_manifest
-from mucpt_jax.formats.rows import read_shard, target_mask, write_shard
-from mucpt_jax.run import checkpoint, data
+from mucpt_jax.formats.rows import NO_LOSS, decode_row, encode_row, read_shard, target_mask, write_shard
+from mucpt_jax.run import checkpoint, data, heldout, lineage, tokenizers
 from mucpt_jax.step import losses, model, objective, sharding
 
 
@@ -175,13 +175,109 @@ def test_the_start_models_scores_give_the_mean_for_loss_match(tmp_path, rm, monk
         calibration.add_base(str(tmp_path / "scored"), str(tmp_path / "others"))
 
 
-def test_rows_of_another_tokenizer_than_the_models_own_are_refused(tmp_path, rm):
+def test_an_empty_shard_and_rows_without_a_target_are_scored(tmp_path, rm):
+    rows = [random_row(np.random.default_rng(i)) for i in range(3)]
+    write_rows(tmp_path / "rows", {"music": 3}, rows=rows)
+    manifest = read_manifest(tmp_path / "rows")
+    bare = random_row(np.random.default_rng(9))
+    bare["segment_ids"] |= np.uint16(NO_LOSS) * (bare["segment_ids"] > 0)
+    for source, held in (("none", []), ("bare", [bare] * 2)):
+        name = f"{source}-00000-of-00001.array_record"
+        counts = {"name": name, "source": source, "segments": 3 * len(held), "tokens": 0, "targets": 0}
+        manifest["shards"].insert(0, counts | write_shard(tmp_path / "rows" / name, held))
+        manifest["sources"][source] = {"documents": 0, "records": len(held), "segments": 0, "tokens": 0, "targets": 0}
+    write_json(tmp_path / "rows" / "manifest.json", manifest)
+    score.score(config_of(tmp_path), one_device_mesh(), tmp_path / "rm")
+    scores = read_manifest(tmp_path / "scored")["scores"]
+    assert scores["tokens"] == sum(int(target_mask(row["segment_ids"]).sum()) for row in rows)
+    assert scores["sources"]["none"] == scores["sources"]["bare"]
+    assert scores["sources"]["none"]["tokens"] == 0 and scores["mean_nll"] == scores["sources"]["music"]["mean_nll"]
+    cfg = small_config(data={"domain": str(tmp_path / "scored"), "general_fraction": 0.0})
+    (source,) = data.open_sources(cfg)
+    assert source.name == "music" and data.resolved_loss(cfg).mean_raw_weight > 0
+
+
+def test_a_token_id_beyond_the_manifests_vocabulary_is_refused_by_every_job(tmp_path, rm):
+    rows = [random_row(np.random.default_rng(i)) for i in range(8)]
+    rows[5]["tokens"][4] = VOCAB + 3
+    write_rows(tmp_path / "rows", {"music": 8}, rows=rows)
+    sentence = rf"record 5 holds token id {VOCAB + 3}, its manifest says vocab_size={VOCAB}"
+    with pytest.raises(UserError, match=sentence):
+        score.score(config_of(tmp_path), one_device_mesh(), tmp_path / "rm")
+    cfg = small_config(evaluate={"rows": str(tmp_path / "rows"), "batch_rows": 8})
+    with pytest.raises(UserError, match=sentence):
+        heldout.evaluator(cfg, one_device_mesh())(rm)
+    cfg = small_config(data={"general": str(tmp_path / "rows"), "general_fraction": 1.0})
+    sources = data.open_sources(cfg)
+    with pytest.raises(UserError, match=sentence):
+        list(data.batches(data.mixture(sources, cfg), cfg, list(range(8)), 0))
+    row = random_row(np.random.default_rng(0))
+    row["tokens"][2] = -1
+    with pytest.raises(UserError, match="record holds token id -1"):
+        decode_row(encode_row(row), T)
+
+
+# The tokenizer is the model's
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A workdir whose model was trained on rows of a tokenizer that is neither mine nor yours; the rows are gone."""
+    write_rows(tmp_path / "seed", {"songs": 8}, tokenizer_hash="another")
+    cfg = small_config(
+        data={"general": str(tmp_path / "seed"), "general_fraction": 1.0}, optimizer={"steps": 1}, loss={"kind": "ntp"}
+    )
+    train.train(cfg, one_device_mesh(), tmp_path / "run")
+    shutil.rmtree(tmp_path / "seed")
+    return str(tmp_path / "run")
+
+
+def test_every_job_asks_whether_the_tokens_are_those_that_the_model_was_trained_on(tmp_path, run):
+    mesh, sentence = one_device_mesh(), r"rows was written with another tokenizer than the rows that the model in .*run"
+    jobs = config_of(tmp_path, evaluate={"rows": str(tmp_path / "rows"), "batch_rows": 8})
+    general = {"general": str(tmp_path / "rows"), "general_fraction": 1.0}
+    started = dataclasses.replace(jobs, init_from=run)
+    for cfg, workdir in ((jobs, tmp_path / "run"), (started, tmp_path / "new")):
+        for job in (score.score, evaluate.evaluate):
+            with pytest.raises(UserError, match=sentence):
+                job(cfg, mesh, workdir)
+    with pytest.raises(UserError, match=sentence):
+        train.train(small_config(data=general, loss={"kind": "ntp"}, init_from=run), mesh, tmp_path / "new")
+    with pytest.raises(UserError, match=sentence):
+        loss = {"reference": run, "weight_norm": "batch_mean_one"}
+        domain = {"domain": str(tmp_path / "rows"), "general_fraction": 0.0}
+        train.train(small_config(data=domain, loss=loss), mesh, tmp_path / "new")
+    (tmp_path / "tokenizer").mkdir()
+    (tmp_path / "tokenizer" / "tokenizer.json").write_text("{}")
+    other = dataclasses.replace(started, tokenizer=str(tmp_path / "tokenizer"))
+    with pytest.raises(UserError, match=r"tokenizer is another tokenizer than the rows that the model in .*run was"):
+        export.export(other, mesh, tmp_path / "new")
+    (tmp_path / "q.jsonl").write_text('{"id": 1, "question": "a", "answer": "b"}')
+    asked = dataclasses.replace(other, evaluate=config.Evaluate(questions=str(tmp_path / "q.jsonl")))
+    with pytest.raises(UserError, match=r"tokenizer is another tokenizer than"):
+        evaluate.evaluate(asked, mesh, tmp_path / "new")
+    assert not (tmp_path / "scored").exists()
+
+
+def test_a_run_that_does_not_say_its_tokenizer_is_known_by_its_rows(tmp_path):
     write_rows(tmp_path / "seed", {"songs": 2}, tokenizer_hash="another")
+    write_rows(tmp_path / "rows", {"songs": 2})
     (tmp_path / "rm").mkdir()
     seed = {"domain": str(tmp_path / "seed"), "general": None}
     write_json(tmp_path / "rm" / "config.json", {"data": seed, "optimizer": {}})
-    with pytest.raises(UserError, match=r"rows was written with another tokenizer than .*seed"):
-        score.score(config_of(tmp_path), one_device_mesh(), tmp_path / "rm")
+    with pytest.raises(UserError, match=r"rows was written with another tokenizer than .*seed, which the model in"):
+        tokenizers.check(tmp_path / "rows", [str(tmp_path / "rm")])
+
+
+def test_a_workdir_without_a_checkpoint_does_not_silently_mean_the_untrained_model(tmp_path, run, caplog):
+    cfg = config_of(tmp_path, init_from=run)
+    lineage.load_params(cfg, one_device_mesh(), tmp_path / "rum")  # misspelt
+    assert f"rum HOLDS NO CHECKPOINT: THIS JOB TAKES THE MODEL OF init_from={run} AS IT IS; did you" in caplog.text
+    assert f"did you mean --workdir={run}?" in caplog.text
+    shutil.copytree(run, tmp_path / "died")
+    shutil.rmtree(tmp_path / "died" / "checkpoints")
+    with pytest.raises(UserError, match=r"died is a run without a checkpoint, so .* the untrained model of init_from="):
+        lineage.load_params(cfg, one_device_mesh(), tmp_path / "died")
 
 
 def test_a_shard_that_is_gone_is_scored_again_before_the_manifest_names_it(tmp_path, rm):

@@ -301,13 +301,19 @@ def test_a_source_for_each_page_is_refused(tmp_path, tokenizer, monkeypatch):
         run(tmp_path / "docs", tmp_path / "rows", tokenizer)
 
 
-def test_tokenizers_bring_no_code(tokenizer, monkeypatch):
-    from transformers import PreTrainedTokenizerFast as Fast
+def test_tokenizers_bring_no_code(tokenizer, tmp_path, monkeypatch):
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-    asked, load = {}, Fast.from_pretrained
-    monkeypatch.setattr(Fast, "from_pretrained", lambda f, **more: asked.update(more) or load(f, **more))
-    shard.load_tokenizer.__wrapped__(str(tokenizer))
-    assert asked == {"trust_remote_code": False, "local_files_only": True}
+    def asks(_, **more):
+        raise AssertionError(more)
+
+    for loader in (AutoTokenizer, PreTrainedTokenizerFast):
+        monkeypatch.setattr(loader, "from_pretrained", asks)
+    shard.load_tokenizer.__wrapped__(str(tokenizer))  # from tokenizer.json, by the tokenizers library alone
+    (tmp_path / "vocab.json").write_text("{}")
+    (tmp_path / "merges.txt").write_text("")
+    with pytest.raises(UserError, match=r"'trust_remote_code': False, 'local_files_only': True"):
+        shard.load_tokenizer.__wrapped__(str(tmp_path))
 
 
 def test_rows_without_documents_are_an_error(tmp_path, tokenizer):

@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -15,7 +16,8 @@ from conftest import VOCAB, one_device_mesh, random_row, small_config, wait_for_
 
 from mucpt_jax import config, train
 from mucpt_jax.errors import UserError
-from mucpt_jax.run import checkpoint
+from mucpt_jax.formats.rows import NO_LOSS
+from mucpt_jax.run import checkpoint, data, lineage
 from mucpt_jax.step import model, sharding
 from mucpt_jax.weights import hf_write, transfer
 
@@ -107,6 +109,61 @@ def test_kill_9_in_the_middle_then_the_same_command_gives_the_same_trace(tmp_pat
     assert len(trace(tmp_path / "whole")) == 300
 
 
+def rates(workdir: Path) -> list[float]:
+    return [json.loads(line)["lr"] for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_more_steps_go_on_at_the_final_rate_and_another_schedule_is_refused(tmp_path):
+    cfg, workdir = config_of(tmp_path), tmp_path / "run"
+    train.train(cfg, one_device_mesh(), workdir)
+    before, longer = rates(workdir), config_of(tmp_path, optimizer={"steps": 9})
+    assert before[-1] == pytest.approx(1e-3)  # final_lr
+    train.train(longer, one_device_mesh(), workdir)
+    assert rates(workdir) == [*before, before[-1], before[-1], before[-1]]
+    meant = config_of(tmp_path, optimizer={"steps": 9, "schedule_steps": 6})  # from its start on
+    train.train(meant, one_device_mesh(), tmp_path / "meant")
+    assert trace(tmp_path / "meant") == trace(workdir)
+    saved = lineage.saved_config(workdir)
+    assert (saved.optimizer.steps, saved.optimizer.schedule_steps) == (9, 6)
+    with pytest.raises(
+        UserError, match=r"has a schedule of 6 steps, now optimizer\.schedule_steps=12: .* leave it empty"
+    ):
+        train.train(config_of(tmp_path, optimizer={"steps": 12, "schedule_steps": 12}), one_device_mesh(), workdir)
+    # A checkpoint of 0.2 does not say its schedule; the run's config.json says its steps.
+    meta = workdir / "checkpoints" / "9" / "meta" / "metadata"
+    values = json.loads(meta.read_text())
+    del values["identity"]["optimizer.schedule_steps"]
+    meta.write_text(json.dumps(values))
+    values = json.loads((workdir / "config.json").read_text())
+    del values["optimizer"]["schedule_steps"]
+    (workdir / "config.json").write_text(json.dumps(values))
+    known = lineage.with_schedule(config_of(tmp_path, optimizer={"steps": 20}), checkpoint.manager(workdir))
+    assert known.optimizer.schedule_steps == 9
+
+
+def test_a_step_without_targets_is_left_out_and_the_run_goes_on(tmp_path, caplog):
+    rows = [random_row(np.random.default_rng(i)) for i in range(16)]
+    for row in rows[1:]:
+        row["segment_ids"] |= np.uint16(NO_LOSS) * (row["segment_ids"] > 0)
+    write_rows(tmp_path / "rows", {"web": 16}, rows=rows)
+    train.train(config_of(tmp_path, optimizer={"steps": 2}), one_device_mesh(), tmp_path / "run")
+    losses = [loss for _, loss in trace(tmp_path / "run")]
+    assert losses.count(None) == 1 and all(loss > 0 for loss in losses if loss is not None)
+    assert "without a target: each token is a segment's first, masked or padding" in caplog.text
+    assert "overflowed" not in caplog.text
+
+
+def test_the_start_tells_how_often_each_source_will_be_read(tmp_path, caplog):
+    write_rows(tmp_path / "more", {"songs": 10})
+    caplog.set_level("INFO")
+    of = {"domain": str(tmp_path / "more"), "general_fraction": 0.5}
+    cfg = config_of(tmp_path, data=of, loss={"kind": "ntp"}, optimizer={"steps": 5})
+    train.describe_run(cfg, data.open_sources(cfg), checkpoint.State({}, None), 0)
+    planned = {m[1]: float(m[2]) for m in re.finditer(r"source (\w+): .* ([\d.]+) epochs in 5 steps", caplog.text)}
+    # 40 rows are read, half of them of each kind, whose rows hold nearly as many targets: 20 of 10, 20 of 40.
+    assert planned == {"songs": pytest.approx(2, rel=0.05), "web": pytest.approx(0.5, rel=0.05)}
+
+
 def test_a_finished_run_is_not_trained_again(tmp_path):
     cfg = config_of(tmp_path)
     train.train(cfg, one_device_mesh(), tmp_path / "run")
@@ -122,7 +179,7 @@ def test_a_checkpoint_of_another_model_or_other_data_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"checkpoints/6 holds a model with hidden_size=32, the config's nano has 64"):
         train.train(wider, one_device_mesh(), tmp_path / "run")
     with pytest.raises(UserError, match=r"hidden_size=32"):
-        checkpoint.load_params(wider, one_device_mesh(), tmp_path / "run")
+        lineage.load_params(wider, one_device_mesh(), tmp_path / "run")
     for key, value in (("seed", 1), ("data", {"batch_rows": 16})):
         changed = config_of(tmp_path, **{key: value}, optimizer={"steps": 9})
         name = key if key == "seed" else "data.batch_rows"
@@ -240,7 +297,7 @@ def test_a_bad_step_can_be_left_out_and_the_run_goes_on(tmp_path, monkeypatch):
     left_out = {line["step"] for line in lines}
     assert len(left_out) == 2  # 16 rows, 8 a step: once in each of two epochs
     assert {step for step, loss in trace(tmp_path / "run") if loss is None} == left_out
-    found = checkpoint.load_params(cfg, one_device_mesh(), tmp_path / "run")
+    found = lineage.load_params(cfg, one_device_mesh(), tmp_path / "run")
     assert np.isfinite(found["layers"]["mlp"]["up_proj"]["kernel"]).all()
 
 
@@ -283,7 +340,7 @@ def untied(cfg):
 def test_training_starts_from_another_run_or_from_a_hugging_face_folder(tmp_path):
     cfg = config_of(tmp_path)
     train.train(cfg, one_device_mesh(), tmp_path / "base")
-    params = checkpoint.load_params(cfg, one_device_mesh(), tmp_path / "base")
+    params = lineage.load_params(cfg, one_device_mesh(), tmp_path / "base")
     transfer.to_hf(params, cfg.model, hf_write.About(str(tmp_path / "hf"), "float32"))
     for start in ("base", "hf"):
         second = dataclasses.replace(cfg, init_from=str(tmp_path / start))
@@ -308,7 +365,7 @@ def test_the_hash_of_given_numbers_stays():
 @pytest.mark.parametrize("axes", [{"fsdp": 8}, {"fsdp": 4, "tensor": 2}], ids=["fsdp", "tensor"])
 def test_the_hash_of_32b_needs_no_array_whole(axes):
     cfg = small_config(model=config.MODELS["qwen2.5-32b"], mesh=axes)
-    params = checkpoint.abstract_params(cfg, sharding.make_mesh(cfg))
+    params = lineage.abstract_params(cfg, sharding.make_mesh(cfg))
     kernel = params["layers"]["mlp"]["down_proj"]["kernel"]
     shard = 4 * 64 * 27_648 * 5_120 // 8  # bytes
     jax.config.update("jax_disable_most_optimizations", False)  # as in a run: the tests' compiler keeps all it computes

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mucpt_jax.errors import UserError
-from mucpt_jax.formats.tokenizer import load_tokenizer
+from mucpt_jax.formats.tokenizer import load_tokenizer, vocab_size
 
 
 @functools.cache
@@ -26,7 +26,7 @@ def letters(tokenizer_folder: str) -> tuple[np.ndarray, np.ndarray]:
     holds the blank before it, tokens are whole words.
     """
     tokenizer = load_tokenizer(tokenizer_folder)
-    texts = tokenizer.batch_decode([[i] for i in range(len(tokenizer))])
+    texts = tokenizer.batch_decode([[i] for i in range(vocab_size(tokenizer))])
     blanks = any(text.startswith(" ") for text in texts)
     begins = np.array([blanks and bool(text) and in_word(text[0]) for text in texts])
     return begins, np.array([bool(text) and in_word(text[-1]) for text in texts])

@@ -45,8 +45,12 @@ def to_log_code(r: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(r), 0, np.rint(np.nan_to_num(steps)) + 1).astype(np.uint8)
 
 
-def decode_row(record: bytes, sequence_length: int, where: str = "record") -> Row:
-    """One record -> its row, of read-only views; coded scores come back as float16 in an array of their own."""
+def decode_row(record: bytes, sequence_length: int, where: str = "record", vocab_size: int = 2**31) -> Row:
+    """One record -> its row, of read-only views; coded scores come back as float16 in an array of their own.
+
+    Raises UserError where it has another length than a row of T tokens, or a token id outside 0...vocab_size - 1: an
+    embedding takes its last row for such an id, and says nothing.
+    """
     slots = sequence_length + 1
     if len(record) not in (slots * BYTES_PER_TOKEN, slots * (BYTES_PER_TOKEN - 1)):
         raise UserError(
@@ -54,6 +58,12 @@ def decode_row(record: bytes, sequence_length: int, where: str = "record") -> Ro
             "write the shard again or set data.sequence_length to the shard's T"
         )
     tokens, segment_ids = (np.frombuffer(record, dtype, slots, at * slots) for dtype, at in (("<i4", 0), ("<u2", 4)))
+    lowest, highest = tokens.min(), tokens.max()
+    if lowest < 0 or highest >= vocab_size:
+        raise UserError(
+            f"{where} holds token id {lowest if lowest < 0 else highest}, its manifest says vocab_size={vocab_size}; "
+            "copy manifest and shards from one place, or write these rows again"
+        )
     if len(record) < slots * BYTES_PER_TOKEN:
         rm_nll = LOG_CODES[np.frombuffer(record, np.uint8, slots, 6 * slots)]
     else:
@@ -129,8 +139,10 @@ def count_records(path: Path) -> int | None:
     return records
 
 
-def read_shard(path: Path, sequence_length: int, numbers: Iterable[int] | None = None) -> Iterator[Row]:
-    """Rows of one shard: all in order, or those of these numbers."""
+def read_shard(
+    path: Path, sequence_length: int, numbers: Iterable[int] | None = None, vocab_size: int = 2**31
+) -> Iterator[Row]:
+    """Rows of one shard: all in order, or those of these numbers.  sequence_length and vocab_size: of the manifest."""
     from array_record.python.array_record_module import ArrayRecordReader
 
     where = str(path)
@@ -138,7 +150,7 @@ def read_shard(path: Path, sequence_length: int, numbers: Iterable[int] | None =
         reader = ArrayRecordReader(str(path))
         for number in range(reader.num_records()) if numbers is None else numbers:
             where = f"{path} record {number}"
-            yield decode_row(reader.read([int(number)])[0], sequence_length, where)
+            yield decode_row(reader.read([int(number)])[0], sequence_length, where, vocab_size)
         reader.close()
     except (RuntimeError, IndexError) as error:  # array_record has no error class of its own
         raise UserError(f"{where} is damaged ({error}); write this shard again") from error

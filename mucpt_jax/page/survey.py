@@ -17,6 +17,7 @@ from mucpt_jax.formats.hashes import GOLDEN, slots
 from mucpt_jax.formats.manifest import Manifest, Shard, read_index_where
 from mucpt_jax.formats.rows import checked_scores, read_shard, target_mask
 from mucpt_jax.formats.scored import read_both
+from mucpt_jax.formats.tokenizer import vocab_size
 
 ROWS_READ, TOKENS_READ = 20_000, 20_000_000  # whichever is less
 SOURCE_ROWS = 50  # of a source at least: it may be a ten-thousandth of the corpus
@@ -81,7 +82,8 @@ def stack_rows(scored: Scored, shard: Shard, numbers: Sequence[int]) -> tuple[di
     if scored.base:
         pairs = list(read_both(scored.folder, scored.base, shard, length, numbers))
     else:
-        pairs = [(row, row) for row in read_shard(scored.folder / shard["name"], length, numbers)]
+        rows = read_shard(scored.folder / shard["name"], length, numbers, scored.manifest["vocab_size"])
+        pairs = [(row, row) for row in rows]
     block = {name: np.stack([row[name] for row, _ in pairs]) for name in pairs[0][0]}
     return block, np.stack([other["rm_nll"] for _, other in pairs])
 
@@ -147,9 +149,9 @@ def letters(tokenizer) -> np.ndarray:
     Chinese has no blanks between words, so a whole run of its characters counts as one; so does what stands beside a
     character that takes several tokens.
     """
-    alone = tokenizer.batch_decode([[i] for i in range(len(tokenizer))], clean_up_tokenization_spaces=False)
+    alone = tokenizer.batch_decode([[i] for i in range(vocab_size(tokenizer))], clean_up_tokenization_spaces=False)
     # Behind itself a token shows the blank that some tokenizers set before it.
-    twice = tokenizer.batch_decode([[i, i] for i in range(len(tokenizer))], clean_up_tokenization_spaces=False)
+    twice = tokenizer.batch_decode([[i, i] for i in range(vocab_size(tokenizer))], clean_up_tokenization_spaces=False)
     texts = [text[len(one) :] or HALF for one, text in zip(alone, twice, strict=True)]
     return np.array([(letter(text[0]), letter(text[-1])) for text in texts], np.int8)
 

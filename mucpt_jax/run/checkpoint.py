@@ -1,15 +1,6 @@
-"""Checkpoints by Orbax: parameters, optimiser state and data position in one atomic step folder.
-
-Where the parameters of a job come from, first match wins (printed at the start of training):
-    1. the newest checkpoint in the job's own workdir, all of it (training by keep=best: or its resume/, if newer)
-    2. init_from, the workdir of another run: its newest checkpoint, whatever mesh it was trained on; parameters only,
-       or with init_state=all its step and optimiser state too: a branch, which may have other data and settings
-    3. init_from, a Hugging Face folder
-    4. training only: random, from config.seed
-"""
+"""Checkpoints by Orbax: parameters, optimiser state and data position in one atomic step folder."""
 
 import dataclasses
-import functools
 import logging
 import os
 import uuid
@@ -25,18 +16,18 @@ from jax.experimental import multihost_utils
 from mucpt_jax import config
 from mucpt_jax.config import Config
 from mucpt_jax.errors import UserError, fullness, one_line
-from mucpt_jax.formats.decode import Count, checked, read_json
+from mucpt_jax.formats.decode import Count, checked
 from mucpt_jax.formats.files import locked, writable
-from mucpt_jax.formats.tokenizer import files_of
 from mucpt_jax.formats.version import Written, as_text, written_by
 from mucpt_jax.run.sums import NAME_OF_SUM, SUMS, meta_hash
 from mucpt_jax.run.sums import checksum as checksum
 from mucpt_jax.run.sums import params_hash as params_hash
-from mucpt_jax.step import model, sharding
-from mucpt_jax.weights import hf, transfer
+from mucpt_jax.weights import hf
 
 # Folders in a workdir: the states that a run keeps; with train.keep=best the newest state, see early_stop.py.
 CHECKPOINTS, RESUME = "checkpoints", "resume"
+# What a run's identity holds without being a knob's plain value; the checkpoints of 0.1 and 0.2 do not say it.
+SAVED_LATER = ("optimizer.schedule_steps", "loss.rm_hash")  # the latter of loss.reference
 
 
 class State(NamedTuple):
@@ -159,6 +150,7 @@ def move_away(ckpt: ocp.CheckpointManager, step: int) -> Path:
 def restore_step(ckpt: ocp.CheckpointManager, step: int, abstract: State, cfg: Config, identity: dict) -> State:
     meta, where = read_meta(ckpt, step, cfg), f"{ckpt.directory}/{step}"
     saved = config.without_retired(meta["identity"], where, meta.get("written_by"))
+    saved = {key: identity.get(key) for key in SAVED_LATER} | saved
     for key, value in identity.items():
         before = saved[key] if key in saved else config.value_of(Config(), key)  # newer than the checkpoint
         if before != value:
@@ -236,124 +228,3 @@ def restore_params(workdir: Path, abstract_params: dict, cfg: Config) -> dict:
     meta = read_meta(ckpt, step, cfg)
     logging.info("parameters from %s/%d", ckpt.directory, step)
     return read_items(ckpt, step, meta, params=abstract_params)["params"]
-
-
-def saved_config(folder: str | Path) -> Config | None:
-    """The config that a run was started with; None where the folder is not that of a run."""
-    path = Path(folder) / "config.json"
-    values = read_json(path, dict) if path.is_file() else {}
-    # A Hugging Face folder has a config.json too.
-    return config.from_saved(values, str(path)) if "optimizer" in values else None
-
-
-def check_workdir(workdir: Path) -> None:
-    if (workdir / "config.json").is_file() and saved_config(workdir) is None:
-        raise UserError(
-            f"{workdir} holds a config.json that no run wrote, as a Hugging Face folder does; name another --workdir "
-            "(and that folder with --config.init_from)"
-        )
-
-
-def lineage(cfg: Config, workdir: Path) -> list[str]:
-    """Folders that a job's parameters come from: its run, the run that this one started from, ..., Hugging Face's."""
-    folders, folder = [], str(workdir) if has_checkpoint(workdir) else cfg.init_from
-    while folder and folder not in folders:
-        folders.append(folder)
-        run = saved_config(folder)
-        folder = run.init_from if run else None
-    return folders
-
-
-def of_run(cfg: Config, workdir: Path, named: set[str]) -> Config:
-    """The config with model and tokenizer of the run that its parameters come from.
-
-    named: keys that the command line gives; these stay.
-    """
-    folders = lineage(cfg, workdir)
-    if not folders:
-        raise no_parameters(workdir)
-    runs = [run for run in map(saved_config, folders) if run]
-    if runs and not any(key.startswith("model.") for key in named):
-        cfg = dataclasses.replace(cfg, model=runs[0].model)
-    tokenizers = [folder for run in runs for folder in (run.tokenizer, run.init_from) if folder]
-    if "tokenizer" not in named:
-        own = next(filter(files_of, tokenizers), cfg.tokenizer)  # a folder may be gone since
-        cfg = dataclasses.replace(cfg, tokenizer=own)
-    return cfg
-
-
-def abstract_params(cfg: Config, mesh: jax.sharding.Mesh) -> dict:
-    return sharding.with_shardings(model.abstract(cfg.model), mesh)
-
-
-def load_params(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> dict:
-    """Parameters for a job that needs trained ones: sources 1 to 3 of the list at the head of this file."""
-    if has_checkpoint(workdir):
-        return restore_params(workdir, abstract_params(cfg, mesh), cfg)
-    if cfg.init_from:
-        return initial_params(cfg, mesh)
-    raise no_parameters(workdir)
-
-
-def no_parameters(workdir: Path) -> UserError:
-    return UserError(
-        f"{workdir} holds no checkpoint and init_from is empty; name a trained run with --workdir "
-        "or a model with --config.init_from"
-    )
-
-
-def describe_sources(cfg: Config, workdir: Path) -> str:
-    """The list at the head of this file as it is for this run; an arrow marks the source that is taken."""
-    own, other = step_to_go_on_from(workdir), newest_step(Path(cfg.init_from)) if cfg.init_from else None
-    extent = "all of it" if cfg.init_state == "all" else "parameters only"
-    places = [
-        (f"the newest checkpoint in {workdir}", own is not None, f"step {own}"),
-        ("init_from, another run", other is not None, f"{cfg.init_from} step {other}, {extent}"),
-        ("init_from, a Hugging Face folder", bool(cfg.init_from) and other is None, cfg.init_from),
-        ("random", True, f"seed {cfg.seed}"),
-    ]
-    taken = next(i for i, (_, there, _) in enumerate(places) if there)
-    lines = [f"  {i + 1}. {name}{f': {what}  <-' if i == taken else ''}" for i, (name, _, what) in enumerate(places)]
-    return "\n".join(lines)
-
-
-def check_init_from(cfg: Config) -> None:
-    if not Path(cfg.init_from).is_dir():
-        raise UserError(f"init_from={cfg.init_from} is no folder; name a Hugging Face folder or a run's workdir")
-
-
-def branch(cfg: Config, abstract: State) -> tuple[int, State]:
-    """(step, state) of the newest checkpoint of init_from, whatever data and settings it had."""
-    check_init_from(cfg)
-    if not has_checkpoint(Path(cfg.init_from)):
-        raise UserError(
-            f"init_state=all needs a run's workdir, {cfg.init_from} has no checkpoint; use init_state=params"
-        )
-    ckpt, wanted = manager(Path(cfg.init_from)), cfg.optimizer.trainable
-    step = ckpt.latest_step()
-    trainable = read_meta(ckpt, step, cfg)["identity"].get("optimizer.trainable")
-    if trainable != wanted:
-        raise UserError(
-            f"{cfg.init_from} was trained with optimizer.trainable={trainable}, now it is {wanted}: its moments are of "
-            "other parameters; use that one, or init_state=params"
-        )
-    if step >= cfg.optimizer.steps:
-        raise UserError(
-            f"{cfg.init_from} has {step} steps already; a branch of it needs more: --config.optimizer.steps"
-        )
-    return step, restore_step(ckpt, step, abstract, cfg, {})
-
-
-def initial_params(cfg: Config, mesh: jax.sharding.Mesh) -> dict:
-    """Sources 2 to 4: what a training run starts from."""
-    shapes = abstract_params(cfg, mesh)
-    if not cfg.init_from:
-        logging.info("parameters are random, seed %d", cfg.seed)
-        shardings = jax.tree.map(lambda leaf: leaf.sharding, shapes)
-        init = jax.jit(functools.partial(model.init, cfg.model), out_shardings=shardings)
-        return init(jax.random.key(cfg.seed))
-    check_init_from(cfg)
-    if has_checkpoint(Path(cfg.init_from)):
-        return restore_params(Path(cfg.init_from), shapes, cfg)
-    logging.info("parameters from the Hugging Face folder %s", cfg.init_from)
-    return transfer.from_hf(cfg.init_from, cfg.model, shapes)

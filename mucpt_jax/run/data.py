@@ -10,6 +10,7 @@ import dataclasses
 import itertools
 import json
 import logging
+import math
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -19,15 +20,13 @@ import grain
 import jax
 import numpy as np
 
-from mucpt_jax import config
-from mucpt_jax.config import Config, Data, Loss
+from mucpt_jax.config import Config, Loss
 from mucpt_jax.errors import UserError
 from mucpt_jax.formats import score_sums
-from mucpt_jax.formats.decode import read_json
 from mucpt_jax.formats.files import text_hash
 from mucpt_jax.formats.manifest import Manifest, Shard, check_content, documents_of, read_manifest
 from mucpt_jax.formats.rows import decode_row, target_scores
-from mucpt_jax.formats.tokenizer import check_same_tokenizer, files_of
+from mucpt_jax.formats.tokenizer import check_same_tokenizer
 from mucpt_jax.step import objective, sharding
 
 
@@ -38,6 +37,7 @@ class Source(NamedTuple):
     shards: list[Shard]
     rows: int
     targets: int  # tokens that count in the loss
+    vocab_size: int  # token ids are below it
 
 
 class Batch(TypedDict, total=False):
@@ -48,6 +48,11 @@ class Batch(TypedDict, total=False):
     rm_nll: np.ndarray  # f2[B, T+1], nats
     source: np.ndarray  # i4[B], number of the source
     is_domain: np.ndarray  # bool [B]
+
+
+def folders(cfg: Config) -> list[str]:
+    """Of the rows that are trained on."""
+    return [folder for folder in (cfg.data.domain, cfg.data.general) if folder]
 
 
 def open_sources(cfg: Config) -> list[Source]:
@@ -93,21 +98,7 @@ def check_manifest(manifest: Manifest, folder: str, cfg: Config) -> None:
             f"{folder} was tokenised with {manifest['vocab_size']} token ids, {cfg.model.name} has "
             f"vocab_size={cfg.model.vocab_size}; use that model's tokenizer or a larger vocabulary"
         )
-    check_same_tokenizer(folder, cfg.tokenizer or own_tokenizer(cfg.init_from))
-
-
-def check_trained_on(folder: str, workdir: Path) -> None:
-    """UserError where rows have another tokenizer than those that the model in workdir was trained on."""
-    path = workdir / "config.json"
-    known = config.from_saved(read_json(path, dict), str(path)).data if path.is_file() else Data()
-    for own in (known.domain, known.general):
-        if own and (Path(own) / "manifest.json").is_file():
-            check_same_tokenizer(folder, own, used=f", which the model in {workdir} was trained on")
-
-
-def own_tokenizer(folder: str | None) -> str | None:
-    """init_from, where it is a Hugging Face folder with a tokenizer."""
-    return folder if folder and files_of(folder) else None
+    check_same_tokenizer(folder, cfg.tokenizer)
 
 
 def needs_scores(cfg: Config) -> bool:
@@ -135,7 +126,9 @@ def split_sources(manifest: Manifest, folder: str, is_domain: bool, taken: set[s
     for name, facts in manifest["sources"].items():
         shards = [s for s in manifest["shards"] if s["source"] == name]
         label = f"{name} (general)" if name in taken else name
-        result.append(Source(label, folder, is_domain, shards, facts["records"], facts["targets"]))
+        result.append(
+            Source(label, folder, is_domain, shards, facts["records"], facts["targets"], manifest["vocab_size"])
+        )
     return result
 
 
@@ -155,7 +148,13 @@ def resolved_loss(cfg: Config) -> Loss:
             f"{cfg.data.domain} knows nothing of the start model's loss, which weight_norm=loss_match needs; score the "
             f"same rows with the start model, then python -m mucpt_jax.calibration {cfg.data.domain} --base=THOSE"
         )
-    return dataclasses.replace(loss, mean_raw_weight=score_sums.at_floor(scores[grid], loss.rm_floor))
+    mean = score_sums.at_floor(scores[grid], loss.rm_floor)
+    if not 0 < mean < math.inf:
+        raise UserError(
+            f"the manifest of {cfg.data.domain} gives mean_raw_weight={mean} at floor {loss.rm_floor}; score these "
+            "rows again, or set loss.mean_raw_weight"
+        )
+    return dataclasses.replace(loss, mean_raw_weight=mean)
 
 
 class Rows:
@@ -181,7 +180,7 @@ class Rows:
             record = self.reader[index]
         except Exception as error:
             raise UserError(f"{where} is damaged ({error}); write this shard again") from error
-        row = decode_row(record, self.cfg.data.sequence_length, where)
+        row = decode_row(record, self.cfg.data.sequence_length, where, self.source.vocab_size)
         if self.needs_scores:
             target_scores(row, where)
         facts = {"source": self.number, "is_domain": self.source.is_domain, "row": index}
@@ -199,13 +198,23 @@ def locate(source: Source, index: int) -> tuple[str, int]:
 
 def mixture(sources: list[Source], cfg: Config) -> grain.MapDataset:
     """Endless random-access dataset of rows in training order."""
-    datasets, weights = [], []
+    datasets = []
     for number, source in enumerate(sources):
         rows = grain.MapDataset.source(Rows(source, number, cfg)).seed(cfg.seed + number)
         datasets.append(rows.shuffle().repeat())
-        weights.append(token_share(source, sources, cfg) / (source.targets / source.rows))
-    weights = [w / sum(weights) for w in weights]
-    return grain.MapDataset.mix(datasets, weights) if len(datasets) > 1 else datasets[0]
+    return grain.MapDataset.mix(datasets, row_shares(sources, cfg)) if len(datasets) > 1 else datasets[0]
+
+
+def row_shares(sources: list[Source], cfg: Config) -> list[float]:
+    """Share of the run's rows that each source gives."""
+    weights = [token_share(source, sources, cfg) / (source.targets / source.rows) for source in sources]
+    return [w / sum(weights) for w in weights]
+
+
+def epochs(sources: list[Source], cfg: Config) -> list[float]:
+    """How often the whole run reads each source."""
+    rows = cfg.optimizer.steps * cfg.data.batch_rows
+    return [rows * share / source.rows for source, share in zip(sources, row_shares(sources, cfg), strict=True)]
 
 
 def token_share(source: Source, sources: list[Source], cfg: Config) -> float:
@@ -277,12 +286,17 @@ def describe_rows(dataset: grain.MapDataset, sources: list[Source], cfg: Config,
 
 
 def fingerprint(sources: list[Source], cfg: Config) -> dict:
-    """What must stay the same for a run to continue exactly; the number of hosts need not, and steps may grow."""
+    """What must stay the same for a run to continue exactly; the number of hosts need not, and steps may grow.
+
+    loss.rm_hash is that of a reference model that scores while training; the hashes of scored rows say theirs.
+    """
     shards = [[s.name, s.is_domain, [shard["sha256"] for shard in s.shards]] for s in sources]
-    loss = {k: v for k, v in dataclasses.asdict(cfg.loss).items() if k not in ("vocab_parts", "rm_hash")}
+    loss = {k: v for k, v in dataclasses.asdict(cfg.loss).items() if k != "vocab_parts"}
+    loss["rm_hash"] = cfg.loss.rm_hash if cfg.loss.reference else None
     if not any(s.is_domain for s in sources):
         loss["mean_raw_weight"] = None  # nothing is weighed by it
     optimizer = {k: v for k, v in dataclasses.asdict(cfg.optimizer).items() if k not in ("steps", "offload")}
+    optimizer["schedule_steps"] = cfg.optimizer.schedule_steps or cfg.optimizer.steps
     return {
         "rows": text_hash(json.dumps(shards)),
         "data.batch_rows": cfg.data.batch_rows,

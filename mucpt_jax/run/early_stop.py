@@ -28,7 +28,7 @@ from mucpt_jax.formats.decode import read_json, read_log
 from mucpt_jax.formats.files import text_hash, write_json
 from mucpt_jax.formats.manifest import read_manifest
 from mucpt_jax.formats.results import Best, Noted
-from mucpt_jax.run import checkpoint, heldout, metrics
+from mucpt_jax.run import checkpoint, heldout, lineage, metrics
 
 
 class Evaluation(NamedTuple):
@@ -53,6 +53,20 @@ def resume(cfg: Config, workdir: Path, identity: dict) -> Folder | None:
     return Folder(ckpt, identity | {"heldout_rows": rows})
 
 
+def place(kept: Folder, resume: Folder | None, due: bool, better: bool, over: bool) -> Folder | None:
+    """Where a state is saved, if at all.  With keep=best a better one is kept, others are to go on from."""
+    if resume is None:
+        return kept if due else None
+    return kept if better else resume if due and not over else None
+
+
+def save(folder: Folder, kept: Folder, step: int, state: checkpoint.State, cfg: Config) -> None:
+    """Returns before all is written.  A state to go on from counts on the kept one before it: that is on disk first."""
+    if folder is not kept:
+        checkpoint.finish(kept.ckpt, step)
+    checkpoint.save(folder.ckpt, step, state, cfg, folder.identity)
+
+
 def check(cfg: Config, workdir: Path) -> None:
     """Before anything is loaded: are there rows to evaluate on, and others than those that are trained on?"""
     rows, every = cfg.evaluate.rows, cfg.train.evaluate_every
@@ -64,7 +78,7 @@ def check(cfg: Config, workdir: Path) -> None:
     trained = [Path(folder).resolve() for folder in (cfg.data.domain, cfg.data.general) if folder]
     if every and Path(rows).resolve() in trained:
         raise UserError(f"evaluate.rows={rows} is trained on; name rows of other documents (data_prep --held_out)")
-    run = checkpoint.saved_config(workdir)
+    run = lineage.saved_config(workdir)
     if run and run.train.keep == "best" and cfg.train.keep != "best" and checkpoint.step_to_go_on_from(workdir):
         raise UserError(
             f"{workdir} keeps its best state, now train.keep={cfg.train.keep}; go on with --config.train.keep=best "

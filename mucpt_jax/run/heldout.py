@@ -20,7 +20,7 @@ def evaluator(cfg: Config, mesh: jax.sharding.Mesh) -> Callable[[dict], dict[str
     """params -> {source: {"nll": mean -log p in nats, "tokens": targets}} over the rows of evaluate.rows."""
     manifest = read_manifest(cfg.evaluate.rows)
     data.check_manifest(manifest, cfg.evaluate.rows, cfg)
-    check_same_tokenizer(cfg.evaluate.rows, cfg.data.domain, cfg.data.general)
+    check_same_tokenizer(cfg.evaluate.rows, *data.folders(cfg))
     if not sum(shard["targets"] for shard in manifest["shards"]):
         raise UserError(f"evaluate.rows={cfg.evaluate.rows} holds no targets; name rows of held-out documents")
     check_content(cfg.evaluate.rows, manifest["shards"])
@@ -29,7 +29,8 @@ def evaluator(cfg: Config, mesh: jax.sharding.Mesh) -> Callable[[dict], dict[str
     def rows_of(source: str) -> Iterator[Row]:
         for shard in manifest["shards"]:
             if shard["source"] == source:
-                yield from read_shard(Path(cfg.evaluate.rows) / shard["name"], cfg.data.sequence_length)
+                path, size = Path(cfg.evaluate.rows) / shard["name"], manifest["vocab_size"]
+                yield from read_shard(path, cfg.data.sequence_length, vocab_size=size)
 
     def mean_nll(params: dict, source: str) -> dict:
         total, tokens = 0.0, 0

@@ -102,7 +102,7 @@ class Clock:
         }
 
     def summary(self, sources: list[Source]) -> None:
-        total = sum(self.by_source.values())
+        total = max(sum(self.by_source.values()), 1)
         for source in sources:
             n = self.by_source.get(source.name, 0)
             logging.info(

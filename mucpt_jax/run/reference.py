@@ -11,24 +11,27 @@ import jax.numpy as jnp
 from mucpt_jax.config import Config, Model
 from mucpt_jax.errors import UserError
 from mucpt_jax.formats.manifest import read_manifest
-from mucpt_jax.run import checkpoint, data
+from mucpt_jax.run import checkpoint, data, lineage, tokenizers
 from mucpt_jax.step import losses, sharding
 from mucpt_jax.weights import hf
 
 
-def scorer(cfg: Config, mesh: jax.sharding.Mesh) -> Callable[[dict], dict]:
-    """batch -> the batch with rm_nll, float32 [B, T+1], by the model in loss.reference; head and softmax in float32."""
-    folder, rows = cfg.loss.reference, [f for f in (cfg.data.domain, cfg.data.general) if f]
+def scorer(cfg: Config, mesh: jax.sharding.Mesh) -> tuple[str, Callable[[dict], dict]]:
+    """Hash of the model in loss.reference, and batch -> the batch with rm_nll, float32 [B, T+1], by this model.
+
+    Head and softmax are in float32.
+    """
+    folder, rows = cfg.loss.reference, data.folders(cfg)
     of_model, manifests = model_of(folder), [read_manifest(f) for f in rows]
     for manifest, source in zip(manifests, rows, strict=True):
-        data.check_trained_on(source, Path(folder))
+        tokenizers.check(source, lineage.folders_behind(folder))
         if manifest["vocab_size"] > of_model.vocab_size:
             raise UserError(
                 f"loss.reference={folder} has vocab_size={of_model.vocab_size}, {source} was written with "
                 f"{manifest['vocab_size']} token ids; a reference model must know the same tokens"
             )
     rm = dataclasses.replace(cfg, model=of_model, init_from=folder)
-    params = checkpoint.initial_params(rm, mesh)
+    params = lineage.initial_params(rm, mesh)
     name = checkpoint.params_hash(params)
     if cfg.loss.rm_hash not in (None, name):
         raise UserError(f"loss.reference={folder} is {name}, the config names loss.rm_hash={cfg.loss.rm_hash}")
@@ -44,10 +47,10 @@ def scorer(cfg: Config, mesh: jax.sharding.Mesh) -> Callable[[dict], dict]:
         return jnp.pad(known_BT, ((0, 0), (1, 0)), constant_values=jnp.nan)
 
     step = jax.jit(score, out_shardings=sharding.batch_sharding(mesh))
-    return lambda batch: batch | {"rm_nll": step(params, {k: batch[k] for k in ("tokens", "segment_ids")})}
+    return name, lambda batch: batch | {"rm_nll": step(params, {k: batch[k] for k in ("tokens", "segment_ids")})}
 
 
 def model_of(folder: str) -> Model:
     """Sizes of the model in a run's workdir or in a Hugging Face folder."""
-    run = checkpoint.saved_config(folder) if checkpoint.has_checkpoint(Path(folder)) else None
+    run = lineage.saved_config(folder) if checkpoint.has_checkpoint(Path(folder)) else None
     return run.model if run else hf.read_config(folder)

@@ -1,4 +1,4 @@
-"""AdamW with clipping, warm-up, then cosine down to a floor; steps that went wrong change nothing."""
+"""AdamW with clipping, warm-up, then cosine down to a floor, which stays; steps that went wrong change nothing."""
 
 import functools
 import re
@@ -17,9 +17,10 @@ WINDOW = 32  # steps whose mean loss a spike is measured against
 
 
 def schedule(cfg: Optimizer) -> optax.Schedule:
-    """Learning rate of update 0, 1, ...: linear from 0 to peak_lr, then cosine to final_lr at the last one."""
-    warmup = round(cfg.warmup_fraction * cfg.steps)
-    curve = optax.warmup_cosine_decay_schedule(0.0, cfg.peak_lr, warmup, max(cfg.steps, warmup + 1), cfg.final_lr)
+    """Learning rate of update 0, 1, ...: linear from 0 to peak_lr, cosine to final_lr, which stays to the end."""
+    length = cfg.schedule_steps or cfg.steps
+    warmup = round(cfg.warmup_fraction * length)
+    curve = optax.warmup_cosine_decay_schedule(0.0, cfg.peak_lr, warmup, max(length, warmup + 1), cfg.final_lr)
     return lambda update: curve(update + 1)  # update 0 would have lr 0 and be lost
 
 

@@ -16,7 +16,8 @@ import ml_dtypes
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from mucpt_jax.config import Model
+from mucpt_jax.checks import check_model
+from mucpt_jax.config import Mesh, Model
 from mucpt_jax.errors import UserError
 from mucpt_jax.formats.decode import Count, Positive, checked, read_json
 from mucpt_jax.formats.files import bare_name, hashes_of
@@ -74,7 +75,9 @@ def read_config(folder: str) -> Model:
     for name in names:
         if name not in values:
             raise UserError(f"{path} has no {name}; is this a Qwen2 folder?")
-    return Model(name=os.path.basename(os.path.abspath(folder)), **{name: values[name] for name in names})
+    model = Model(name=os.path.basename(os.path.abspath(folder)), **{name: values[name] for name in names})
+    check_model(model, Mesh())
+    return model
 
 
 class Chunks(TypedDict, total=False):
@@ -153,13 +156,15 @@ def check_same_model(model: Model, wanted: Model, where: str) -> None:
         )
 
 
-def config_json(cfg: Model, dtype: str, like: str | None, end_of_text: int | None) -> dict:
-    """config.json of an export; `like`: a folder of the same model whose further fields are kept, such as token ids."""
+def config_json(cfg: Model, dtype: str, like: str | None, end_of_text: int | None, longest: int = 0) -> dict:
+    """config.json of an export; `like`: a folder of the same model whose further fields are kept, such as token ids;
+    longest: tokens of the longest rows that it was trained on."""
     kept = read_json(Path(like) / "config.json", dict) if like else {"eos_token_id": end_of_text}
     kept = {key: value for key, value in kept.items() if key not in NOT_KEPT}
     sizes = {k: v for k, v in dataclasses.asdict(cfg).items() if k != "name"}
-    # A run's limit is often that of the base model; Instruct's own is shorter.
-    sizes["max_position_embeddings"] = kept.get("max_position_embeddings") or cfg.max_position_embeddings
+    # A run's limit is often that of the base model; Instruct's own is shorter.  Training may have gone beyond it.
+    own = kept.get("max_position_embeddings") or cfg.max_position_embeddings
+    sizes["max_position_embeddings"] = max(own, longest)
     return kept | {
         "architectures": ["Qwen2ForCausalLM"],
         "model_type": "qwen2",

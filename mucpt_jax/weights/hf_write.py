@@ -38,6 +38,7 @@ class About(NamedTuple):
     dtype: str = "bfloat16"  # bfloat16 | float32
     max_shard_bytes: int = 5_000_000_000  # of one file; a larger tensor has a file of its own
     like: str | None = None  # folder of the same model: further fields of config.json, generation_config.json
+    longest: int = 0  # tokens of the longest rows that the model was trained on
     tokenizer: str | None = None  # folder whose tokenizer goes along
     card: str | None = None  # text of README.md
 
@@ -158,7 +159,7 @@ def write_rest(folder: Path, cfg: Model, about: About) -> None:
     if about.like and (Path(about.like) / "generation_config.json").is_file():
         shutil.copy(Path(about.like) / "generation_config.json", folder / "generation_config.json")
     end = end_of_text(tokenizer) if tokenizer else None
-    write_json(folder / "config.json", hf.config_json(cfg, about.dtype, about.like, end))
+    write_json(folder / "config.json", hf.config_json(cfg, about.dtype, about.like, end, about.longest))
     write_json(folder / MARK, {"model": cfg.name, "dtype": about.dtype})
     if about.card:
         (folder / "README.md").write_text(about.card, encoding="utf-8")

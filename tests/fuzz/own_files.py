@@ -19,7 +19,7 @@ from mucpt_jax.formats.files import text_hash, write_json
 from mucpt_jax.formats.manifest import read_manifest
 from mucpt_jax.formats.scored import scored_manifest
 from mucpt_jax.formats.tokenizer import load_tokenizer
-from mucpt_jax.run import checkpoint, data, early_stop, goodput, metrics
+from mucpt_jax.run import checkpoint, data, early_stop, goodput, lineage, metrics, tokenizers
 from mucpt_jax.weights import hf, hf_write
 from tests.fuzz import damage
 
@@ -36,7 +36,7 @@ class Kind(NamedTuple):
 def of_rows() -> None:
     manifest = read_manifest("domain")
     data.split_sources(manifest, "domain", True, set())
-    data.check_manifest(manifest, "domain", checkpoint.saved_config("rm"))
+    data.check_manifest(manifest, "domain", lineage.saved_config("rm"))
     export.data_table({"domain": "domain", "general": None})
 
 
@@ -49,7 +49,7 @@ def of_scores() -> None:
 
 
 def of_best() -> None:
-    cfg = checkpoint.saved_config("rm")
+    cfg = lineage.saved_config("rm")
     early_stop.ended(cfg, Path("rm"), 8, {})
     early_stop.end(cfg, Path("rm"), {})
     score.warn_of_best("x", Path("rm"))
@@ -64,9 +64,9 @@ def of_run() -> None:
 
 
 def of_config() -> None:
-    if run := checkpoint.saved_config("run"):
+    if run := lineage.saved_config("run"):
         config.flat(run)
-    data.check_trained_on("domain", Path("run"))
+    tokenizers.check("domain", ["run"])
     of_run()
 
 
@@ -100,7 +100,7 @@ def of_report() -> None:
 def of_hf() -> None:
     model = hf.read_config("hf")
     assert all(np.isfinite(model.rope_theta) and size > 0 for size in (model.rope_theta, model.num_attention_heads))
-    checkpoint.saved_config("hf")
+    lineage.saved_config("hf")
     hf.config_json(model, "bfloat16", "hf", 0)
 
 
@@ -110,7 +110,7 @@ def of_tokenizer() -> None:
 
 
 def of_meta() -> None:
-    cfg = checkpoint.saved_config("rm")
+    cfg = lineage.saved_config("rm")
     checkpoint.read_meta(checkpoint.manager(Path("rm")), 8, cfg)
 
 
