@@ -6,7 +6,7 @@ import pytest
 from conftest import one_device_mesh, small_config, write_rows
 
 from mucpt_jax import config, train
-from mucpt_jax.errors import UserError
+from mucpt_jax.errors import STOPPED, UserError
 from mucpt_jax.evaluation import cards
 from mucpt_jax.formats.decode import read_json
 from mucpt_jax.formats.files import write_json
@@ -174,7 +174,7 @@ def run_until_it_ends(cfg, workdir):
             train.train(cfg, one_device_mesh(), workdir)
             return starts
         except SystemExit as stopped:
-            assert stopped.code == interrupts.STOPPED
+            assert stopped.code == STOPPED
     raise AssertionError("the run never ends")
 
 

@@ -12,7 +12,7 @@ from mucpt_jax.errors import UserError
 from mucpt_jax.evaluation import alias, generate, run_files
 from mucpt_jax.formats import tokenizer as tokenizers
 from mucpt_jax.formats.rows import read_shard, target_mask
-from mucpt_jax.run import checkpoint
+from mucpt_jax.run import lineage
 from mucpt_jax.step import losses, model
 
 
@@ -35,7 +35,7 @@ def write_tokenizer(folder, entries=97):
 @pytest.fixture
 def params(monkeypatch):
     found = model.init(small_config().model, jax.random.key(3))
-    monkeypatch.setattr(checkpoint, "load_params", lambda *_: found)
+    monkeypatch.setattr(lineage, "load_params", lambda *_: found)
     return found
 
 

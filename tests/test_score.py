@@ -23,7 +23,7 @@ from mucpt_jax.step import losses, model, objective, sharding
 def rm(monkeypatch):
     """A reference model that stands in no checkpoint: load_params gives it."""
     params = model.init(small_config().model, jax.random.key(7))
-    monkeypatch.setattr(checkpoint, "load_params", lambda *_: params)
+    monkeypatch.setattr(lineage, "load_params", lambda *_: params)
     return params
 
 
@@ -156,7 +156,7 @@ def test_the_start_models_scores_give_the_mean_for_loss_match(tmp_path, rm, monk
     start = model.init(small_config().model, jax.random.key(8))
     base = config_of(tmp_path, score={"output": str(tmp_path / "base")})
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "load_params", lambda *_: start)
+        patch.setattr(lineage, "load_params", lambda *_: start)
         score.score(base, one_device_mesh(), tmp_path / "start")
     score.score(config_of(tmp_path), one_device_mesh(), tmp_path / "rm")
     calibration.add_base(str(tmp_path / "scored"), str(tmp_path / "base"))
@@ -346,7 +346,7 @@ def test_scores_of_two_models_never_meet_in_one_folder(tmp_path, rm, monkeypatch
     cfg = config_of(tmp_path)
     score.score(cfg, one_device_mesh(), tmp_path / "rm")
     other = model.init(cfg.model, jax.random.key(8))
-    monkeypatch.setattr(checkpoint, "load_params", lambda *_: other)
+    monkeypatch.setattr(lineage, "load_params", lambda *_: other)
     with pytest.raises(UserError, match=r"scored holds scores with rm_hash=.*; choose another"):
         score.score(cfg, one_device_mesh(), tmp_path / "rm")
 

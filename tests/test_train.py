@@ -137,7 +137,7 @@ def test_more_steps_go_on_at_the_final_rate_and_another_schedule_is_refused(tmp_
     values = json.loads((workdir / "config.json").read_text())
     del values["optimizer"]["schedule_steps"]
     (workdir / "config.json").write_text(json.dumps(values))
-    known = lineage.with_schedule(config_of(tmp_path, optimizer={"steps": 20}), checkpoint.manager(workdir))
+    known = lineage.with_schedule(config_of(tmp_path, optimizer={"steps": 20}), workdir)
     assert known.optimizer.schedule_steps == 9
 
 
@@ -274,7 +274,7 @@ BAD_ROW = "web-00000-of-00001.array_record"
 
 def test_a_loss_that_is_not_finite_stops_with_step_rows_and_documents(tmp_path, monkeypatch):
     cfg, params = poisoned(tmp_path)
-    monkeypatch.setattr(checkpoint, "initial_params", lambda *_: params)
+    monkeypatch.setattr(lineage, "initial_params", lambda *_: params)
     with pytest.raises(UserError) as error:
         train.train(cfg, one_device_mesh(), tmp_path / "run")
     told = str(error.value)
@@ -290,7 +290,7 @@ def test_a_loss_that_is_not_finite_stops_with_step_rows_and_documents(tmp_path, 
 def test_a_bad_step_can_be_left_out_and_the_run_goes_on(tmp_path, monkeypatch):
     cfg, params = poisoned(tmp_path)
     cfg = dataclasses.replace(cfg, train=dataclasses.replace(cfg.train, on_bad_step="skip", checkpoint_every=2))
-    monkeypatch.setattr(checkpoint, "initial_params", lambda *_: params)
+    monkeypatch.setattr(lineage, "initial_params", lambda *_: params)
     train.train(cfg, one_device_mesh(), tmp_path / "run")
     lines = [json.loads(x) for x in (tmp_path / "run" / "bad_steps.jsonl").read_text().splitlines()]
     assert {line["action"] for line in lines} == {"skip"}
@@ -308,7 +308,7 @@ def test_a_run_that_only_meets_bad_steps_gives_up(tmp_path, monkeypatch):
         cfg, train=dataclasses.replace(cfg.train, on_bad_step="skip"),
         optimizer=dataclasses.replace(cfg.optimizer, steps=40),
     )  # fmt: skip
-    monkeypatch.setattr(checkpoint, "initial_params", lambda *_: params)
+    monkeypatch.setattr(lineage, "initial_params", lambda *_: params)
     with pytest.raises(UserError, match=r"step 16: loss is nan.*stops after 16 in a row"):
         train.train(cfg, one_device_mesh(), tmp_path / "run")
 

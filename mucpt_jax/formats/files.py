@@ -12,7 +12,7 @@ import shutil
 import uuid
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -109,15 +109,14 @@ def replacing_folder(path: str | Path, name: str) -> Iterator[Path]:
         beside.mkdir(parents=True, exist_ok=True)
     if beside.is_symlink():
         raise _foreign(beside)
-    with locked(beside, name) as lock:
+    with _gone_if_empty(beside), locked(beside, name) as lock:
         word = uuid.uuid4().hex[:8]
         new, old = beside / f"run-{word}", beside / f"old-{word}"
         try:
             with _to_the_end(name):
                 for left in re.findall(r"^[0-9a-f]{8}$", lock.read(), re.MULTILINE):  # of killed runs
                     _clear(beside, left, final)
-                lock.write(f"{word}\n")
-                lock.flush()
+                _append(lock, f"{word}\n")
                 new.mkdir()
                 yield new
                 for written in (*new.rglob("*"), new):
@@ -128,11 +127,18 @@ def replacing_folder(path: str | Path, name: str) -> Iterator[Path]:
                 sync(final.parent)
         finally:
             _clear(beside, word, final)
-            try:
-                (beside / "lock").unlink()
-                beside.rmdir()
-            except OSError:
+            (beside / "lock").unlink(missing_ok=True)
+            if any(beside.iterdir()):
                 logging.warning("%s holds files that are not of this run and stay; look at them", beside)
+
+
+@contextmanager
+def _gone_if_empty(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            folder.rmdir()
 
 
 def _clear(beside: Path, word: str, final: Path) -> None:
@@ -163,10 +169,24 @@ def locked(folder: Path, name: str) -> Iterator[Any]:
         if mark not in ("", LOCK_MARK):
             raise _foreign(path)
         if not mark:
-            with writable(name):
-                lock.write(LOCK_MARK)
-                lock.flush()
+            with _to_the_end(name):
+                _mark(lock, path)
         yield lock
+
+
+def _mark(lock: TextIO, path: Path) -> None:
+    try:
+        _append(lock, LOCK_MARK)
+    except OSError:
+        path.unlink(missing_ok=True)  # half a mark would be a foreign one
+        raise
+
+
+def _append(lock: TextIO, text: str) -> None:
+    """Without a buffer, which would fail again as the file is closed."""
+    data = text.encode()
+    while data:
+        data = data[os.write(lock.fileno(), data) :]
 
 
 def _opened(path: Path) -> TextIO:

@@ -22,11 +22,18 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import TypedDict
 
 from mucpt_jax.errors import TRY_AGAIN, UserError, ending, one_line
+from mucpt_jax.formats.decode import Count, decoded
 
 BEAT, SILENCE = 5, 30  # seconds: between two signs of life; without any until a process is taken for dead
 GRACE = 10  # seconds for a process to end by itself where another has ended in an error, which is often its own too
+
+
+class Greeting(TypedDict):
+    process: Count
+    of: Count
 
 
 @dataclass(frozen=True)
@@ -58,7 +65,7 @@ def wait_for_all(address: str, count: int, seconds: float) -> dict[int, socket.S
     with listening(address) as server:
         while len(links) < count - 1 and (left := deadline - time.monotonic()) > 0:
             server.settimeout(left)
-            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # nobody came, or a stranger
+            with contextlib.suppress(OSError, UserError):  # nobody came, or a stranger
                 take(server.accept()[0], count, links)
     missing = [i for i in range(1, count) if i not in links]
     if missing:
@@ -85,8 +92,8 @@ def listening(address: str) -> socket.socket:
 def take(connection: socket.socket, count: int, links: dict[int, socket.SocketIO]) -> None:
     connection.settimeout(5)
     link = connection.makefile("rwb", buffering=0)
-    greeting = json.loads(link.readline(200))
-    number = int(greeting["process"])
+    greeting = decoded(link.readline(200), Greeting, "what came to the port of process 0", "look who sent it")
+    number = greeting["process"]
     if greeting["of"] != count or not 0 < number < count:
         refused([link], f"process {number} of {greeting['of']} came where {count} start together; give all one number")
         return
@@ -139,8 +146,8 @@ def say(link: socket.SocketIO, message: dict) -> None:
 def read(link: socket.SocketIO) -> dict | None:
     """The next message; None where the other process is gone."""
     try:
-        return json.loads(link.readline())
-    except (OSError, ValueError):
+        return decoded(link.readline(), dict, "a message of another process", "")
+    except (OSError, UserError):
         return None
 
 
