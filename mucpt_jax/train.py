@@ -23,8 +23,7 @@ from mucpt_jax.evaluation import cards
 from mucpt_jax.formats.files import write_json
 from mucpt_jax.formats.rows import segment_numbers
 from mucpt_jax.run import checkpoint, data, early_stop, goodput, interrupts, lineage, metrics, reference, tokenizers
-from mucpt_jax.run.checkpoint import State
-from mucpt_jax.run.early_stop import Folder
+from mucpt_jax.run.checkpoint import Folder, State
 from mucpt_jax.step import losses, model, objective, optimizer, sharding
 from mucpt_jax.weights import transfer
 
@@ -165,10 +164,7 @@ def is_due(step: int, every: int) -> bool:
 def start_state(cfg, tx, mesh, kept: Folder, resume: Folder | None) -> tuple[int, State]:
     """(steps done, state); the order of sources stands in checkpoint.py."""
     abstract = abstract_state(cfg, tx, mesh)
-    newest = max(filter(None, (kept, resume)), key=lambda folder: folder.ckpt.latest_step() or 0)
-    restored = checkpoint.restore(newest.ckpt, abstract, cfg, newest.identity)
-    if restored:
-        logging.info("going on from %s/%d", newest.ckpt.directory, restored[0])
+    if restored := checkpoint.restore([folder for folder in (kept, resume) if folder], abstract, cfg):
         return restored
     if cfg.init_from and cfg.init_state == "all":
         return lineage.branch(cfg, abstract)

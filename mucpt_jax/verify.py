@@ -32,7 +32,8 @@ from mucpt_jax.run import checkpoint, sums
 from mucpt_jax.weights import hf
 
 log = logging.getLogger(__name__)
-INNER = {"checkpoints", "parts"}  # folders that are checked with the one they stand in
+# Folders that are checked with the one they stand in, and checkpoints that training has moved away.
+INNER = {"checkpoints", "resume", "parts", "checkpoints.damaged", "resume.damaged"}
 Faults = Iterator[str]
 
 
@@ -168,10 +169,11 @@ def part_faults(folder: Path) -> Faults:
 
 
 def run_faults(folder: Path) -> Faults:
-    ckpt = checkpoint.manager(folder)
-    for step in sorted(ckpt.all_steps()):
-        log.info("  checkpoint %d", step)
-        yield from sentences(folder / "checkpoints" / str(step), checkpoint_faults(ckpt, step))
+    for name in filter(lambda name: (folder / name).is_dir(), (checkpoint.CHECKPOINTS, checkpoint.RESUME)):
+        ckpt = checkpoint.manager(folder, folder=name)
+        for step in sorted(ckpt.all_steps()):
+            log.info("  %s/%d", name, step)
+            yield from sentences(folder / name / str(step), checkpoint_faults(ckpt, step))
 
 
 def checkpoint_faults(ckpt: ocp.CheckpointManager, step: int) -> Faults:

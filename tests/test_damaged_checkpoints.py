@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from conftest import one_device_mesh, small_config
 
-from mucpt_jax import train
+from mucpt_jax import train, verify
 from mucpt_jax.errors import UserError
 from mucpt_jax.run import checkpoint, sums
 from mucpt_jax.run.checkpoint import State
@@ -16,6 +16,10 @@ from mucpt_jax.step import model, optimizer
 
 CFG = small_config()
 IDENTITY = {"seed": 0, "data.batch_rows": 8}
+
+
+def in_folder(ckpt) -> list[checkpoint.Folder]:
+    return [checkpoint.Folder(ckpt, IDENTITY)]
 
 
 def raised(tree, by: int):
@@ -60,7 +64,7 @@ def test_of_thirty_damaged_checkpoints_none_is_restored_silently(run, tmp_path, 
         hit = files[rng.integers(len(files))] if number % 2 else max(files, key=lambda path: path.stat().st_size)
         damage(tmp_path / str(number) / hit.relative_to(workdir), kind, rng)
         caplog.clear()
-        step, state = checkpoint.restore(checkpoint.manager(tmp_path / str(number), CFG), abstract, CFG, IDENTITY)
+        step, state = checkpoint.restore(in_folder(checkpoint.manager(tmp_path / str(number), CFG)), abstract, CFG)
         assert same(state, states[step]), (number, kind, hit)
         assert step == 2 or "CHECKPOINT 2 IS DAMAGED AND TRAINING GOES BACK TO STEP 1" in caplog.text, (number, hit)
         back += step == 1
@@ -92,12 +96,26 @@ def test_the_damaged_one_is_moved_away_and_its_step_can_be_saved_again(run, tmp_
     shutil.copytree(workdir, tmp_path / "run")
     (tmp_path / "run/checkpoints/2/params/manifest.ocdbt").write_bytes(b"")
     ckpt = checkpoint.manager(tmp_path / "run", CFG)
-    assert checkpoint.restore(ckpt, abstract, CFG, IDENTITY)[0] == 1
+    assert checkpoint.restore(in_folder(ckpt), abstract, CFG)[0] == 1
     assert [path.name[:2] for path in (tmp_path / "run/checkpoints.damaged").iterdir()] == ["2-"]
     checkpoint.save(ckpt, 2, states[2], CFG, IDENTITY)
     checkpoint.finish(ckpt, 2)
-    step, state = checkpoint.restore(checkpoint.manager(tmp_path / "run", CFG), abstract, CFG, IDENTITY)
+    step, state = checkpoint.restore(in_folder(checkpoint.manager(tmp_path / "run", CFG)), abstract, CFG)
     assert step == 2 and same(state, states[2])
+
+
+def test_a_damaged_newest_state_goes_back_to_the_kept_one_of_the_other_folder(run, tmp_path):
+    """As with train.keep=best, which has its best state in checkpoints/ and the newest in resume/."""
+    workdir, states, abstract = run
+    shutil.copytree(workdir / "checkpoints/1", tmp_path / "run/checkpoints/1")
+    shutil.copytree(workdir / "checkpoints/2", tmp_path / "run/resume/2")
+    (tmp_path / "run/resume/2/params/manifest.ocdbt").write_bytes(b"")
+    names = (checkpoint.CHECKPOINTS, checkpoint.RESUME)
+    both = [checkpoint.Folder(checkpoint.manager(tmp_path / "run", CFG, name), IDENTITY) for name in names]
+    assert list(verify.verify(tmp_path / "run")) != []
+    step, state = checkpoint.restore(both, abstract, CFG)
+    assert step == 1 and same(state, states[1])
+    assert [path.name[:2] for path in (tmp_path / "run/resume.damaged").iterdir()] == ["2-"]
 
 
 def test_where_no_checkpoint_is_whole_nothing_is_moved(run, tmp_path):
@@ -106,7 +124,7 @@ def test_where_no_checkpoint_is_whole_nothing_is_moved(run, tmp_path):
     for step in (1, 2):
         (tmp_path / f"run/checkpoints/{step}/params/manifest.ocdbt").write_bytes(b"")
     with pytest.raises(UserError, match=r"/2 is damaged .*; move it away to go on from step 1"):
-        checkpoint.restore(checkpoint.manager(tmp_path / "run", CFG), abstract, CFG, IDENTITY)
+        checkpoint.restore(in_folder(checkpoint.manager(tmp_path / "run", CFG)), abstract, CFG)
     assert not (tmp_path / "run/checkpoints.damaged").exists()
 
 

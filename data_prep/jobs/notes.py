@@ -13,11 +13,13 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
-from typing import NotRequired, TypedDict
+from typing import Annotated, NotRequired, TypedDict
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from msgspec import Meta
 
 from data_prep.jobs import taken
 from data_prep.private import masking
@@ -117,6 +119,9 @@ def sample(batch: pa.RecordBatch, row: int, reason: str) -> dict:
     return {"reason": reason} | given
 
 
+Numbers = Annotated[list[Count], Meta(min_length=3, max_length=4)]  # documents, characters, bytes; of rows tokens too
+
+
 class Composition(dict):
     """{(source, lang): [documents, characters, bytes]}"""
 
@@ -130,8 +135,7 @@ class Composition(dict):
             self.add_numbers((source, lang), numbers)
 
     def add_numbers(self, kind: tuple[str, str], numbers: list[int]) -> None:
-        before = self.get(kind, [0] * len(numbers))
-        self[kind] = [a + b for a, b in zip(before, numbers, strict=True)]
+        self[kind] = [a + b for a, b in zip_longest(self.get(kind, []), numbers, fillvalue=0)]
 
     def write(self, folder: Path, side: str, part: str) -> None:
         write_json(Path(folder) / f"{side}-{part}.composition", [[*kind, self[kind]] for kind in self])
@@ -142,7 +146,7 @@ def merge_composition(folder: Path) -> None:
     for side in ("read", "kept"):
         total = Composition()
         for path in sorted(Path(folder).glob(f"{side}-*.composition")):
-            for source, lang, numbers in read_json(path, list[tuple[str, str, list[Count]]]):
+            for source, lang, numbers in read_json(path, list[tuple[str, str, Numbers]]):
                 total.add_numbers((source, lang), numbers)
             path.unlink()
         sides[side] = list(rows_of(total))

@@ -37,6 +37,13 @@ class State(NamedTuple):
     opt_state: Any
 
 
+class Folder(NamedTuple):
+    """Where states are saved, and what a run must have alike to go on from there."""
+
+    ckpt: ocp.CheckpointManager
+    identity: dict
+
+
 class Meta(Written):
     """What is saved beside the arrays."""
 
@@ -111,27 +118,29 @@ class Damaged(UserError):
     """A checkpoint that is not what was saved."""
 
 
-def restore(ckpt: ocp.CheckpointManager, abstract: State, cfg: Config, identity: dict) -> tuple[int, State] | None:
-    """(step, state) of the newest checkpoint that is whole, onto any mesh; None where there is none.
+def restore(folders: list[Folder], abstract: State, cfg: Config) -> tuple[int, State] | None:
+    """(step, state) of the newest checkpoint that is whole in any of the folders, onto any mesh; None: there is none.
 
     Damaged ones that are newer are moved away, after an older one was read: their steps are trained again.
     """
-    faults: dict[int, Damaged] = {}
-    for step in sorted(ckpt.all_steps(), reverse=True):
+    steps = [(step, folder) for folder in folders for step in folder.ckpt.all_steps()]
+    faults: list[tuple[int, Folder, Damaged]] = []
+    for step, folder in sorted(steps, key=lambda place: -place[0]):
         try:
-            state = restore_step(ckpt, step, abstract, cfg, identity)
+            state = restore_step(folder.ckpt, step, abstract, cfg, folder.identity)
         except Damaged as error:
-            faults[step] = error
+            faults.append((step, folder, error))
             continue
-        for damaged_step, fault in faults.items():
-            place = move_away(ckpt, damaged_step)
+        for damaged_step, of, fault in faults:
+            place = move_away(of.ckpt, damaged_step)
             logging.warning(
                 "CHECKPOINT %d IS DAMAGED AND TRAINING GOES BACK TO STEP %d: %s; it was moved to %s",
                 damaged_step, step, str(fault).rpartition("; ")[0], place,
             )  # fmt: skip
+        logging.info("going on from %s/%d", folder.ckpt.directory, step)
         return step, state
     if faults:
-        raise faults[max(faults)]
+        raise faults[0][2]
     return None
 
 

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
-import orbax.checkpoint as ocp
 
 from mucpt_jax.config import Config, changed
 from mucpt_jax.errors import UserError
@@ -29,19 +28,13 @@ from mucpt_jax.formats.files import text_hash, write_json
 from mucpt_jax.formats.manifest import read_manifest
 from mucpt_jax.formats.results import Best, Noted
 from mucpt_jax.run import checkpoint, heldout, lineage, metrics
+from mucpt_jax.run.checkpoint import Folder
 
 
 class Evaluation(NamedTuple):
     sources: dict[str, dict]  # of heldout.evaluator
     better: bool  # than all evaluations before
     last: bool  # patience is at its end
-
-
-class Folder(NamedTuple):
-    """Where states are saved, and what a run must have alike to go on from there."""
-
-    ckpt: ocp.CheckpointManager
-    identity: dict
 
 
 def resume(cfg: Config, workdir: Path, identity: dict) -> Folder | None:

@@ -24,7 +24,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypedDict
 
-from mucpt_jax.errors import TRY_AGAIN, UserError, ending, one_line
+from mucpt_jax.errors import STOPPED, TRY_AGAIN, UserError, ending, one_line
 from mucpt_jax.formats.decode import Count, decoded
 
 BEAT, SILENCE = 5, 30  # seconds: between two signs of life; without any until a process is taken for dead
@@ -169,6 +169,11 @@ def together(peers: Peers | None) -> Iterator[None]:
         why = why or f"{type(error).__name__}: {one_line(error)}"
         atexit.register(leave, peers, status)
         raise
+    except BaseException as error:  # sys.exit, or Ctrl-C
+        code = error.code or 0 if isinstance(error, SystemExit) else 1
+        status = 0 if code == STOPPED else code if isinstance(code, int) else 1
+        why = f"{type(error).__name__}: {one_line(error)}" if status else ""
+        raise
     finally:
         peers.leaving.set()
         for link in peers.links.values():
@@ -198,7 +203,7 @@ def listen(peers: Peers, number: int, link: socket.SocketIO) -> None:
     while message == {}:
         message = read(link)
     message = message or {"process": number, "status": None}
-    if message["status"] != 0 and peers.ended.acquire(blocking=False):
+    if message.get("status") != 0 and peers.ended.acquire(blocking=False):
         end(peers, message)
 
 

@@ -1,10 +1,17 @@
 """Which tokenizer a model was trained with: one check, asked by every job before it gives a model tokens."""
 
 from pathlib import Path
+from typing import TypedDict
 
 from mucpt_jax.formats.decode import read_json
 from mucpt_jax.formats.tokenizer import check_hash, files_of, hash_of, tokenizer_hash
 from mucpt_jax.run import lineage
+
+
+class Trained(TypedDict, total=False):
+    """Of a run's config.json, beside its knobs."""
+
+    tokenizer_hash: str
 
 
 def check(used: str | Path, lineage: list[str]) -> None:
@@ -22,7 +29,7 @@ def hashes(folder: str) -> dict[str, str]:
     run = lineage.saved_config(folder)
     if run is None:
         return {folder: tokenizer_hash(folder)} if files_of(folder) else {}
-    if known := read_json(Path(folder) / "config.json", dict).get("tokenizer_hash"):
+    if known := read_json(Path(folder) / "config.json", Trained).get("tokenizer_hash"):
         return {f"the rows that the model in {folder} was trained on": known}
     # Runs of 0.2 do not say it, but their rows may still be there.
     rows = [own for own in (run.data.domain, run.data.general) if own and (Path(own) / "manifest.json").is_file()]

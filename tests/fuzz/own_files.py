@@ -48,10 +48,19 @@ def of_scores() -> None:
     data.resolved_loss(config.from_dict(config.Config, {"data": {"domain": "scored"}}))
 
 
+FOLDERS = checkpoint.CHECKPOINTS, checkpoint.RESUME
+
+
+def of_heldout() -> None:
+    early_stop.standing(Path("rm"), early_stop.lines_until(Path("rm/heldout.jsonl"), 6), 4)
+    metrics.keep_until(Path("rm/heldout.jsonl"), 4)
+
+
 def of_best() -> None:
     cfg = lineage.saved_config("rm")
-    early_stop.ended(cfg, Path("rm"), 8, {})
-    early_stop.end(cfg, Path("rm"), {})
+    early_stop.ended(cfg, Path("rm"), 8, 8, {})
+    kept, newest = (checkpoint.Folder(checkpoint.manager(Path("rm"), folder=name), {}) for name in FOLDERS)
+    early_stop.end(cfg, Path("rm"), kept, newest)
     score.warn_of_best("x", Path("rm"))
     cards.write_card(Path("rm"))
 
@@ -119,8 +128,7 @@ KINDS = (
     Kind(SCORED, of_scores, 3),
     Kind("rm/best.json", of_best, 2),
     Kind("rm/config.json", lambda: cards.write_card(Path("rm"))),
-    Kind("rm/heldout.jsonl", lambda: (early_stop.nlls_until(Path("rm/heldout.jsonl"), 6),
-                                      metrics.keep_until(Path("rm/heldout.jsonl"), 4))),
+    Kind("rm/heldout.jsonl", of_heldout),
     Kind("run/metrics.jsonl", of_metrics, 2),
     Kind("run/goodput.jsonl", lambda: goodput.summary(goodput.read(Path("run/goodput.jsonl"))), 2),
     Kind("run/config.json", of_config, 2),
@@ -183,6 +191,8 @@ def write_all(folder: Path) -> None:
     whole = folder / "whole"
     with tarfile.open(ROOT / "tests/data/old_run/files.tar.gz") as tar:
         tar.extractall(whole, filter="data")
+    heldout = [json.loads(line) for line in (whole / "rm/heldout.jsonl").read_text().split("\n")[:-1]]
+    lines(whole / "rm/heldout.jsonl", [heldout[0] | {"params_hash": "0" * 16}, *heldout[1:]])  # as later versions note
     write_run(whole / "run", whole / "questions.jsonl")
     write_pipeline(whole / "out", whole / "pieces")
     (whole / "hf").mkdir()
@@ -239,5 +249,5 @@ def write_pipeline(out: Path, pieces: Path) -> None:
     steps = pipeline.recipe_of(pipeline.defaults()).steps
     write_json(out / "stages.json", {k: v | {"seconds": 1.0} for k, v in pipeline.marks_of(steps, [], {}).items()})
     pieces.mkdir()
-    write_json(pieces / "read-00000.composition", [["music", "en", 8, 80, 90], ["web", "", 1, 2, 3]])
+    write_json(pieces / "read-00000.composition", [["music", "en", [8, 80, 90]], ["web", "", [1, 2, 3]]])
     lines(pieces / "samples-00000.too_short.jsonl", [sample, sample | {"id": "2"}])
