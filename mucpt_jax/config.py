@@ -18,7 +18,7 @@ from ml_collections import ConfigDict, config_dict
 
 from mucpt_jax.errors import UserError
 from mucpt_jax.formats.decode import checked
-from mucpt_jax.formats.ranges import BelowOne, Bytes, Count, Devices, Natural, NotNegative, Portion, Positive, Share
+from mucpt_jax.formats.ranges import BelowOne, Bytes, Count, Devices, NotNegative, Portion, Positive, Share, Size
 from mucpt_jax.formats.version import Writer, Written, as_text, written_by
 
 
@@ -27,17 +27,17 @@ class Model:
     """The Qwen2 decoder.  Field names are those of Hugging Face's config.json."""
 
     name: str = "tiny"  # for messages
-    vocab_size: Count = 2048  # rows of the embedding; may exceed the tokenizer's, never fall short of it
-    hidden_size: Count = 64  # width of the model, D
-    intermediate_size: Count = 192  # width of the MLP
-    num_hidden_layers: Count = 2  # decoder layers
-    num_attention_heads: Count = 4  # query heads
-    num_key_value_heads: Count = 2  # key and value heads, each shared by a group of query heads
-    head_dim: Count = 16  # width of one head; even
+    vocab_size: Size = 2048  # rows of the embedding; may exceed the tokenizer's, never fall short of it
+    hidden_size: Size = 64  # width of the model, D
+    intermediate_size: Size = 192  # width of the MLP
+    num_hidden_layers: Size = 2  # decoder layers
+    num_attention_heads: Size = 4  # query heads
+    num_key_value_heads: Size = 2  # key and value heads, each shared by a group of query heads
+    head_dim: Size = 16  # width of one head; even
     rope_theta: Positive = 10_000.0  # base of the rotary angles
     rms_norm_eps: NotNegative = 1e-6  # added to the mean square
     tie_word_embeddings: bool = True  # the head is the embedding (0.5B to 3B)
-    max_position_embeddings: Count = 4096  # longest row that it takes, tokens
+    max_position_embeddings: Size = 4096  # longest row that it takes, tokens
 
 
 WeightNorm = Literal["none", "corpus_mean_one", "batch_mean_one", "loss_match"]
@@ -57,7 +57,7 @@ class Loss:
     reference: str | None = None  # small runs: folder of an RM that scores while training (not in a plan)
     rm_hash: str | None = None  # refuse scores of any other reference model
     keep: Portion = 0.6  # rho1: share of the step's domain tokens that is trained on
-    vocab_parts: Count = 16  # parts of the vocabulary; logits exist for one of them at a time
+    vocab_parts: Size = 16  # parts of the vocabulary; logits exist for one of them at a time
 
 
 @dataclass(frozen=True)
@@ -67,9 +67,9 @@ class Data:
     domain: str | None = None  # folder of scored rows (ntp also takes unscored ones)
     general: str | None = None  # folder of rows
     general_fraction: Share = 0.25  # share of general text among all target tokens
-    sequence_length: Count = 128  # T, tokens; a row holds T + 1
-    batch_rows: Count = 16  # rows of one optimiser step, over all hosts and micro-batches
-    read_threads: Count = 8  # threads that read rows ahead, per host
+    sequence_length: Size = 128  # T, tokens; a row holds T + 1
+    batch_rows: Size = 16  # rows of one optimiser step, over all hosts and micro-batches
+    read_threads: Size = 8  # threads that read rows ahead, per host
     check_rows: bool = True  # compare the sha256 of all shards before the first step; about 1 s for each GB, core, host
 
 
@@ -77,8 +77,8 @@ class Data:
 class Optimizer:
     """AdamW after clipping; linear warm-up to peak_lr, cosine to final_lr, which stays."""
 
-    steps: Count = 400  # optimiser steps
-    schedule_steps: Count | None = None  # steps from first to final_lr, which then stays; default: the first `steps`
+    steps: Size = 400  # optimiser steps
+    schedule_steps: Size | None = None  # steps from first to final_lr, which then stays; default: the first `steps`
     peak_lr: Positive = 6e-5  # after the warm-up
     final_lr: NotNegative = 3e-5  # at the last step of the schedule
     warmup_fraction: BelowOne = 0.0005  # share of the schedule's steps
@@ -98,8 +98,8 @@ class Mesh:
 
     replica: Devices = 1  # copies of the parameters; splits the batch
     fsdp: Devices = -1  # splits parameters and batch
-    context: Count = 1  # splits the tokens of a row
-    tensor: Count = 1  # splits heads, MLP and vocabulary; at most num_key_value_heads
+    context: Size = 1  # splits the tokens of a row
+    tensor: Size = 1  # splits heads, MLP and vocabulary; at most num_key_value_heads
     distributed: bool = False  # several hosts: call jax.distributed.initialize()
     join_seconds: Positive = 50.0  # how long hosts wait for each other at the start
     peak_tflops: Positive | None = None  # of one device, dense bfloat16; for MFU where its kind is not known
@@ -107,23 +107,23 @@ class Mesh:
 
 @dataclass(frozen=True)
 class Train:
-    micro_batches: Count = 1  # gradient accumulation: parts of a step's batch that are run one after another
+    micro_batches: Size = 1  # gradient accumulation: parts of a step's batch that are run one after another
     compute_dtype: Literal["bfloat16", "float32"] = "bfloat16"  # parameters are float32
     remat: Literal["full", "attention", "dots", "none"] = "full"  # what the backward pass recomputes, see model.py
     attention: Literal["auto", "xla", "chunked", "cudnn", "splash"] = "auto"  # auto: the device's, see attention.py
-    log_every: Count = 10  # steps between two lines of the log
-    checkpoint_every: Count = 500  # steps between two states to go on from
-    keep_checkpoints: Count = 2  # how many stay, the newest
+    log_every: Size = 10  # steps between two lines of the log
+    checkpoint_every: Size = 500  # steps between two states to go on from
+    keep_checkpoints: Size = 2  # how many stay, the newest
     keep: Literal["newest", "best"] = "newest"  # which states are kept: one each checkpoint_every, or the best
-    evaluate_every: Natural = 0  # steps, 0 never; measures the loss on evaluate.rows, by which keep=best judges
-    patience: Natural = 0  # with keep=best: stop after so many evaluations without a better one; 0 never stops
-    gradient_norms_every: Natural = 0  # steps, 0 never; norms of the domain's and the general part, 2 passes
+    evaluate_every: Count = 0  # steps, 0 never; measures the loss on evaluate.rows, by which keep=best judges
+    patience: Count = 0  # with keep=best: stop after so many evaluations without a better one; 0 never stops
+    gradient_norms_every: Count = 0  # steps, 0 never; norms of the domain's and the general part, 2 passes
     on_bad_step: Literal["stop", "skip"] = "stop"  # a loss or gradient that is not finite, or a spike; skip: no update
     spike: Positive | None = None  # nats; a loss so far above the mean of the last steps is a bad step
     watchdog: NotNegative = 20.0  # abort with stack traces when no step ends in so many medians; 0 never
     watchdog_seconds: Positive = 600.0  # but never sooner; the first step may take six times as long
-    profile_step: Count | None = None  # first step of a profiler window, written to WORKDIR/profile
-    profile_steps: Count = 3  # length of that window, steps
+    profile_step: Size | None = None  # first step of a profiler window, written to WORKDIR/profile
+    profile_steps: Size = 3  # length of that window, steps
 
 
 @dataclass(frozen=True)
@@ -131,20 +131,20 @@ class Score:
     input: str | None = None  # folder of rows
     output: str | None = None  # folder of scored rows
     encoding: Literal["float16", "uint8_log"] = "float16"  # uint8_log, one byte: weights within 2.1%, r .001 to 32
-    worker: Natural = 0  # of `workers` processes that share the shards without talking, from 0
-    workers: Count = 1  # how many processes share the shards
-    batch_rows: Count = 16  # rows of one forward pass
+    worker: Count = 0  # of `workers` processes that share the shards without talking, from 0
+    workers: Size = 1  # how many processes share the shards
+    batch_rows: Size = 16  # rows of one forward pass
 
 
 @dataclass(frozen=True)
 class Evaluate:
     rows: str | None = None  # folder of held-out rows: plain loss per source
-    batch_rows: Count = 16  # rows of one forward pass
+    batch_rows: Size = 16  # rows of one forward pass
     questions: str | None = None  # JSONL of {id, question, answer, aliases}
     prompt: str = "Q: {question}\nA:"  # what the model continues; \n is a new line, from a shell too
     stop: str = "\n"  # the answer ends at this text; empty: at its last token
-    max_new_tokens: Count = 24  # tokens of an answer at most
-    batch_questions: Count = 50  # questions decoded together
+    max_new_tokens: Size = 24  # tokens of an answer at most
+    batch_questions: Size = 50  # questions decoded together
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ class Plan:
     """What to expect before renting: --job=plan compiles the train step for devices that are not here."""
 
     accelerator: Literal["H20", "H100", "H200", "A100", "v5e", "v5p", "v6e"] = "H20"  # memory and peak
-    devices: Count | None = None  # how many devices, where the mesh has a -1
+    devices: Size | None = None  # how many devices, where the mesh has a -1
     mfu: Portion = 0.4  # share of the peak (model FLOPs, causal) that the step time is predicted with
     search: bool = False  # compile meshes x remat x micro-batches too and print a table, best first
     topology: str | None = None  # compile for a TPU by libtpu, e.g. v5p:4x8x8 (pip install libtpu)
@@ -167,7 +167,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Config:
-    seed: Natural = 0  # initialisation and shuffling
+    seed: Count = 0  # initialisation and shuffling
     tokenizer: str | None = None  # Hugging Face tokenizer folder; default: of init_from, or of the run
     init_from: str | None = None  # Hugging Face folder, or another run's workdir
     init_state: Literal["params", "all"] = "params"  # of init_from; all, of a run: step and optimiser state too

@@ -83,7 +83,6 @@ def test_a_form_scores_without_the_rules_that_it_excuses():
 
 
 def test_a_sentence_with_a_catalogue_name_is_never_too_short(tmp_path):
-    pytest.importorskip("ahocorasick_rs")
     (tmp_path / "names.txt").write_text("\ufeffBabasónicos\nHome\n七里香\n")
     (tmp_path / "names.jsonl").write_text('{"name": "The Ferrymen", "aliases": ["Ferrymen"], "born": 1970}\n')
     texts = [
@@ -104,7 +103,6 @@ def test_a_sentence_with_a_catalogue_name_is_never_too_short(tmp_path):
 
 @pytest.mark.parametrize("line", ['{"aliases": []}', '{"name": 3}', "[]", '{"name": "a"', '"a"'])
 def test_a_catalogue_that_is_none_is_named(tmp_path, line):
-    pytest.importorskip("ahocorasick_rs")
     file = tmp_path / "names.jsonl"
     file.write_text(line + "\n")
     with pytest.raises(UserError, match=r"names\.jsonl cannot be read") as error:
@@ -113,7 +111,6 @@ def test_a_catalogue_that_is_none_is_named(tmp_path, line):
 
 
 def test_names_stand_as_whole_words(tmp_path):
-    pytest.importorskip("ahocorasick_rs")
     file = tmp_path / "names.txt"
     file.write_text("Abba\nAbba Gold\n晴天\nX\n")
     spans = list(catalogue.places("Abba, Abba Gold; Abbacus, 周杰伦晴天里 X", (str(file),)))

@@ -1,5 +1,7 @@
 """Ranges of numbers, for annotated fields: a config's knobs, sizes of a model.  msgspec refuses what lies outside.
 
+A knob must fit in 32 bits; Count, Size and Positive of decode.py are those of files, which hold larger numbers.
+
 alpha: Positive = 1.0        # nan, inf, 0, -1 and "1" are refused
 """
 
@@ -16,8 +18,8 @@ NotNegative = Annotated[float, Meta(ge=0, le=1e30)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Portion = Annotated[float, Meta(gt=0, le=1)]
 BelowOne = Annotated[float, Meta(ge=0, lt=1)]
-Natural = Annotated[int, Meta(ge=0, lt=2**31)]
-Count = Annotated[int, Meta(ge=1, lt=2**31)]
+Count = Annotated[int, Meta(ge=0, lt=2**31)]
+Size = Annotated[int, Meta(ge=1, lt=2**31)]
 Bytes = Annotated[int, Meta(ge=1, le=2**62)]
 Devices = Annotated[int, Meta(ge=-1, lt=2**31)]  # -1: all that remain
 
