@@ -52,8 +52,8 @@ types: .venv/installed-dev
 	$(VENV) $(PIP) -e .
 	touch $@
 
-.venv/installed-dev: .venv/installed requirements-dev.txt
-	$(VENV) $(PIP) -r requirements-dev.txt
+.venv/installed-dev: .venv/installed requirements-eval.txt requirements-dev.txt
+	$(VENV) $(PIP) -r requirements-eval.txt -r requirements-dev.txt
 	touch $@
 
 parity: .venv/installed-parity

@@ -6,24 +6,23 @@ Writes WORKDIR/evaluate.json and WORKDIR/predictions.jsonl.
 import json
 import logging
 from pathlib import Path
-from typing import Annotated, Any, NotRequired, TypedDict
 
 import jax
-from msgspec import Meta
 
 from mucpt_jax.config import Config
 from mucpt_jax.errors import UserError
 from mucpt_jax.evaluation import alias, cards, generate
 from mucpt_jax.formats import tokenizer as tokenizers
-from mucpt_jax.formats.decode import read_json, read_lines
+from mucpt_jax.formats.decode import read_json
 from mucpt_jax.formats.files import text_hash, write_json, write_text
+from mucpt_jax.formats.questions import read_questions
 from mucpt_jax.formats.results import ASKED, Evaluated
 from mucpt_jax.formats.version import written_by
 from mucpt_jax.run import checkpoint, heldout, lineage
 from mucpt_jax.run import tokenizers as own_tokenizers
 from mucpt_jax.weights import hf
 
-Text = Annotated[str, Meta(min_length=1)]
+WAY_OUT = "mend it, or name another JSONL file by --config.evaluate.questions"
 
 
 def evaluate(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
@@ -31,7 +30,7 @@ def evaluate(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
         raise UserError(
             "the evaluate job needs --config.evaluate.rows=FOLDER (held-out rows) or --config.evaluate.questions=FILE"
         )
-    questions = read_questions(cfg.evaluate.questions) if cfg.evaluate.questions else []
+    questions = read_questions(cfg.evaluate.questions, WAY_OUT) if cfg.evaluate.questions else []
     for used in (cfg.evaluate.rows, questions and hf.tokenizer_folder(cfg.tokenizer, cfg.init_from)):
         if used:
             own_tokenizers.check(used, lineage.folders(cfg, workdir))
@@ -84,25 +83,6 @@ def merged(workdir: Path, result: dict) -> dict:
     if now and "earlier" in new:
         new["earlier"] = {file: grades for file, grades in new["earlier"].items() if file != now}
     return new
-
-
-class Question(TypedDict):
-    """A line of evaluate.questions, which may have other fields too."""
-
-    id: Any
-    question: Text
-    answer: Text
-    aliases: NotRequired[list[Text] | None]
-
-
-def read_questions(path: str) -> list[dict]:
-    """JSONL of {id, question, answer, aliases}; other fields are carried along."""
-    lines = read_lines(path, Question, "mend it, or name another JSONL file by --config.evaluate.questions")
-    questions = [line | {"id": str(line["id"]), "aliases": line.get("aliases") or []} for line in lines]
-    if len({q["id"] for q in questions}) < len(questions) or not questions:
-        problem = "the same id twice" if questions else "no question"
-        raise UserError(f"{path} holds {problem}; each needs an id of its own")
-    return questions
 
 
 def end_ids(tokenizer, cfg: Config, workdir: Path) -> tuple[int, ...]:

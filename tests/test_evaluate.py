@@ -10,6 +10,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from mucpt_jax import config, evaluate
 from mucpt_jax.errors import UserError
 from mucpt_jax.evaluation import alias, generate, run_files
+from mucpt_jax.formats import questions
 from mucpt_jax.formats import tokenizer as tokenizers
 from mucpt_jax.formats.rows import read_shard, target_mask
 from mucpt_jax.run import lineage
@@ -78,19 +79,19 @@ def test_bad_inputs_are_refused(tmp_path, params):
     with pytest.raises(UserError, match=r"needs --config\.evaluate\.rows=FOLDER"):
         evaluate.evaluate(small_config(), one_device_mesh(), tmp_path)
     with pytest.raises(UserError, match=r"absent cannot be read .*another JSONL file by --config.evaluate.questions"):
-        evaluate.read_questions("absent")
+        questions.read_questions("absent", evaluate.WAY_OUT)
     (tmp_path / "q.jsonl").write_text('{"id": 1, "question": "a", "answer": "b"}\n{"id": 2, "question": "a"}\n')
     with pytest.raises(UserError, match=r"q\.jsonl line 2 is damaged"):
-        evaluate.read_questions(str(tmp_path / "q.jsonl"))
+        questions.read_questions(str(tmp_path / "q.jsonl"))
     (tmp_path / "none.jsonl").write_text("\n")
     with pytest.raises(UserError, match="holds no question"):
-        evaluate.read_questions(str(tmp_path / "none.jsonl"))
+        questions.read_questions(str(tmp_path / "none.jsonl"))
     (tmp_path / "twice.jsonl").write_text('{"id": 1, "question": "a", "answer": "b\u2028c", "aliases": null}\n' * 2)
     with pytest.raises(UserError, match="the same id twice"):
-        evaluate.read_questions(str(tmp_path / "twice.jsonl"))
+        questions.read_questions(str(tmp_path / "twice.jsonl"))
     (tmp_path / "text.jsonl").write_text('{"id": 1, "question": "a", "answer": "b", "aliases": "abc"}')
     with pytest.raises(UserError, match=r"text\.jsonl line 1 is damaged .* got `str` - at `\$\.aliases`"):
-        evaluate.read_questions(str(tmp_path / "text.jsonl"))
+        questions.read_questions(str(tmp_path / "text.jsonl"))
     big = write_tokenizer(tmp_path / "big")
     cfg = small_config(tokenizer=big, model={"vocab_size": 20})
     with pytest.raises(UserError, match=r"has \d+ ids, nano has vocab_size=20"):

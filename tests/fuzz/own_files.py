@@ -14,7 +14,7 @@ from data_prep import decontaminate, pipeline, report
 from data_prep.jobs import notes
 from mucpt_jax import compare, config, evaluate, export, score
 from mucpt_jax.evaluation import cards, run_files, tables
-from mucpt_jax.formats import score_sums
+from mucpt_jax.formats import questions, score_sums
 from mucpt_jax.formats.files import text_hash, write_json
 from mucpt_jax.formats.manifest import read_manifest
 from mucpt_jax.formats.scored import scored_manifest
@@ -137,7 +137,7 @@ KINDS = (
     Kind("run/predictions.jsonl", of_run),
     Kind("scored/scoring.json", of_scoring),
     Kind("scored/parts/songs-00000-of-00001.array_record.json", of_note, 2),
-    Kind("questions.jsonl", lambda: (evaluate.read_questions("questions.jsonl"),
+    Kind("questions.jsonl", lambda: (questions.read_questions("questions.jsonl"),
                                      list(decontaminate.read_questions("questions.jsonl")))),
     Kind("out/stages.json", of_stages),
     Kind("out/counts.json", of_report),
