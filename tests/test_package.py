@@ -72,12 +72,12 @@ def test_the_wheel_asks_for_what_requirements_txt_asks_for(wheel):
     lines = zipfile.ZipFile(wheel).read(name).decode().splitlines()
     asked = [Requirement(line.partition(": ")[2]) for line in lines if line.startswith("Requires-Dist: ")]
     extras = {line.partition(": ")[2] for line in lines if line.startswith("Provides-Extra: ")}
-    for extra in ("", "gpu", "tpu", "seqio", "dev"):
+    for extra in ("", "eval", "gpu", "tpu", "seqio", "dev"):
         file = ROOT / f"requirements{extra and f'-{extra}'}.txt"
         listed = [Requirement(line) for line in file.read_text().splitlines() if line and not line.startswith("#")]
         of_extra = [r for r in asked if (extra in str(r.marker) if extra else r.marker is None)]
         assert [(r.name, r.extras, r.specifier) for r in of_extra] == [(r.name, r.extras, r.specifier) for r in listed]
-    assert extras == {"gpu", "tpu", "seqio", "dev"}
+    assert extras == {"eval", "gpu", "tpu", "seqio", "dev"}
     assert f"Version: {mucpt_jax.__version__}" in lines
 
 
