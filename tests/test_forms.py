@@ -10,7 +10,7 @@ import re
 import pytest
 from test_quality import LIMITS, SHARED, needs_data, planted
 
-from data_prep import quality
+from data_prep import pipeline, quality
 from data_prep.text import catalogue, forms
 from mucpt_jax.errors import UserError
 
@@ -126,8 +126,11 @@ def test_a_sentence_with_a_catalogue_name_is_never_too_short(tmp_path):
     assert dropped(texts, LIMITS, names) == [None] * 4 + ["min_words"] * 5
     bare = "\n".join(["Home", "七里香", "The Ferrymen", "Babasónicos"] * 2 + ["Other", "Another"])
     assert dropped([bare]) != [None] and dropped([bare], LIMITS, names) == [None]
-    options = quality.Options(names=names)
-    quality.check(options)
+    quality.check(quality.Options(names=names))
+    recipe = pipeline.defaults()
+    recipe.quality.names = ",".join(names)  # as --config.quality.names gives them
+    (step,) = [step for step in pipeline.recipe_of(recipe).steps if step.stage is quality.STAGE]
+    assert step.options.names == names
 
 
 @pytest.mark.parametrize("line", ['{"aliases": []}', '{"name": 3}', "[]", '{"name": "a"', '"a"'])
