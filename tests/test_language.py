@@ -206,8 +206,8 @@ def test_one_sentence_says_the_language_of_a_biography_with_works(introduction, 
 @pytest.mark.parametrize("lang", PAGES)
 @pytest.mark.parametrize("prose", ["ru", "ja", "ko"])
 def test_a_sentence_of_another_script_goes_alone_without_the_works_beside_it(prose, lang):
-    (page,) = detect([f"{PAGES[lang]}\n{LISTS[prose]}\n{OTHERS[prose]}"])
-    assert page.lines == [lang] * 5 + ["other"]
+    (page,) = detect([f"{PAGES[lang]}\n{LISTS[prose]}\n{LISTS[prose]}\n{OTHERS[prose]}"])
+    assert page.lines == [lang] * 8 + ["other"]
 
 
 @pytest.mark.parametrize("lang", OTHERS)

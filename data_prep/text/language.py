@@ -10,7 +10,7 @@ again for lines that seem to be of another language.  All else is other.
 
 A title is no language: in a document with prose (prose.py) all else decides nothing: works, credits, names and their
 translations in brackets, verse, code, citations.  Such lines are what most of the text in their script is, or else
-most of the document; they are never `other` in a document that is not.  A document without prose, or of verse with a
+most of the document, as they are beside little prose of their script.  A document without prose, or of verse with a
 sentence below it (a notice), is judged by all of its lines, and those in Latin script are of one language.
 """
 
@@ -247,11 +247,14 @@ def _short(text: str, counts: np.ndarray) -> str:
 def _complete(langs: Sequence[str | None], scripts: Sequence[int], sizes: Sequence[int]) -> list[str]:
     """Lines without a language take that of most of the text of their script, or else of the document.
 
-    A script is not another language for a paragraph of one.
+    Latin script is not another language for a paragraph of one, others are where prose is a third of their text.
     """
     own = [[size * (script == one) for script, size in zip(scripts, sizes, strict=True)] for one in range(KINDS)]
     most = _most(langs, sizes) or "en"
-    by_script = [lang if (lang := _most(langs, sizes_of)) not in (None, "other") else most for sizes_of in own]
+    by_script = [_most(langs, sizes_of) or most for sizes_of in own]
+    few = 3 * sum(itertools.compress(own[LETTER], langs)) < sum(own[LETTER])
+    for script in (LATIN, LETTER) if few else (LATIN,):
+        by_script[script] = most if by_script[script] == "other" else by_script[script]
     return [lang or by_script[script] for lang, script in zip(langs, scripts, strict=True)]
 
 

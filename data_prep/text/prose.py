@@ -2,8 +2,8 @@
 
 A line of prose ends as a sentence does, and holds more words than names: titles and their translations, in quotes or
 brackets, do not count, and most of the other words begin in lower case (of German three in five, the fewest; of works
-and citations half or fewer).  Japanese, which has neither blanks nor capitals, ends a sentence in hiragana.  What
-begins as a list does, or ends in a year or page behind a mark as a citation does, is none.
+and citations half or fewer).  Japanese, which has neither blanks nor capitals, ends a sentence in hiragana, or has
+two on a line.  What begins as a list does, or ends in a year or page behind a mark as a citation does, is none.
 """
 
 import re
@@ -50,7 +50,7 @@ def is_other(line: str, letters: int) -> bool:
     if _NUMBERED.match(line) or _CITED.search(line[-24:]):
         return False
     if _KANA.search(line):
-        return _HIRAGANA_END.search(line[-16:]) is not None
+        return _HIRAGANA_END.search(line[-16:]) is not None or (line.count("。") > 1 and ends(line))
     words = _WORD.findall(without_names(line))
     if 2 * sum(word.upper() != word.lower() for word in words) > len(words):  # Cyrillic, Greek
         return ends(line) and runs(line)
