@@ -180,8 +180,11 @@ LISTS = {
     "Иванов, А. А. История русской музыки в двух томах. Москва: Музыка, 1998. С. 24.",
     "el": "Τα τραγούδια της θάλασσας (1974)\nΉλιος και φεγγάρι πάνω από την πόλη\n"
     "Παπαδόπουλος, Γ. Η μουσική στην Ελλάδα. Αθήνα: Νεφέλη, 1998.",
-    "ja": "夜の海へ行こうと君が言った日\nあなたに会いたくて眠れない夜\nさくらの花が散るころに / モーニング娘。",
+    "ja": "夜の海へ行こうと君が言った日\nあなたに会いたくて眠れない夜\nさくらの花が散るころに / モーニング娘。\n"
+    "夢で逢えたら…\n風になりたい、空を飛びたい。",
     "ko": "그대와 함께 걷던 그 바닷가에서\n사랑한다고 말해 줄래요\n김철수, 『한국 음악의 역사』, 서울: 민음사, 1998.",
+    "tr": "Seni çok seviyorum ama sen beni hiç sevmiyorsun\n"
+    "Kaya, T. (2004). Türk pop müziği ve ben: bir sanatçının hatıraları. İstanbul: Doğan Kitap, s. 45.",
     "ar": "نسم علينا الهوى من مفرق الوادي\nأنا لحبيبي وحبيبي إلي يا عصفورة بيضا\nزهرة المدائن (1967)",
 }
 INTRODUCTIONS = {
@@ -207,7 +210,7 @@ def test_one_sentence_says_the_language_of_a_biography_with_works(introduction, 
 @pytest.mark.parametrize("prose", ["ru", "ja", "ko"])
 def test_a_sentence_of_another_script_goes_alone_without_the_works_beside_it(prose, lang):
     (page,) = detect([f"{PAGES[lang]}\n{LISTS[prose]}\n{LISTS[prose]}\n{OTHERS[prose]}"])
-    assert page.lines == [lang] * 8 + ["other"]
+    assert {*page.lines[:-1]} == {lang} and page.lines[-1] == "other"
 
 
 @pytest.mark.parametrize("lang", OTHERS)

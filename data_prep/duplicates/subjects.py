@@ -4,17 +4,19 @@ Stubs of two songs may share all but a name and a year, and these are their fact
 whatever their Jaccard similarity, where they differ in one of three, each of which a text may lack:
 
 1. Subject: what the first sentence names before its verb, without brackets.  `Help` is not `Help Me`, nor `John Smith`
-   `John Smith Jr.` or `John Smith II`.
+   `John Smith Jr.`, nor one volume or part another.  A live version, a remix or a demo is another recording.  Of a
+   person with dates, a middle name may be missing.
 2. Title: the field of that name, or else the first line above the first sentence.  Its parts, between bars, dashes and
-   brackets, are compared: one title may have more of them (a site, an artist), but no number, volume or version (live,
-   remix: another recording).  Names of known sites and full dates do not count, and where one part is the subject,
-   the other parts count only if they are such numbers.
+   brackets, are compared: one title may have more of them (a site, an artist), but no number, volume or version.  Known
+   sites and full dates do not count.  Where one part is the subject, the others count only if they are a number, volume
+   or version; a line above the sentence counts only where one part is the subject, or no subject is known.
 3. Names of the first sentence: they differ where each sentence has one that the other lacks, so that a copy in small
-   letters, or one that adds a date, is still a copy.  Names are numbers, words with a capital in a row (`Queen` is not
-   `Queen Latifah`), what stands in quotes, and words of scripts without capitals; a Chinese or Japanese character is
-   a word, and of such words two count as one name: one may be misspelt.
+   letters, or one that adds a name or a date, is still a copy.  Names are numbers, words with a capital, what stands in
+   quotes, and words of scripts without capitals; a Chinese or Japanese character is a word, and of such words two count
+   as one name: one may be misspelt, but not in the subject.
 
-Case, width, accents of Latin letters, punctuation, quotes and traditional characters do not count.
+Case, width, accents of Latin letters, punctuation, quotes, full dates above the sentence and traditional characters do
+not count.  Not told apart: works of one title and year, where one artist's name is the beginning of the other's.
 """
 
 import functools

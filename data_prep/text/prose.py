@@ -9,6 +9,7 @@ two on a line.  What begins as a list does, or ends in a year or page behind a m
 import re
 
 UNSTOPPED = 120  # letters from which a line in a script other than Latin and Han is prose without an end, as in Thai
+JAPANESE = 60  # letters, four to a character, from which a line in kana may be prose
 WORDS, LOWER = 8, 0.55  # words of a line of prose, and the share of them that begin in lower case
 
 _END = re.compile(r"""[.!?。！？…؟।۔]["'”’»«“」』)\]）】]*(?:\[[0-9]{1,3}\])*$""")
@@ -50,7 +51,8 @@ def is_other(line: str, letters: int) -> bool:
     if _NUMBERED.match(line) or _CITED.search(line[-24:]):
         return False
     if _KANA.search(line):
-        return _HIRAGANA_END.search(line[-16:]) is not None or (line.count("。") > 1 and ends(line))
+        stops = _HIRAGANA_END.search(line[-16:]) or (line.count("。") > 1 and ends(line))
+        return letters >= JAPANESE and bool(stops)
     words = _WORD.findall(without_names(line))
     if 2 * sum(word.upper() != word.lower() for word in words) > len(words):  # Cyrillic, Greek
         return ends(line) and runs(line)
