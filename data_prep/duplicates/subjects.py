@@ -49,9 +49,9 @@ _END = re.compile(
     r"(?<!\b[PpFfM]t.)(?<!\bvs.)(?<!\b(?:feat|Bros|Prof).)[\"”’')\]]*\s+(?![a-z0-9(])"
 )
 _ENDS = re.compile(r"[.。!?！？…][\"”’」』)）]*$")
-_IS_A = re.compile(r"\s(?:is|was|are|were)\s(?=(?:an?|the|one)\s)|是")  # before other verbs, which titles hold
-_VERB = re.compile(r"\s(?:is|was|are|were)\s|是")
-_VERB_TOO = re.compile("为|為")  # of names, too
+_IS_A = re.compile(r"\s(?:is|was|are|were)\s(?=(?:an?|the|one)\s)|(?<=.)是")  # before other verbs, which titles hold
+_VERB = re.compile(r"\s(?:is|was|are|were)\s")
+_VERB_TOO = re.compile("(?<=.)[为為](?!.{0,2}[,，（(、])")  # of names, too
 _LIFE = re.compile(r"\bborn\b|\b[0-9]{4}\)?\s?[-–]")
 _STOP = re.compile("[][,(:;，（：；、)）【】]")
 _QUOTED = re.compile(r"《[^》]*》|〈[^〉]*〉|「[^」]*」|『[^』]*』|“[^”]*”|\"[^\"]*\"")
@@ -59,12 +59,15 @@ _PARTS = re.compile(r"\s+[-–—·:•>»/]\s+|\s*[|｜_()（）\[\]【】]\s*|
 _SITE = re.compile(r"(?i)wiki|百科|歌词网|\.(?:com|net|org|cn|fm)\b|genius|discogs|allmusic|豆瓣|音乐网")
 _LYRICS = re.compile(r"(?i)\blyrics\b|歌词|歌詞")
 _MONTH = r"(?:Jan|Feb|Mar|Apr|May|June?|July?|Aug|Sept?|Oct|Nov|Dec)[a-z]*\.?"
-_DATE = re.compile(
-    rf"(?:(?:posted|updated|published|retrieved|发布于|更新于)\s*(?:on|:)?\s*)?(?:\b\d{{4}}[-/.]\d\d?[-/.]\d\d?\b"
-    rf"|\b\d\d?[./]\d\d?[./]\d{{4}}\b|\b\d\d? {_MONTH},? \d{{4}}\b|\b{_MONTH} \d\d?,? \d{{4}}\b"
-    r"|\d{4}\s?年\d\d?\s?月\d\d?\s?日)(?:[T ,]*\d\d?:\d\d(?::\d\d)?Z?)?",
-    re.IGNORECASE,
+_DAY = (
+    r"(?:\b\d{4}[-/.]\d\d?[-/.]\d\d?\b|\b\d\d?[./]\d\d?[./]\d{4}\b"
+    rf"|\b\d\d? {_MONTH},? \d{{4}}\b|\b{_MONTH} \d\d?,? \d{{4}}\b"
+    r"|\d{4}\s?年\d\d?\s?月\d\d?\s?日)(?:[T ,]*\d\d?:\d\d(?::\d\d)?Z?)?"
 )
+_DATE = re.compile(rf"(?i)(?:(?:posted|updated|published|发布于|更新于)\s*(?:on|:|：)?\s*)?{_DAY}")
+_STAMPED = re.compile(
+    rf"(?i)(?:retrieved|accessed|updated|查阅于|更新于)\s*(?:on|:|：)?\s*{_DAY}"
+)  # in a sentence, too
 # What tells works and persons of one name apart: volumes, generations, versions.
 _VOLUME = re.compile(r"(?i)vol(?:ume)?|part|pt|book|disc|cd|act|season|series|op(?:us)?|no|nr|bwv|kv?|hob|rv")
 _NUMERAL = "[0-9]{1,3}|[IVX]+|(?i:one|two|three|four|five|six|seven|eight|nine|ten)"
@@ -121,6 +124,7 @@ def opening(text: str) -> tuple[list[str], str]:
     rest = "\n".join(lines[first:])
     if stamp := _DATE.match(rest):
         rest = rest[stamp.end() :].lstrip(" \t\n-–—:|,.")
+    rest = _STAMPED.sub(" ", rest)
     ends = (one for one in _END.finditer(rest) if rest.count("《", 0, one.start()) <= rest.count("》", 0, one.start()))
     end = next(ends, None)
     head = [line for line in (_DATE.sub(" ", line) for line in lines[:first]) if _WORD.search(line)]
@@ -130,9 +134,11 @@ def opening(text: str) -> tuple[list[str], str]:
 
 
 def _is_sentence(line: str) -> bool:
-    length = len(line) + line.count("的") * 2 + 2 * len(re.findall(f"[{_LONE}]", line[:40]))
-    speaks = _verb(line)
-    return length >= (16 if speaks else 40) if _ENDS.search(line) else bool(speaks) and length >= 24
+    """With a verb and an end, or long and with one of them; a Chinese character counts as three."""
+    length = len(line) + 2 * len(re.findall(f"[{_LONE}]", line[:40]))
+    if _ENDS.search(line):
+        return length >= (16 if _verb(line) else 40)
+    return length >= 24 and _verb(line) is not None
 
 
 def _verb(text: str) -> re.Match | None:
@@ -162,7 +168,7 @@ def subject_hashes(sentence: str) -> tuple[int, int]:
         return 0, 0
     if not any(map(_hash, words)) and (quoted or len(words) > 1):  # a title of common words
         return (zlib.crc32(str(words).casefold().encode()) % WEAK or 1,) * 2
-    is_person = len(words) > 2 and not quoted and _LIFE.search(sentence)
+    is_person = len(words) > 2 and not quoted and not _is_weak(words[0]) and _LIFE.search(sentence)
     return _hash_all(words), _hash_all([words[0], words[-1]] if is_person else words)
 
 
