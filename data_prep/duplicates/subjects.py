@@ -35,6 +35,7 @@ WORDS, LATER = 60, 30  # of a sentence that are compared; behind them, that are 
 BITS = 256  # of a filter of the later ones: a list must end somewhere, and one word more would move its end
 CHARACTERS = 600  # of a text that are read
 LONGEST = 8  # words of a subject; a longer one (16 Chinese characters) is a clause
+PLAIN, LONE, STRONG = range(3)  # kinds of words
 WEAK = BOUND = 1 << 31  # flag of a name without capitals; of a part of a title: it tells works apart
 # 0: none
 SUBJECT = np.dtype(
@@ -42,6 +43,7 @@ SUBJECT = np.dtype(
 )  # fmt: skip
 
 _LONE = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
+_LETTER = re.compile(f"[{_LONE}]")
 _WORD = re.compile(rf"\d+(?:,\d+)*|[{_LONE}]|[^\W\d_{_LONE}]+")
 # Not behind an initial or a short form, and not where a number or a small letter goes on.
 _END = re.compile(
@@ -124,18 +126,17 @@ def opening(text: str) -> tuple[list[str], str]:
     rest = "\n".join(lines[first:])
     if stamp := _DATE.match(rest):
         rest = rest[stamp.end() :].lstrip(" \t\n-–—:|,.")
-    rest = _STAMPED.sub(" ", rest)
     ends = (one for one in _END.finditer(rest) if rest.count("《", 0, one.start()) <= rest.count("》", 0, one.start()))
     end = next(ends, None)
     head = [line for line in (_DATE.sub(" ", line) for line in lines[:first]) if _WORD.search(line)]
-    sentence = rest[: end.start()] if end else rest
-    shouts = sentence == sentence.upper() and not re.search(f"[{_LONE}]", sentence)
+    sentence = _STAMPED.sub(" ", rest[: end.start()] if end else rest)
+    shouts = sentence.isupper() and not _LETTER.search(sentence)
     return head, sentence.lower() if shouts else sentence
 
 
 def _is_sentence(line: str) -> bool:
     """With a verb and an end, or long and with one of them; a Chinese character counts as three."""
-    length = len(line) + 2 * len(re.findall(f"[{_LONE}]", line[:40]))
+    length = len(line) + 2 * len(_LETTER.findall(line[:40]))
     if _ENDS.search(line):
         return length >= (16 if _verb(line) else 40)
     return length >= 24 and _verb(line) is not None
@@ -168,7 +169,7 @@ def subject_hashes(sentence: str) -> tuple[int, int]:
         return 0, 0
     if not any(map(_hash, words)) and (quoted or len(words) > 1):  # a title of common words
         return (zlib.crc32(str(words).casefold().encode()) % WEAK or 1,) * 2
-    is_person = len(words) > 2 and not quoted and not _is_weak(words[0]) and _LIFE.search(sentence)
+    is_person = len(words) > 2 and not quoted and _kind(words[0])[1] != LONE and _LIFE.search(sentence)
     return _hash_all(words), _hash_all([words[0], words[-1]] if is_person else words)
 
 
@@ -183,7 +184,7 @@ def _is_edition(piece: str) -> bool:
 
 def title_parts(title: str, subject: int) -> list[int]:
     """Hashes of the parts of a title, at most PARTS; of the subject and what tells it apart, where a part names it."""
-    title = _DATE.sub(" ", unicodedata.normalize("NFKC", title))
+    title = _DATE.sub(" ", unicodedata.normalize("NFKC", title[:CHARACTERS]))
     parts = [part for part in _PARTS.split(title) if _WORD.search(part)]
     for end in (-1, 0):
         if len(parts) > 1 and _SITE.search(parts[end]):
@@ -204,27 +205,28 @@ def name_hashes(head: Sequence[str], sentence: str) -> tuple[list[int], list[int
     words = _WORD.findall(sentence)
     ends = [one.start() for one in (_verb(sentence), _STOP.search(sentence)) if one and one.start() < 60]
     marked = [*_QUOTED.findall(sentence), sentence[: min(ends, default=0)]]
-    lone = list(filter(_is_weak, words[:WORDS]))
-    others = [word for word in words[:WORDS] if not _is_weak(word)]
-    strong = {*map(_hash, _WORD.findall(" ".join(marked))), *map(_hash, filter(_is_marked, others))}
-    # In Chinese, Latin words of any case are names.
-    weak = {*map(_hash, lone), *map(_hash, others if len(lone) > len(others) else ())} - strong
-    names = [*sorted(strong - {0}), *(WEAK | name for name in sorted(weak - {0}))]
-    later = [0] * (BITS // 32)
+    kinds = list(map(_kind, words[:WORDS]))
+    lone = [name for name, kind in kinds if kind == LONE]
+    strong = {name for name, kind in kinds if kind == STRONG}
+    strong.update(map(_hash, _WORD.findall(" ".join(marked))))
+    if 2 * len(lone) > len(kinds):  # Chinese: Latin words of any case are names
+        lone += [name for name, kind in kinds if kind == PLAIN]
+    names = [*sorted(strong - {0}), *(WEAK | name for name in sorted({*lone} - strong - {0}))]
+    later = 0
     for name in map(_hash, [*words[WORDS : WORDS + LATER], *_WORD.findall(" ".join(head)[: CHARACTERS // 4])]):
-        later[name % BITS // 32] |= 1 << name % 32
-    return [*names, *[0] * NAMES][:NAMES], later
+        later |= 1 << name % BITS
+    return [*names, *[0] * NAMES][:NAMES], [later >> start & 0xFFFFFFFF for start in range(0, BITS, 32)]
 
 
-@functools.lru_cache(1 << 16)
-def _is_marked(word: str) -> bool:
-    """Whether a word is a number or has a capital, and is not the unit of a number: No. 5 and no. 5 are one."""
-    return word[0].isdigit() or (word != word.lower() and not _VOLUME.fullmatch(word))
-
-
-@functools.lru_cache(1 << 16)
-def _is_weak(word: str) -> bool:
-    return word.upper() == word.lower() and not word[0].isdigit()
+@functools.lru_cache(1 << 17)
+def _kind(word: str) -> tuple[int, int]:
+    """Hash of a word, and STRONG for a number or a word with a capital, LONE for one of a script without capitals."""
+    if word[0].isdigit():
+        return _hash(word), STRONG
+    if word.upper() == word.lower():
+        return _hash(word), LONE
+    # The unit of a number is none: No. 5 and no. 5 are one.
+    return _hash(word), STRONG if word != word.lower() and not _VOLUME.fullmatch(word) else PLAIN
 
 
 def _hash_all(words: Sequence[str]) -> int:
@@ -235,14 +237,13 @@ def _hash_all(words: Sequence[str]) -> int:
     return zlib.crc32(str(hashes).encode()) % WEAK or 1 if hashes else 0
 
 
-@functools.lru_cache(1 << 16)
+@functools.lru_cache(1 << 17)
 def _hash(word: str) -> int:
     """Below WEAK; 0 for words that are no part of a name."""
-    same = unicodedata.normalize("NFKC", word.casefold()).translate(_simplified())
-    if not same.isascii() and not re.search(f"[{_LONE}]", same):  # é is e, but not が か
+    same = word.lower() if word.isascii() else unicodedata.normalize("NFKC", word.casefold()).translate(_simplified())
+    if not same.isascii() and not _LETTER.search(same):  # é is e, but not が か
         same = re.sub("(?<=[a-z])[\u0300-\u036f]+", "", unicodedata.normalize("NFKD", same).translate(_LETTERS))
-    same = re.sub("[,'’]", "", same)
-    return 0 if same in _COMMON else zlib.crc32(same.encode()) % WEAK or 1
+    return 0 if same in _COMMON else zlib.crc32(same.replace(",", "").encode()) % WEAK or 1
 
 
 _LETTERS = str.maketrans({"ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "æ": "ae", "œ": "oe", "ı": "i"})
