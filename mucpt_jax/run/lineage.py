@@ -10,6 +10,7 @@ import dataclasses
 import difflib
 import functools
 import logging
+import os
 from pathlib import Path
 
 import jax
@@ -22,6 +23,20 @@ from mucpt_jax.formats.tokenizer import files_of
 from mucpt_jax.run import checkpoint
 from mucpt_jax.step import model, sharding
 from mucpt_jax.weights import transfer
+
+
+def with_start(cfg: Config, workdir: Path) -> Config:
+    """The config with the start of the run so far.  Raises UserError where another init_from is given: the run would go
+    on from its own checkpoint all the same, and config.json, card and tokenizer's check would tell of the other."""
+    run = saved_config(workdir)
+    if run is None or checkpoint.step_to_go_on_from(workdir) is None:
+        return cfg
+    if cfg.init_from and (not run.init_from or os.path.realpath(cfg.init_from) != os.path.realpath(run.init_from)):
+        raise UserError(
+            f"{workdir} was started from {run.init_from or 'random parameters'}, now init_from={cfg.init_from}; leave "
+            "init_from out to go on, or start in another --workdir"
+        )
+    return dataclasses.replace(cfg, init_from=run.init_from, init_state=run.init_state)
 
 
 def with_schedule(cfg: Config, workdir: Path) -> Config:
