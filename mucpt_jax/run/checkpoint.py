@@ -4,6 +4,7 @@ import dataclasses
 import logging
 import os
 import uuid
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple, Required
@@ -237,3 +238,20 @@ def restore_params(workdir: Path, abstract_params: dict, cfg: Config) -> dict:
     meta = read_meta(ckpt, step, cfg)
     logging.info("parameters from %s/%d", ckpt.directory, step)
     return read_items(ckpt, step, meta, params=abstract_params)["params"]
+
+
+def arrays(folder: Path) -> Iterator[tuple[Any, jax.Array]]:
+    """(path, array) of one item of a checkpoint of any model, one after the other."""
+    reader, place = ocp.PyTreeCheckpointer(), jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    shapes = jax.tree.map(
+        lambda of: jax.ShapeDtypeStruct(of.shape, of.dtype, sharding=place),
+        reader.metadata(folder).item_metadata.tree,
+        is_leaf=lambda of: hasattr(of, "shape"),
+    )
+    leaves = jax.tree_util.tree_leaves_with_path(shapes)
+    for number, (path, _) in enumerate(leaves):
+        others = [leaf if n == number else ocp.PLACEHOLDER for n, (_, leaf) in enumerate(leaves)]
+        wanted = jax.tree.unflatten(jax.tree.structure(shapes), others)
+        restore_args = ocp.checkpoint_utils.construct_restore_args(wanted)
+        restored = reader.restore(folder, args=ocp.args.PyTreeRestore(wanted, restore_args))
+        yield path, next(leaf for leaf in jax.tree.leaves(restored) if isinstance(leaf, jax.Array))
