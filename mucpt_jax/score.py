@@ -86,6 +86,7 @@ def open_input(cfg: Config) -> dict:
         raise UserError("the score job needs --config.score.input=ROWS and --config.score.output=FOLDER")
     if Path(source).resolve() == Path(output).resolve():
         raise UserError(f"score.output is score.input ({source}); name another folder, the rows stay as they are")
+    refuse_foreign(Path(output))
     manifest = read_manifest(source)
     if not manifest["shards"]:
         raise UserError(f"{source} holds no rows; write some with python -m data_prep.shard")
@@ -197,6 +198,14 @@ def read_note(output: Path, shard: dict) -> score_sums.Note | None:
         return None
 
 
+def refuse_foreign(output: Path) -> None:
+    foreign = [f.name for kind in OVERWRITTEN for f in output.glob(kind)]
+    if foreign and not (output / "scoring.json").is_file():
+        raise UserError(
+            f"{output} holds {min(foreign)}, which no score job wrote; choose another --config.score.output"
+        )
+
+
 def claim_folder(output: Path, about: dict) -> None:
     """Scores of two models, two corpora or two dtypes never meet in one folder."""
     path = output / "scoring.json"
@@ -207,10 +216,6 @@ def claim_folder(output: Path, about: dict) -> None:
                 what = f"with {key}={owner.get(key)}, this job has {value}"
                 what = "of other rows, or of rows that were made anew since" if key == "input" else what
                 raise UserError(f"{output} holds scores {what}; choose another --config.score.output, or delete it")
-    elif foreign := [f.name for kind in OVERWRITTEN for f in output.glob(kind)]:
-        raise UserError(
-            f"{output} holds {min(foreign)}, which no score job wrote; choose another --config.score.output"
-        )
     elif jax.process_index() == 0:
         write_json(path, about)
         claim_folder(output, about)  # another worker may have come at the same moment

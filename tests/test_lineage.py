@@ -76,6 +76,21 @@ def test_a_run_whose_start_was_the_best_is_not_over_for_another_start_model(tmp_
     assert not early_stop.ended(other, run, 0, 0, {"seed": 0})
 
 
+@pytest.mark.parametrize(("knobs", "said"), [
+    ({"steps": 100}, False), ({"steps": 400}, True), ({"steps": 400, "schedule_steps": 100}, False),
+    ({"steps": 100, "peak_lr": 2e-2}, True),
+])  # fmt: skip
+def test_a_branch_whose_rate_jumps_says_so(tmp_path, caplog, knobs, said):
+    rates = {"steps": 100, "peak_lr": 1e-2, "final_lr": 1e-3}
+    (tmp_path / "run").mkdir()
+    write_json(tmp_path / "run/config.json", config.to_saved(small_config(optimizer=rates)))
+    branch = small_config(init_from=str(tmp_path / "run"), init_state="all", optimizer=rates | knobs)
+    lineage.warn_of_rate(branch, 80)
+    # 0.001 + 0.009 (1 + cos(0.81 pi)) / 2
+    assert ("THE LEARNING RATE JUMPS FROM 0.00178 TO " in caplog.text) == said
+    assert ("set --config.optimizer.schedule_steps=100," in caplog.text) == said
+
+
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
     """An export of ours with its tokenizer, and rows of it."""

@@ -10,6 +10,7 @@ import dataclasses
 import difflib
 import functools
 import logging
+import math
 import os
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from mucpt_jax.errors import UserError
 from mucpt_jax.formats.decode import read_json
 from mucpt_jax.formats.tokenizer import files_of
 from mucpt_jax.run import checkpoint
-from mucpt_jax.step import model, sharding
+from mucpt_jax.step import model, optimizer, sharding
 from mucpt_jax.weights import transfer
 
 
@@ -183,7 +184,23 @@ def branch(cfg: Config, abstract: checkpoint.State) -> tuple[int, checkpoint.Sta
         raise UserError(
             f"{cfg.init_from} has {step} steps already; a branch of it needs more: --config.optimizer.steps"
         )
+    warn_of_rate(cfg, step)
     return step, checkpoint.restore_step(ckpt, step, abstract, cfg, {})
+
+
+def warn_of_rate(cfg: Config, step: int) -> None:
+    """A branch has the curve of its own config, by default over all its steps: where it is longer the rate jumps up."""
+    run = saved_config(cfg.init_from)
+    if run is None:
+        return
+    before, now = (float(optimizer.schedule(of.optimizer)(step)) for of in (run, cfg))
+    if not math.isclose(before, now, rel_tol=0.01):
+        length = run.optimizer.schedule_steps or run.optimizer.steps
+        logging.warning(
+            "THE LEARNING RATE JUMPS FROM %.3g TO %.3g: %s would go on with the one, this config with the other; for "
+            "that run's curve set --config.optimizer.schedule_steps=%d, and its peak_lr, final_lr and warmup_fraction",
+            before, now, cfg.init_from, length,
+        )  # fmt: skip
 
 
 def initial_params(cfg: Config, mesh: jax.sharding.Mesh) -> dict:
