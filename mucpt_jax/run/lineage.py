@@ -19,9 +19,9 @@ import jax
 from mucpt_jax import config
 from mucpt_jax.config import Config
 from mucpt_jax.errors import UserError
-from mucpt_jax.formats.decode import read_json
 from mucpt_jax.formats.tokenizer import files_of
 from mucpt_jax.run import checkpoint
+from mucpt_jax.run.tokenizers import folders_behind, saved_config
 from mucpt_jax.step import model, optimizer, sharding
 from mucpt_jax.weights import transfer
 
@@ -58,14 +58,6 @@ def with_schedule(cfg: Config, workdir: Path) -> Config:
     return config.changed(cfg, {"optimizer.schedule_steps": None if length == cfg.optimizer.steps else length})
 
 
-def saved_config(folder: str | Path) -> Config | None:
-    """The config that a run was started with; None where the folder is not that of a run."""
-    path = Path(folder) / "config.json"
-    values = read_json(path, dict) if path.is_file() else {}
-    # A Hugging Face folder has a config.json too.
-    return config.from_saved(values, str(path)) if "optimizer" in values else None
-
-
 def check_workdir(workdir: Path) -> None:
     if (workdir / "config.json").is_file() and saved_config(workdir) is None:
         raise UserError(
@@ -77,15 +69,6 @@ def check_workdir(workdir: Path) -> None:
 def folders(cfg: Config, workdir: Path) -> list[str]:
     """Folders that a job's parameters come from: its run, the run that this one started from, ..., Hugging Face's."""
     return folders_behind(str(workdir) if checkpoint.has_checkpoint(workdir) else cfg.init_from)
-
-
-def folders_behind(folder: str | None) -> list[str]:
-    behind: list[str] = []
-    while folder and folder not in behind:
-        behind.append(folder)
-        run = saved_config(folder)
-        folder = run.init_from if run else None
-    return behind
 
 
 def of_run(cfg: Config, workdir: Path, named: set[str]) -> Config:
