@@ -58,6 +58,7 @@ def train(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
 def train_alone(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
     early_stop.check(cfg, workdir)
     lineage.check_workdir(workdir)
+    cfg = lineage.with_start(cfg, workdir)
     sources = data.open_sources(cfg)
     if cfg.data.check_rows:
         transfer.together(lambda: data.check_bytes(sources), "rows")
@@ -162,7 +163,7 @@ def is_due(step: int, every: int) -> bool:
 
 
 def start_state(cfg, tx, mesh, kept: Folder, resume: Folder | None) -> tuple[int, State]:
-    """(steps done, state); the order of sources stands in checkpoint.py."""
+    """(steps done, state); the order of sources stands in lineage.py."""
     abstract = abstract_state(cfg, tx, mesh)
     if restored := checkpoint.restore([folder for folder in (kept, resume) if folder], abstract, cfg):
         return restored
