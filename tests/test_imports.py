@@ -17,7 +17,7 @@ COMMANDS = {
     "mucpt_jax": {"train", "score", "evaluate", "export", "plan", "audit", "compare", "calibration", "convert",
                   "seqio_tasks", "verify"},
     "data_prep": {"pipeline", "clean", "boilerplate", "quality", "dedup", "decontaminate", "mask", "shard", "select",
-                  "agree", "overlap", "lookup", "report", "sample_corpus"},
+                  "agree", "overlap", "lookup", "report", "sample_corpus", "simpleqa", "variants"},
 }  # fmt: skip
 MOVED = {"agreement"}  # of mucpt_jax: a sentence where the old name is used; it is data_prep.agree
 EVERYWHERE = {"config", "checks", "errors"}
