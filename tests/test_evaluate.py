@@ -222,13 +222,13 @@ def test_a_second_evaluation_keeps_what_the_first_has_measured(tmp_path, params)
     both = measure(rows=tmp_path / "b")
     assert both["questions"] == asked["questions"] and both["asked"]["questions"] == str(files["a"])
     assert both["rows"] == {"music": str(tmp_path / "a"), "web": str(tmp_path / "b")}
-    assert run_files.read(str(run))["answers"].keys() == {("a", "who is a?", "x", ())}
+    assert run_files.read(str(run))["measured"][0].answers.keys() == {("a", "who is a?", "x", ())}
     other = measure(questions=files["b"])
     (kept,) = other["earlier"].values()
     assert (kept["asked"], kept["questions"]) == (asked["asked"], asked["questions"])
     assert other["heldout"] == both["heldout"]
     assert json.loads((run / kept["predictions"]).read_text())["id"] == "a"
-    assert run_files.read(str(run))["answers"].keys() == {("b", "who is b?", "x", ())}
+    assert run_files.read(str(run))["measured"][0].answers.keys() == {("b", "who is b?", "x", ())}
     assert asked_before(measure(questions=files["a"])) == [("b.jsonl", 2)]
     # The same questions asked in another way are another measurement.
     longer = measure(questions=files["a"], max_new_tokens=3)
