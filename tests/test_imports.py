@@ -14,7 +14,7 @@ ROOMS = {
     "data_prep": ("private", "text", "jobs", "packing", "duplicates", "reporting", "samples"),
 }
 COMMANDS = {
-    "mucpt_jax": {"train", "score", "evaluate", "export", "plan", "audit", "compare", "calibration", "convert",
+    "mucpt_jax": {"train", "score", "evaluate", "export", "plan", "audit", "compare", "calibration", "convert", "judge",
                   "seqio_tasks", "verify"},
     "data_prep": {"pipeline", "clean", "boilerplate", "quality", "dedup", "decontaminate", "mask", "shard", "select",
                   "agree", "overlap", "lookup", "report", "sample_corpus"},

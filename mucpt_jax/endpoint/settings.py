@@ -2,7 +2,7 @@
 
 import argparse
 import os
-import urllib.parse
+import re
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any
 
@@ -75,8 +75,7 @@ def check(settings: Settings) -> None:
     """UserError for values that cannot work; also for a key in the URL, which would stand in logs."""
     if fault := ranges.fault(asdict(settings), Settings):
         raise UserError(f"{fault}; change it")
-    url = urllib.parse.urlsplit(settings.endpoint)
-    if url.scheme not in ("http", "https") or not url.hostname or url.username or url.query or url.fragment:
+    if not re.fullmatch(r"https?://([\w.-]+|\[[0-9a-fA-F:]+\])(:\d+)?(/[\w./~-]*)?", settings.endpoint):
         raise UserError(
             "the endpoint must be a URL as https://host/v1, without user, key or query; a key goes into the variable "
             f"{settings.key_env}"
