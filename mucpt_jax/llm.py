@@ -77,7 +77,8 @@ async def ask_all(run: Run, prompts: Iterable[tuple[str, Prompt]], done: Callabl
                 count(spent, reply)
                 done(item[0], reply)
                 if spent.in_a_row >= GIVE_UP:
-                    stop(spent, f"{GIVE_UP} prompts in a row failed, the last with: {reply.error}", TRY_AGAIN)
+                    status = 1 if spent.refused >= GIVE_UP else TRY_AGAIN
+                    stop(spent, f"{GIVE_UP} prompts in a row failed, the last with: {reply.error}", status)
 
     total = len(prompts) if hasattr(prompts, "__len__") else None
     with shown(name, total, spent):
@@ -140,6 +141,7 @@ async def call_until_answered(run: Run, prompt: Prompt) -> Reply | None:
         if outcome.fatal or (outcome.status is None and tries >= UNREACHED and not spent.answered):
             stop(spent, f"{settings.endpoint} cannot be used: {outcome.text}", 1 if outcome.fatal else TRY_AGAIN)
             return None
+        spent.refused += not outcome.passing
         if not outcome.passing or tries > settings.retries:
             return Reply(None, f"{outcome.text} (call {tries})", False, 0, 0)
         await asyncio.sleep(pause(tries, outcome.after, settings.max_retry_after))

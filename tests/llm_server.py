@@ -20,7 +20,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 FAULTS = ("500", "429", "html", "html_as_json", "error_200", "null_content", "no_choices", "cut", "silence")
-MORE_FAULTS = ("401", "404", "400", "quota", "100kB", "closed", "not_utf8")  # each only where it is named
+MORE_FAULTS = ("401", "404", "400", "quota", "100kB", "closed", "not_utf8", "drip")  # each only where it is named
 PAGE = "<html><body><h1>502 Bad Gateway</h1></body></html>"
 
 
@@ -112,6 +112,12 @@ class Handler(BaseHTTPRequestHandler):
     def _not_utf8(self, body: dict, kind: str):
         self._send(200, b'{"choices": [{"message": {"content": "\xff\xfe"}}]}')
 
+    def _drip(self, body: dict, kind: str):
+        """A byte now and then, so that no single read takes long."""
+        self._send(200, "", {"Content-Length": "100000"})
+        while not self.server.ended.wait(0.05):
+            self.wfile.write(b" ")
+
     def _silence(self, body: dict, kind: str):
         self.close_connection = True
 
@@ -163,7 +169,6 @@ def serving(
 
 def judge(prompt) -> str:
     """A verdict by alias match on the JSON object in the judge's prompt: what a perfect clerk would say."""
-    sys.path.insert(0, str(Path(__file__).parents[1]))
     from mucpt_jax.evaluation import alias
 
     asked = json.loads(re.search(r"^\{.*\}$", prompt[-1]["content"], re.MULTILINE)[0])
@@ -177,6 +182,7 @@ def main() -> None:
     parser.add_argument("--faults", type=float, default=0.0, help="share of the calls")
     parser.add_argument("--as", dest="role", choices=("judge", "echo"), default="judge")
     args = parser.parse_args()
+    sys.path.insert(0, str(Path(__file__).parents[1]))  # for the judge
     reply = (
         judge if args.role == "judge" else lambda prompt: prompt if isinstance(prompt, str) else prompt[-1]["content"]
     )

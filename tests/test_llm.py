@@ -71,7 +71,7 @@ def test_as_many_calls_as_asked_for_are_under_way():
         assert server.most_at_once == 7
 
 
-@pytest.mark.parametrize("kind", [*FAULTS, "100kB", "closed", "not_utf8"])
+@pytest.mark.parametrize("kind", [*FAULTS, "100kB", "closed", "not_utf8", "drip"])
 def test_each_fault_that_stays_ends_as_an_error_in_a_short_line(kind):
     with serving(lambda prompt: "never", faults=1.0, kinds=(kind,), silence=0.3) as server:
         replies, spent = asked(server, 1, retries=1, timeout=0.2)
@@ -94,6 +94,8 @@ def test_an_endpoint_that_is_down_ends_the_run_and_leaves_the_rest_unasked():
     with serving(faults=1.0, kinds=("500",)) as server:
         replies, spent = asked(server, 60, retries=0, concurrency=4)
         assert spent.status == TRY_AGAIN and "20 prompts in a row failed" in spent.stopped and 20 <= len(replies) < 25
+        server.kinds = ("400",)  # as of a parameter that the server does not know: no use to try again
+        assert asked(server, 60, concurrency=4)[1].status == 1
         url = server.url
     started = time.monotonic()
     spent = llm.ask(prompts(5), llm.Settings(url, "m", max_retry_after=0.1), lambda *_: None)

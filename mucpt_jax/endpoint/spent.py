@@ -33,6 +33,7 @@ class Spent:
     under_way: int = 0  # calls
     reserved: float = 0.0  # the most that those can cost
     in_a_row: int = 0  # prompts that failed since the last reply
+    refused: int = 0  # prompts that failed for good: their own fault, or the settings'
     stopped: str | None = None
     status: int = 0
 
