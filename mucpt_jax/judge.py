@@ -27,7 +27,7 @@ from msgspec import Meta
 
 from mucpt_jax import llm
 from mucpt_jax.endpoint.spent import cost
-from mucpt_jax.errors import UserError, exiting
+from mucpt_jax.errors import TRY_AGAIN, UserError, exiting
 from mucpt_jax.evaluation import alias, calibrate, llm_judge
 from mucpt_jax.formats.decode import read_json, read_lines, read_log
 from mucpt_jax.formats.files import locked, text_hash, writable, write_json, write_text
@@ -38,6 +38,7 @@ from mucpt_jax.formats.version import written_by
 ALIAS_RULES = 2  # of alias.py: 2 has denials, short texts, typed dates and numbers
 PARTS = ("stratum", "lang", "answer_type")  # fields of a question by which the result is split
 WHOSE = ("question", "answer", "aliases", "margin", "prediction")  # what a verdict is about
+AGAIN = "the same command asks them again"
 Judge = Callable[[list[dict], Callable[[dict], None]], llm.Spent]
 
 
@@ -66,6 +67,9 @@ def main(argv: list[str] | None = None) -> None:
     with exiting():
         result = judge(flags.questions, flags.answers, Path(flags.output), llm.settings_of(flags), flags.calibrate)
         print(as_text(result))
+    if result["no_reply"]:  # judged in part: the numbers above are no result
+        print(f"error: {result['no_reply']} questions got no reply, as verdicts.jsonl says; {AGAIN}", file=sys.stderr)
+        sys.exit(TRY_AGAIN)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -279,6 +283,7 @@ def summed(lines: list[dict]) -> dict:
         "f": 2 * right / (len(lines) + attempted),
         "strata": strata,
         "empty": sum(not line["prediction"].strip() for line in lines),
+        "no_reply": sum(line["verdict"] == "ERROR" and not line.get("reply") for line in lines),
         "retried": sum(line.get("retried", False) for line in lines),
         "served": sorted({line["served"] for line in lines if line.get("served")}),
         "tokens": tokens,
@@ -303,7 +308,7 @@ def as_text(result: dict) -> str:
         line(f"  {field} {value}", g) for field, values in result["strata"].items() for value, g in values.items()
     ]
     if errors := result["counts"]["ERROR"]:
-        lines.append(f"{errors} questions have no verdict: the same command asks them again")
+        lines.append(f"{errors} questions have no verdict; {AGAIN}")
     if result["calibration"]:
         lines += calibration_lines(result["calibration"])
     return "\n".join(lines)

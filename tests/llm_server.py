@@ -35,6 +35,7 @@ class Server(ThreadingHTTPServer):
         self.reply, self.latency, self.faults, self.kinds, self.silence = reply, latency, faults, kinds, silence
         self.url = f"http://127.0.0.1:{self.server_port}/v1"
         self.rng, self.lock, self.ended = random.Random(seed), threading.Lock(), threading.Event()
+        self.every, self.last = 0.0, 0.0  # a limit of the rate: seconds from a reply to the next, else 429
         self.calls: list[str] = []  # "ok" or the fault
         self.answered: Counter = Counter()  # by prompt
         self.keys: set = set()  # Authorization headers
@@ -54,6 +55,9 @@ class Handler(BaseHTTPRequestHandler):
         server = self.server
         with server.lock:
             kind = server.rng.choice(server.kinds) if server.rng.random() < server.faults else "ok"
+            if server.every and kind == "ok":
+                kind = "limit" if time.monotonic() < server.last + server.every else "ok"
+                server.last = server.last if kind == "limit" else time.monotonic()
             server.calls.append(kind)
             server.keys.add(self.headers.get("Authorization"))
             server.bodies.append(body)
@@ -80,6 +84,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def _429(self, body: dict, kind: str):
         self._send(429, '{"error": {"message": "slow down"}}', {"Retry-After": "70"})
+
+    def _limit(self, body: dict, kind: str):
+        self._send(429, '{"error": {"message": "too many a second"}}', {"Retry-After": "0.01"})
 
     def _quota(self, body: dict, kind: str):
         self._send(429, '{"error": {"message": "no money", "code": "insufficient_quota"}}')

@@ -180,6 +180,7 @@ def test_calls_of_unknown_cost_count_as_the_most_they_can_be():
         _, spent = asked(server, 1, timeout=0.1, retries=2, price_in=1e6, price_out=0.0, budget=1e4)
     size = len(json.dumps(prompts(1)[0][1])) + 100
     assert (spent.unmetered, spent.cost) == (3, 3 * size)
+    assert llm.summary(spent).endswith(f"cost {3 * size} (at most: 3 calls did not say)")
 
 
 def test_max_calls_counts_retries_too():
@@ -262,6 +263,24 @@ def test_options_become_settings_and_bad_ones_a_sentence():
     }.items():
         with pytest.raises(UserError, match=words):
             of(*flags)
+
+
+def test_a_limit_of_the_rate_loses_no_prompt_while_others_are_answered():
+    with serving() as server:
+        server.every = 0.02
+        _, spent = asked(server, 60, retries=1)
+        assert spent.answered == 60 and server.calls.count("limit") > 100
+        server.every = 1000.0  # none is answered: the retries are bounded
+        assert asked(server, 2, retries=1)[1].failed == 2
+
+
+def test_an_interruption_ends_the_run_as_a_stop():
+    def interrupted(number, reply):
+        raise KeyboardInterrupt
+
+    with serving() as server:
+        spent = llm.ask(prompts(40), settings(server), interrupted)
+    assert (spent.stopped, spent.status) == ("interrupted", 130)
 
 
 def test_progress_tells_how_long_it_will_take():
