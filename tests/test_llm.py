@@ -175,6 +175,12 @@ def test_a_budget_is_never_exceeded_and_a_larger_one_goes_on(tmp_path):
         assert Counter(server.answered.values()) == {1: 40}
 
 
+def test_calls_under_way_count_with_the_most_they_can_cost():
+    with serving(lambda prompt: "done", latency=0.05) as server:  # 2 tokens
+        _, spent = asked(server, 9, budget=7.0, price_out=1e6, max_tokens=2, concurrency=4)
+    assert (spent.cost, spent.calls) == (6, 3)  # four at once would be 8
+
+
 def test_calls_of_unknown_cost_count_as_the_most_they_can_be():
     with serving(faults=1.0, kinds=("silence",), silence=0.3) as server:
         _, spent = asked(server, 1, timeout=0.1, retries=2, price_in=1e6, price_out=0.0, budget=1e4)
@@ -223,6 +229,12 @@ def test_a_key_appears_in_no_text_that_leaves(tmp_path, caplog, capfd):
     left += [path.read_bytes().decode("latin-1") for path in tmp_path.iterdir()]
     for form in (KEY[:12], *(url[:20] for url in urls)):
         assert not [text for text in left if form in text]
+    for length in range(120, 200):  # where the message is cut, half a key may stand
+        outcomes = (
+            calls.failure(ValueError("x" * length + KEY), KEY, 1.0),
+            calls.read(b"x" * length + KEY.encode(), KEY),
+        )
+        assert not [outcome for outcome in outcomes if KEY[:3] in outcome.text]
     assert scrubbed("a test of none", "none") == "a test of none"  # no secret
 
 
