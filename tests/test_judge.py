@@ -83,7 +83,7 @@ def test_anything_else_is_none(reply):
 
 
 def test_the_prompts_are_pinned():
-    assert llm_judge.about(llm.Settings("http://h/v1", "m"))["prompt_hash"] == "5c90b1fdd2f0814b"
+    assert llm_judge.about(llm.Settings("http://h/v1", "m"))["prompt_hash"] == "7c41b5d4c921b647"
     one, other = (llm_judge.about(llm.Settings("http://h/v1", "m", temperature=t))["hash"] for t in (0.0, 0.1))
     assert one != other
 
