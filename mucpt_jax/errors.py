@@ -2,6 +2,7 @@
 fault may import it.
 
 Exit statuses of all commands, beside 0 and 1:
+    69     the budget for an endpoint is spent: what was answered is kept, with more the same command goes on
     74     the disk is full: make room first; a scheduler that starts again at once finds the disk as full (EX_IOERR)
     75     try again: a step hangs, or another process of the run has died (EX_TEMPFAIL)
     143    SIGTERM: the state was saved, the same command goes on from there
@@ -20,7 +21,7 @@ UNREACHABLE = (errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOM
                errno.ETIMEDOUT, errno.EAGAIN, errno.EBUSY, errno.EINTR, errno.ENOTCONN, errno.ENETUNREACH,
                errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ECONNREFUSED, errno.ECONNRESET)  # fmt: skip
 STATUSES = ("RESOURCE_EXHAUSTED", "PERMISSION_DENIED", "UNAUTHENTICATED", "UNAVAILABLE", "DEADLINE_EXCEEDED")  # of XLA
-DISK_FULL, TRY_AGAIN, STOPPED = 74, 75, 128 + signal.SIGTERM
+BUDGET_SPENT, DISK_FULL, TRY_AGAIN, STOPPED = 69, 74, 75, 128 + signal.SIGTERM
 
 
 LONGEST = 1500  # characters of a message: it may quote a value of 100 kB

@@ -15,6 +15,7 @@ from msgspec import Meta
 from mucpt_jax.errors import UserError
 from mucpt_jax.formats.decode import Number, read_lines
 from mucpt_jax.formats.files import text_hash, write_text
+from mucpt_jax.formats.ranges import NotNegative
 
 Text = Annotated[str, Meta(min_length=1)]
 Verdict = Literal["CORRECT", "INCORRECT", "NOT_ATTEMPTED", "ERROR"]  # ERROR: the judge gave no verdict
@@ -40,7 +41,7 @@ class Question(TypedDict):
     popularity: NotRequired[Number | None]
     stratum: NotRequired[str | None]  # of the sampling: popular, even
     evidence: NotRequired[Evidence | None]
-    margin: NotRequired[Number | None]  # of a number: so far off is right still
+    margin: NotRequired[NotNegative | None]  # of a number: so far off is right still
     route: NotRequired[str | None]  # the template, or the model, that wrote it
 
 
