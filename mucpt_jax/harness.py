@@ -35,6 +35,7 @@ from mucpt_jax.exams.tasks import Loaded, load
 from mucpt_jax.formats.decode import read_json
 from mucpt_jax.formats.files import bare_name, text_hash, write_json, write_text
 from mucpt_jax.formats.ranges import Count, Positive, Size, fault
+from mucpt_jax.formats.tokenizer import tokenizer_hash
 from mucpt_jax.formats.version import written_by
 
 SEED = 0  # of random and numpy, which a task's own code may draw from
@@ -156,6 +157,7 @@ def measure(settings: Settings, cfg: Config, mesh, workdir: Path) -> None:
             "compute_dtype": cfg.train.compute_dtype,
             "head_dtype": "float32",
             "decoding": "greedy",
+            "tokenizer": tokenizer_hash(folder)[:16],
             "lm_eval": importlib.metadata.version("lm_eval"),
         },
     }

@@ -1,8 +1,8 @@
 """General ability by lm-eval on our model: scores, local data, results.  (Its hf model speaks in test_parity.py.)"""
 
-import dataclasses
 import json
-import logging
+import shutil
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -13,9 +13,11 @@ from test_evaluate import write_tokenizer
 from mucpt_jax import harness
 from mucpt_jax.errors import UserError
 from mucpt_jax.evaluation import generate
-from mucpt_jax.exams import results, scoring, tasks
+from mucpt_jax.exams import adapter, results, scoring, tasks
+from mucpt_jax.formats.tokenizer import load_tokenizer
 from mucpt_jax.run import lineage
-from mucpt_jax.step import losses, model
+from mucpt_jax.step import model, sharding
+from mucpt_jax.weights import hf_write, transfer
 
 pytest.importorskip("lm_eval", reason="an extra: pip install -r requirements-eval.txt")
 
@@ -26,17 +28,21 @@ def params():
     return jax.tree.map(lambda p: p * (8 if p.ndim > 2 else 1), model.init(small_config().model, jax.random.key(3)))
 
 
-@pytest.fixture
-def trained(params, monkeypatch):
-    monkeypatch.setattr(lineage, "load_params", lambda *_: params)
-    return params
+@pytest.fixture(scope="module")
+def folder(params, tmp_path_factory) -> str:
+    """The model as a Hugging Face folder; its tokenizer knows single characters."""
+    path = tmp_path_factory.mktemp("exams")
+    tokenizer = write_tokenizer(path / "tokenizer", more="BCD.0123456789Nwhouis")
+    about = hf_write.About(str(path / "hf"), dtype="float32", tokenizer=tokenizer)
+    transfer.to_hf(params, small_config().model, about)
+    return str(path / "hf")
 
 
 # Scores
 
 
 def draw(rng, longest=40) -> list[scoring.Request]:
-    """Five questions behind the same three shots, options of one to three tokens; of one question a single option is cut, of one all."""
+    """Five questions behind the same shots, options of 1, 1, 2, 3 tokens; of the fourth one is cut, of the last all."""
     shots, requests = rng.integers(1, VOCAB, 12).tolist(), []
     for length in (4, 9, 15, 27, 40):
         context = shots + rng.integers(1, VOCAB, length).tolist()
@@ -47,11 +53,10 @@ def draw(rng, longest=40) -> list[scoring.Request]:
 
 def by_training_forward(params, cfg, request) -> tuple[float, bool]:
     """log p and greediness as training computes them: the row alone, no cache, no mask but the causal one."""
-    row = request.tokens[None]
-    nll = losses.batch_nll(params, {"tokens": row, "segment_ids": np.ones_like(row)}, cfg)[0]
-    hidden = model.hidden(params, row[:, :-1], np.ones_like(row[:, :-1]), cfg.model, cfg.train)[0]
-    best = np.asarray(hidden @ model.unembed(params)).argmax(-1)[-request.scored :]
-    return -float(nll[-request.scored :].sum()), bool((best == request.tokens[-request.scored :]).all())
+    read, wanted = request.tokens[None, :-1], request.tokens[-request.scored :]
+    hidden = model.hidden(params, read, np.ones_like(read), cfg.model, cfg.train)[0]
+    log_p = np.asarray(jax.nn.log_softmax(hidden @ model.unembed(params)))[-request.scored :]
+    return float(log_p[range(request.scored), wanted].sum()), bool((log_p.argmax(-1) == wanted).all())
 
 
 def test_shared_scores_are_those_of_a_row_an_option_and_of_training(params):
@@ -66,7 +71,8 @@ def test_shared_scores_are_those_of_a_row_an_option_and_of_training(params):
     plain = scoring.score(requests, scorer._replace(shared=False))
     np.testing.assert_allclose([s.log_p for s in shared], [s.log_p for s in plain], rtol=0, atol=1e-5)
     assert [s.greedy for s in shared] == [s.greedy for s in plain]
-    for request, score in zip(requests[::3], shared[::3], strict=True):
+    for i in (3, 15, 19):
+        request, score = requests[i], shared[i]
         log_p, greedy = by_training_forward(params, cfg, request)
         assert (score.log_p, score.greedy) == (pytest.approx(log_p, abs=1e-5), greedy)
     assert shared[-1].greedy and not all(s.greedy for s in shared)
@@ -96,8 +102,6 @@ def test_what_requests_share_stands_once_and_rows_are_full():
 
 def test_batches_are_split_over_a_mesh(params):
     cfg, requests = small_config(mesh={"fsdp": 2, "tensor": 2}), draw(np.random.default_rng(1))
-    from mucpt_jax.step import sharding
-
     mesh = sharding.make_mesh(cfg, jax.devices()[:4])
     placed = jax.device_put(params, jax.tree.map(lambda p: p.sharding, lineage.abstract_params(cfg, mesh)))
     one = scoring.score(requests, scoring.Scorer(params, cfg, one_device_mesh()))
@@ -139,21 +143,12 @@ def test_prompts_of_cmmlu_and_ceval_are_those_of_lm_eval_and_cells_stay_as_they_
 
 
 def test_only_where_its_data_lie_differs_from_the_file_that_lm_eval_ships(tmp_path):
-    from lm_eval.tasks._yaml_loader import load_yaml
-
     ((_, shipped),) = tasks.configs("cmmlu_arts")
     (loaded,) = tasks.load(["cmmlu_arts"], [write_exam(tmp_path)], None)
-    assert shipped == load_yaml(next(tasks_folder().glob("cmmlu/cmmlu_arts.yaml")))
+    assert shipped["dataset_path"] == "haonan-li/cmmlu" and shipped["doc_to_text"].endswith("D. {{D}}\n答案：")
     for key in shipped.keys() - {"include", "metadata", "fewshot_config", "metric_list", "fewshot_split", "task"}:
         assert loaded.task.get_config(key) == shipped[key], key
     assert loaded.task.get_config("num_fewshot") == 0
-
-
-def tasks_folder():
-    import lm_eval.tasks
-    from pathlib import Path
-
-    return Path(lm_eval.tasks.__file__).parent
 
 
 def test_a_group_has_its_tasks_and_a_tag_and_a_task_of_another_folder_are_known():
@@ -171,7 +166,9 @@ def test_data_that_are_not_here_or_have_no_answers_are_refused_in_a_sentence(tmp
     path = tmp_path / "val/art_studies_val.csv"
     text = path.read_text()
     path.write_text(text.replace(",answer", "").replace(",A\n", "\n").replace(",B\n", "\n"))
-    with pytest.raises(UserError, match=r"art_studies_val.csv gives no answer \(answer: .* to question 1, and to 9 of 9"):
+    with pytest.raises(
+        UserError, match=r"art_studies_val.csv gives no answer \(answer: .* to question 1, and to 9 of 9"
+    ):
         tasks.load(["ceval-valid_art_studies"], [folder], None)
     path.write_text(text.replace("which c?,0.50,None,c,d,C", "which c?,0.50,None,c,d,"))
     with pytest.raises(UserError, match="to question 3, and to 1 of 9; a set without answers"):
@@ -180,7 +177,7 @@ def test_data_that_are_not_here_or_have_no_answers_are_refused_in_a_sentence(tmp
     with pytest.raises(UserError, match="has no column 'question'"):
         tasks.load(["ceval-valid_art_studies"], [folder], None)
     with pytest.raises(UserError, match="lm-eval knows no task 'cmmlu_songs'"):
-        tasks.members("cmmlu_songs", {}, None).__next__() if False else tasks.index_with("cmmlu_songs")
+        tasks.load(["cmmlu_songs"], [], None)
 
 
 # The command
@@ -206,8 +203,122 @@ def own_task(folder, output: str, *more: str) -> str:
     return str(folder / "sung.yaml")
 
 
-def run(tmp_path, task: str, **settings) -> dict:
-    cfg = small_config(tokenizer=write_tokenizer(tmp_path / "tokenizer"), init_from=str(tmp_path / "absent"))
-    cfg = dataclasses.replace(cfg, tokenizer=write_tokenizer(tmp_path / "tokenizer"))
-    harness.measure(harness.Settings(task, **settings), cfg, one_device_mesh(), tmp_path / "run")
-    return json.loads((tmp_path / "run/harness/harness.json").read_text())
+def run(tmp_path, folder, names: str, **settings) -> tuple[dict, list[dict]]:
+    """harness.json and harness.jsonl"""
+    cfg = small_config(init_from=folder, tokenizer=folder)
+    harness.measure(harness.Settings(names, **settings), cfg, one_device_mesh(), tmp_path / "run")
+    output = tmp_path / "run/harness"
+    lines = (output / "harness.jsonl").read_text(encoding="utf-8").splitlines()
+    return json.loads((output / "harness.json").read_text()), [json.loads(line) for line in lines]
+
+
+@pytest.fixture
+def data(tmp_path) -> str:
+    write_exam(tmp_path / "data/cmmlu"), write_exam(tmp_path / "data/cmmlu", "logical", questions=3)
+    return str(tmp_path / "data")
+
+
+def test_a_run_writes_a_line_a_question_and_grades_with_their_intervals(tmp_path, folder, data, capsys):
+    result, lines = run(tmp_path, folder, "cmmlu_arts,cmmlu_logical", data=data)
+    assert [line["id"] for line in lines[7:]] == [
+        "cmmlu_arts/7",
+        "cmmlu_arts/8",
+        *(f"cmmlu_logical/{i}" for i in range(3)),
+    ]
+    for i, line in enumerate(lines[:9]):
+        assert line["answer"] == i % 4 and line["choice"] == int(np.argmax(line["lls"])) and len(line["lls"]) == 4
+        assert line["correct"] == (line["choice"] == line["answer"])
+    k = sum(line["correct"] for line in lines[:9])
+    arts = result["tasks"]["cmmlu_arts"]
+    assert (arts["k"], arts["n"], arts["accuracy"]) == (k, 9, pytest.approx(k / 9))
+    assert (arts["num_fewshot"], arts["target_delimiter"], arts["metric"], arts["truncated"]) == (0, " ", "acc", 0)
+    assert arts["metrics"]["acc,none"] == pytest.approx(k / 9)
+    assert result["micro"]["n"] == 12 and result["macro"]["tasks"] == 2
+    assert result["settings"]["max_length"] == 4096 and result["settings"]["lm_eval"].startswith("0.4.")
+    assert result["rate"] > 0 and result["written_by"]["version"]
+    assert f"cmmlu_arts                       {k / 9:.4f} (" in capsys.readouterr().out
+
+
+def test_a_task_that_is_measured_stays_and_another_setting_is_another_task(tmp_path, folder, data, monkeypatch):
+    before = run(tmp_path, folder, "cmmlu_arts", data=data)
+    asked = []
+    monkeypatch.setattr(scoring, "score", lambda *args, score=scoring.score: asked.append(len(args[0])) or score(*args))
+    after = run(tmp_path, folder, "cmmlu_arts,cmmlu_logical", data=data)
+    assert asked == [12] and after[1][:9] == before[1]
+    run(tmp_path, folder, "cmmlu_arts,cmmlu_logical", data=data, num_fewshot=2)
+    assert asked == [12, 36, 12]
+    (tmp_path / "run/harness/parts/cmmlu_logical.json").write_text("{")
+    again = run(tmp_path, folder, "cmmlu_arts,cmmlu_logical", data=data, num_fewshot=2)
+    assert asked == [12, 36, 12, 12] and again[0]["tasks"]["cmmlu_logical"]["num_fewshot"] == 2
+    path = tmp_path / "data/cmmlu/test/logical.csv"
+    path.write_text(path.read_text().replace("which a", "which z"))
+    run(tmp_path, folder, "cmmlu_arts,cmmlu_logical", data=data, num_fewshot=2)
+    assert asked == [12, 36, 12, 12, 12]
+
+
+def test_rows_that_are_cut_are_counted_and_a_limit_takes_the_first(tmp_path, folder, data, caplog):
+    result, lines = run(tmp_path, folder, "cmmlu_arts", data=data, max_length=20, limit=0.5)
+    assert len(lines) == 5 and result["truncated"] == result["tasks"]["cmmlu_arts"]["truncated"] == 20
+    assert "cmmlu_arts: 20 requests lost the beginning of their context" in caplog.text
+    with pytest.raises(UserError, match=r"--num_fewshot=-1 must be >= 0"):
+        run(tmp_path, folder, "cmmlu_arts", data=data, num_fewshot=-1)
+
+
+def test_generated_answers_and_whole_texts_are_measured_too(tmp_path, folder, params):
+    until = "generation_kwargs: {until: ['\\n'], max_gen_toks: 5}"
+    shots = "metric_list: [{metric: exact_match, aggregation: mean, higher_is_better: true}]"
+    result, lines = run(tmp_path, folder, own_task(tmp_path / "own", "generate_until", until, shots))
+    assert (result["tasks"]["sung"]["metric"], result["tasks"]["sung"]["n"]) == ("exact_match", 3)
+    tokenizer = load_tokenizer(folder)
+    prompt = tokenizer("who is a?")["input_ids"]
+    (greedy,) = generate.greedy(params, [prompt], small_config(), one_device_mesh(), new=5, ends=(0,))
+    assert lines[0]["prediction"] == tokenizer.decode(greedy).partition("\n")[0] and lines[0]["answer"] == "a a"
+    name = own_task(tmp_path / "own", "loglikelihood_rolling", "metric_list: [{metric: word_perplexity}]")
+    result, lines = run(tmp_path, folder, name, max_length=2)
+    # "a a" in windows of two: its tokens once each, behind the end of a document or what stands before.
+    ids = [0, *tokenizer("a a")["input_ids"]]
+    pairs = [scoring.request(ids[:1], ids[1:3], 9), scoring.request(ids[1:3], ids[3:], 9)]
+    scores = scoring.score(pairs, scoring.Scorer(params, small_config(), one_device_mesh()))
+    assert lines[0]["lls"] == [pytest.approx(sum(score.log_p for score in scores), abs=1e-5)]
+    perplexity = np.exp(-sum(line["lls"][0] for line in lines) / 6)  # two words a line
+    assert result["measures"]["sung"]["metrics"]["word_perplexity,none"] == pytest.approx(perplexity)
+    assert result["micro"] is None
+
+
+def test_the_chat_template_wraps_what_is_asked(tmp_path, folder, data, monkeypatch):
+    with pytest.raises(UserError, match="has no chat template; leave --chat away"):
+        run(tmp_path, folder, "cmmlu_arts", data=data, chat=True)
+    own = tmp_path / "chat"
+    shutil.copytree(folder, own)
+    (own / "chat_template.jinja").write_text("{% for m in messages %}Q{{ m.content }}A{% endfor %}")
+    texts = []
+    monkeypatch.setattr(adapter.Model, "loglikelihood", lambda self, asked, **_: texts.extend(r.args for r in asked)
+                        or [(0.0, False)] * len(asked))  # fmt: skip
+    run(tmp_path, str(own), "cmmlu_arts", data=data, chat=True, limit=1)
+    assert texts[0][0].endswith("D. d\n答案：A") and texts[0][0].count("Q") == 2 and texts[0][1] == "A"
+
+
+def test_averages_by_hand():
+    grades = [results.grades(8, 10), results.grades(30, 100)]
+    both = results.averages(grades)
+    assert (both["micro"]["k"], both["micro"]["n"]) == (38, 110)
+    assert both["macro"]["accuracy"] == pytest.approx((0.8 + 0.3) / 2)
+    low, high = 0.4902, 0.9433  # Wilson's of 8 of 10
+    assert (grades[0]["low"], grades[0]["high"]) == (pytest.approx(low, abs=1e-4), pytest.approx(high, abs=1e-4))
+    half = np.hypot((high - low) / 2, (grades[1]["high"] - grades[1]["low"]) / 2) / 2
+    assert both["macro"]["high"] - both["macro"]["accuracy"] == pytest.approx(half, abs=1e-4)
+
+
+def test_the_command_takes_the_folder_that_is_named_not_the_run_of_the_configs_name(monkeypatch, capsys):
+    values = SimpleNamespace(tasks="cmmlu", workdir=None)
+    monkeypatch.setattr(harness, "flags", SimpleNamespace(FLAGS=values))
+    monkeypatch.setattr(harness, "define_flags", lambda: None)
+    monkeypatch.setattr(harness.launch, "parse", lambda argv: argv[:1])
+    harness.parse(["harness", "--config=configs/demo.py:base", "--config.init_from=models/qwen"])
+    assert values.workdir == "runs/qwen"
+    values.tasks = None
+    with pytest.raises(SystemExit, match="--tasks is missing"):
+        harness.parse(["harness"])
+    with pytest.raises(SystemExit):
+        harness.parse(["harness", "--help"])
+    assert capsys.readouterr().out.startswith("usage: python -m mucpt_jax.harness")

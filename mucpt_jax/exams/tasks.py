@@ -12,6 +12,7 @@ Another task finds its data in Hugging Face's own cache, or is refused.
 
 import csv
 import functools
+import itertools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -70,24 +71,31 @@ def configs(name: str) -> Iterator[tuple[str | None, dict]]:
             raise UserError(f"--tasks={name} is no file; name a YAML file of lm-eval's form, or a task")
         yield None, load_yaml(name)
     else:
-        yield from members(name, index_with(name), None)
+        yield from members(name, {}, None)
 
 
 def index_with(name: str) -> dict:
-    """lm-eval's index of a folder that knows the name.  All 14,000 names take 40 s, so the name's own folder is first.
+    """lm-eval's index of a folder that knows the name.  That of all its 14,000 files takes 40 s.
 
-    lm-eval keeps cmmlu_arts in tasks/cmmlu, ceval-valid in tasks/ceval, ...
+    Its cmmlu_arts stands in cmmlu/, ceval-valid in ceval/; for others the files are searched.
     """
     from lm_eval import tasks
 
     root = Path(tasks.__file__).parent
     words = re.split(r"([-_])", name)
-    own = (root / "".join(words[:count]) for count in range(len(words), 0, -2))
-    for folder in [*filter(Path.is_dir, own), root]:
+    alike = (root / "".join(words[:count]) for count in range(len(words), 0, -2))
+    for folder in itertools.chain(filter(Path.is_dir, alike), naming(root, name)):
         index = tasks.TaskManager(include_path=str(folder), include_defaults=False).task_index
         if name in index:
             return index
     raise UserError(f"lm-eval knows no task {name!r}; `python -m lm_eval ls tasks` names all of them")
+
+
+def naming(root: Path, name: str) -> Iterator[Path]:
+    """Folders with a YAML file in which the name ends a line."""
+    pattern = re.compile(rb"(?m)(?:^|[\"\s])" + re.escape(name.encode()) + rb"[\"\s]*$")
+    files = (file for file in sorted(root.rglob("*.yaml")) if pattern.search(file.read_bytes()))
+    yield from dict.fromkeys(root / file.relative_to(root).parts[0] for file in files)
 
 
 def members(item: str | dict, index: dict, group: str | None) -> Iterator[tuple[str | None, dict]]:
@@ -100,6 +108,7 @@ def members(item: str | dict, index: dict, group: str | None) -> Iterator[tuple[
             yield from members(child, index, changes.get("group", group))
         return
     name = item if isinstance(item, str) else changes.get("task") or changes["group"]
+    index = index if name in index else index_with(name)  # a group may take tasks of other folders
     entry = index[name]
     if entry.kind.name == "TAG":
         for child in sorted(entry.tags):
