@@ -42,6 +42,7 @@ EXPECTED = {  # name of the file -> title, command
     "integrity": ("Checking what is read", "python -m benchmarks.integrity"),
     "scoring": ("Scoring against training, CPU", "python -m benchmarks.scoring"),
     "scoring_gpu": ("Scoring against training, one GPU", "python -m benchmarks.scoring --device=gpu"),
+    "harness": ("CMMLU by lm-eval, CPU", "python -m benchmarks.harness --data=../shared/data/eval"),
     "token_loss": ("Loss over a large vocabulary, CPU", "python -m benchmarks.token_loss"),
     "token_loss_gpu": ("Loss over a large vocabulary, GPU", "python -m benchmarks.token_loss --device=gpu"),
     "loader": ("Loading rows", "python -m benchmarks.loader"),

@@ -1,13 +1,18 @@
 """General ability by lm-eval on our model: scores, local data, results.  (Its hf model speaks in test_parity.py.)"""
 
 import json
+import os
 import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import jax
 import numpy as np
 import pytest
-from conftest import VOCAB, one_device_mesh, small_config
+from conftest import VOCAB, one_device_mesh, small_config, write_config
 from test_evaluate import write_tokenizer
 
 from mucpt_jax import harness
@@ -20,6 +25,9 @@ from mucpt_jax.step import model, sharding
 from mucpt_jax.weights import hf_write, transfer
 
 pytest.importorskip("lm_eval", reason="an extra: pip install -r requirements-eval.txt")
+
+
+HIDDEN = jax.jit(model.hidden, static_argnames=("cfg", "run"))
 
 
 @pytest.fixture(scope="module")
@@ -53,9 +61,11 @@ def draw(rng, longest=40) -> list[scoring.Request]:
 
 def by_training_forward(params, cfg, request) -> tuple[float, bool]:
     """log p and greediness as training computes them: the row alone, no cache, no mask but the causal one."""
-    read, wanted = request.tokens[None, :-1], request.tokens[-request.scored :]
-    hidden = model.hidden(params, read, np.ones_like(read), cfg.model, cfg.train)[0]
-    log_p = np.asarray(jax.nn.log_softmax(hidden @ model.unembed(params)))[-request.scored :]
+    read, wanted = np.zeros((1, 41), np.int32), request.tokens[-request.scored :]
+    end = len(request.tokens) - 1
+    read[0, :end] = request.tokens[:-1]
+    hidden = HIDDEN(params, read, (np.arange(41) < end)[None].astype(np.int32), cfg=cfg.model, run=cfg.train)
+    log_p = np.asarray(jax.nn.log_softmax(hidden[0] @ model.unembed(params)))[end - request.scored : end]
     return float(log_p[range(request.scored), wanted].sum()), bool((log_p.argmax(-1) == wanted).all())
 
 
@@ -101,8 +111,8 @@ def test_what_requests_share_stands_once_and_rows_are_full():
 
 
 def test_batches_are_split_over_a_mesh(params):
-    cfg, requests = small_config(mesh={"fsdp": 2, "tensor": 2}), draw(np.random.default_rng(1))
-    mesh = sharding.make_mesh(cfg, jax.devices()[:4])
+    cfg, requests = small_config(mesh={"fsdp": 2, "context": 2, "tensor": 2}), draw(np.random.default_rng(1))
+    mesh = sharding.make_mesh(cfg, jax.devices()[:8])
     placed = jax.device_put(params, jax.tree.map(lambda p: p.sharding, lineage.abstract_params(cfg, mesh)))
     one = scoring.score(requests, scoring.Scorer(params, cfg, one_device_mesh()))
     with jax.set_mesh(mesh):
@@ -180,6 +190,24 @@ def test_data_that_are_not_here_or_have_no_answers_are_refused_in_a_sentence(tmp
         tasks.load(["cmmlu_songs"], [], None)
 
 
+def test_another_task_finds_its_data_under_their_name(tmp_path, monkeypatch):
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)  # as the command has it by its variable
+    name = own_task(tmp_path, "generate_until", "metric_list: [{metric: exact_match}]")
+    text = "\n".join(line for line in Path(name).read_text().splitlines() if "dataset_kwargs" not in line)
+    Path(name).write_text(text.replace("dataset_path: json", "dataset_path: someone/songs"))
+    with pytest.raises(
+        UserError, match=r"sung: its data \(someone/songs\) are not here, .* copy them to FOLDER/someone"
+    ):
+        tasks.load([name], [str(tmp_path)], None)
+    (tmp_path / "someone/songs").mkdir(parents=True)
+    shutil.copy(tmp_path / "sung.jsonl", tmp_path / "someone/songs/test.jsonl")
+    (loaded,) = tasks.load([name], [str(tmp_path / "none"), str(tmp_path)], None)
+    assert [doc["answer"] for doc in loaded.task.eval_docs] == ["a a", "b b", "c c"]
+    assert loaded.data == str(tmp_path / "someone/songs")
+
+
 # The command
 
 
@@ -247,13 +275,12 @@ def test_a_task_that_is_measured_stays_and_another_setting_is_another_task(tmp_p
     assert asked == [12] and after[1][:9] == before[1]
     run(tmp_path, folder, "cmmlu_arts,cmmlu_logical", data=data, num_fewshot=2)
     assert asked == [12, 36, 12]
-    (tmp_path / "run/harness/parts/cmmlu_logical.json").write_text("{")
-    again = run(tmp_path, folder, "cmmlu_arts,cmmlu_logical", data=data, num_fewshot=2)
-    assert asked == [12, 36, 12, 12] and again[0]["tasks"]["cmmlu_logical"]["num_fewshot"] == 2
+    # A damaged result, and other questions.
+    (tmp_path / "run/harness/parts/cmmlu_arts.json").write_text("{")
     path = tmp_path / "data/cmmlu/test/logical.csv"
     path.write_text(path.read_text().replace("which a", "which z"))
-    run(tmp_path, folder, "cmmlu_arts,cmmlu_logical", data=data, num_fewshot=2)
-    assert asked == [12, 36, 12, 12, 12]
+    again = run(tmp_path, folder, "cmmlu_arts,cmmlu_logical", data=data, num_fewshot=2)
+    assert asked == [12, 36, 12, 36, 12] and again[0]["tasks"]["cmmlu_logical"]["num_fewshot"] == 2
 
 
 def test_rows_that_are_cut_are_counted_and_a_limit_takes_the_first(tmp_path, folder, data, caplog):
@@ -322,3 +349,26 @@ def test_the_command_takes_the_folder_that_is_named_not_the_run_of_the_configs_n
     with pytest.raises(SystemExit):
         harness.parse(["harness", "--help"])
     assert capsys.readouterr().out.startswith("usage: python -m mucpt_jax.harness")
+
+
+@pytest.mark.slow
+def test_two_hosts_compute_together_what_one_computes(tmp_path, folder, data):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    command = [
+        sys.executable, "-m", "mucpt_jax.harness", f"--config={write_config(tmp_path, 1)}", f"--workdir={tmp_path}/two",
+        f"--config.init_from={folder}", "--tasks=cmmlu_arts", f"--data={data}", "--config.mesh.distributed=True",
+        f"--coordinator={address}", "--num_processes=2",
+    ]  # fmt: skip
+    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    hosts = [
+        subprocess.Popen([*command, f"--process_id={i}"], cwd=Path(__file__).parents[1], env=environment)
+        for i in (0, 1)
+    ]
+    assert [host.wait(timeout=300) for host in hosts] == [0, 0]
+    _, lines = run(tmp_path, folder, "cmmlu_arts", data=data)
+    two = [json.loads(line) for line in (tmp_path / "two/harness/harness.jsonl").read_text().splitlines()]
+    for ours, line in zip(two, lines, strict=True):
+        np.testing.assert_allclose(ours.pop("lls"), line.pop("lls"), rtol=0, atol=1e-5)
+        assert ours == line

@@ -32,6 +32,8 @@ def answer_of(sample: dict) -> dict:
     if isinstance(first, str):
         return {"prediction": first, "answer": sample["target"]}
     lls = [answer[0] if isinstance(answer, tuple) else answer for answer in answers]
+    if "acc_mutual_info" in sample["metrics"]:  # behind the options the same without the question
+        lls = lls[: len(lls) // 2]
     return {"lls": lls, "choice": int(np.argmax(lls)), "answer": sample["target"]} if others else {"lls": lls}
 
 

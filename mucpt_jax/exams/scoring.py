@@ -22,7 +22,8 @@ from mucpt_jax.errors import UserError
 from mucpt_jax.run import data
 from mucpt_jax.step import model, sharding
 
-SHORTEST = 256  # slots of the shortest rows; the others have powers of two
+SHORTEST = 512  # slots of the shortest rows; the others have powers of two
+BUCKET = 64  # of a request that has a row of its own: a multiple
 PAIRS = 16  # the least of a row; powers of two
 PART = 4  # pairs whose logits exist together, of each row
 
@@ -104,7 +105,7 @@ class Row(NamedTuple):
 
 def packed(requests: list[Request], shared: bool) -> dict[int, list[Row]]:
     """{slots of a row: rows}"""
-    keys = [(slots_of(len(r.tokens) - 1), r.tokens.astype(">u4").tobytes()) for r in requests]
+    keys = [(slots_of(len(r.tokens) - 1, shared), r.tokens.astype(">u4").tobytes()) for r in requests]
     order = sorted(range(len(requests)), key=keys.__getitem__)  # requests that begin alike follow each other
     rows: dict[int, list[Row]] = {}
     path, before = [], None  # slots of the tokens of the request before
@@ -143,8 +144,9 @@ def add(row: Row, read: np.ndarray, same: int, path: list[int]) -> list[int]:
     return list(range(first, first + more))
 
 
-def slots_of(length: int) -> int:
-    return max(power_of_two(length), SHORTEST)
+def slots_of(length: int, shared: bool) -> int:
+    """Of rows for requests of this length: room for two, that the shots of the first serve the second too."""
+    return max(power_of_two(2 * length), SHORTEST) if shared else -(-length // BUCKET) * BUCKET
 
 
 def power_of_two(n: int) -> int:

@@ -137,6 +137,9 @@ def loaded(group: str | None, config: dict, folders: list[str], num_fewshot: int
             f"{config['task']}: its data ({source}) are not here, or cannot be read ({type(error).__name__}: "
             f"{one_line(error)}); copy them to FOLDER/{source} and name --data=FOLDER"
         ) from error
+    for sign, what in (("UNSAFE_CODE", "runs code that the model writes"), ("MULTIMODAL", "shows images or sounds")):
+        if getattr(task, sign, False):
+            raise UserError(f"{config['task']} {what}, which this command does not; leave it out of --tasks")
     if num_fewshot is not None and task.get_config("num_fewshot") != 0:
         task.set_config("num_fewshot", num_fewshot)
     elif task.get_config("num_fewshot") is None:
@@ -152,7 +155,7 @@ def loaded(group: str | None, config: dict, folders: list[str], num_fewshot: int
 def local(source: str, name: str | None, folders: list[str]) -> dict:
     """What to change in a task's config, so that it reads local files; {} where no folder has them."""
     if layout := LAYOUTS.get(source):
-        places = [Path(folder) / own for folder in folders for own in (layout.folder, ".")]
+        places = [Path(folder) / own for folder in folders for own in (layout.folder, source, ".")]
         first = next(iter(layout.files.values())).format(name)
         here = [place for place in places if (place / first).is_file()]
         if folders and not here:
