@@ -6,7 +6,8 @@
 The model is a run's newest checkpoint, or a Hugging Face folder.  Prompts, shots and metrics are lm-eval's own, its
 data are read from local files (see exams/tasks.py).  Writes OUTPUT/harness.json (per task and group k, n
 and accuracy with its 95% interval; micro: all questions alike, macro: all tasks alike) and OUTPUT/harness.jsonl, a
-line a question.  A task that is measured stands in OUTPUT/parts: the same command goes on with the next.
+line a question, both of the tasks that are asked.  A task that is measured stands in OUTPUT/parts, where the same
+command finds it again: after a kill it goes on with the next task.
 """
 
 import dataclasses
@@ -44,7 +45,7 @@ EVERY = 10.0  # seconds between two lines of progress
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What the flags say; MEANINGS tells what each is."""
+    """What the flags say; FLAGS tells what each is."""
 
     tasks: str
     data: str = ""

@@ -88,6 +88,12 @@ def test_shared_scores_are_those_of_a_row_an_option_and_of_training(params):
     assert shared[-1].greedy and not all(s.greedy for s in shared)
 
 
+def test_a_model_of_nans_is_refused_and_does_not_answer_a(params):
+    broken = params | {"norm": jax.tree.map(lambda p: p * np.nan, params["norm"])}
+    with pytest.raises(UserError, match=r"NaN or infinite log p, .* look at its weights"):
+        scoring.score(draw(np.random.default_rng(0))[:4], scoring.Scorer(broken, small_config(), one_device_mesh()))
+
+
 def test_a_cut_request_keeps_its_last_tokens_whichever_way_it_is_scored():
     context = list(range(1, 50))
     assert scoring.request(context, [60], 49).cut is False  # 49 tokens are read, the 50th is predicted

@@ -87,6 +87,8 @@ def take(outputs: tuple[Array, Array], rows: list["Row"], scores: list) -> int:
     for row, log_p_P, best_P in zip(rows, log_p_BP.astype(np.float64), best_BP, strict=False):
         for number, start, stop in row.requests:
             scores[number] = Score(float(log_p_P[start:stop].sum()), bool(best_P[start:stop].all()))
+            if not np.isfinite(scores[number].log_p):
+                raise UserError("the model gives a NaN or infinite log p, so it answers nothing; look at its weights")
     return sum(len(row.requests) for row in rows)
 
 

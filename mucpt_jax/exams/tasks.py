@@ -55,7 +55,8 @@ def load(names: list[str], folders: list[str], num_fewshot: int | None) -> list[
     tasks: dict[str, Loaded] = {}
     for name in names:
         for group, config in configs(name):
-            tasks[config["task"]] = loaded(group, config, folders, num_fewshot)
+            if config["task"] not in tasks:
+                tasks[config["task"]] = loaded(group, config, folders, num_fewshot)
     return list(tasks.values())
 
 
