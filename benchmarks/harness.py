@@ -1,6 +1,6 @@
 """CMMLU on a random model: options that share a forward pass against a row for each option.
 
-    python -m benchmarks.harness --data=../shared/data/eval [--model=40m] [--share=0.02]
+    python -m benchmarks.harness --data=../shared/data/eval [--model=40m] [--share=0.01]
 
 Both sides score the same requests of lm-eval's stock tasks, with a tokenizer of the model's size trained on the
 questions, and must agree to 1e-5 in every log p.  A row for an option alone is padded to a multiple of 64.  What is
@@ -27,7 +27,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="folder that holds cmmlu/")
     parser.add_argument("--model", default="40m", choices=SIZES)
-    parser.add_argument("--share", type=float, default=0.02, help="of the questions of each subject")
+    parser.add_argument("--share", type=float, default=0.01, help="of the questions of each subject")
     parser.add_argument("--shots", default="0,5", help="numbers of shots, comma-separated")
     parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
     parser.add_argument("--output", help="name of the file in benchmarks/results; default harness[_gpu]")
