@@ -17,14 +17,13 @@ from mucpt_jax.run import lineage
 from mucpt_jax.step import losses, model
 
 
-def write_tokenizer(folder, entries=97):
+def write_tokenizer(folder, entries=97, more=""):
     """A byte-level tokenizer whose ids fit the nano model: single characters only."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=entries, special_tokens=["<|endoftext|>"], initial_alphabet=list("abcdefghijklmnopqrstuvwxyzĠĊ?:QA")
-    )
+    alphabet = list("abcdefghijklmnopqrstuvwxyzĠĊ?:QA" + more)
+    trainer = trainers.BpeTrainer(vocab_size=entries, special_tokens=["<|endoftext|>"], initial_alphabet=alphabet)
     tokenizer.train_from_iterator([], trainer)
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(folder / "tokenizer.json"))
