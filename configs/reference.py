@@ -25,4 +25,5 @@ def get_config():
     c.optimizer.peak_lr, c.optimizer.final_lr, c.optimizer.warmup_fraction = 2e-5, 2e-6, 0.01
     c.train.keep, c.train.evaluate_every, c.train.patience = "best", 50, 3
     c.score.batch_rows = c.evaluate.batch_rows = 256
+    c.evaluate.style = "few_shot"  # a base model
     return c

@@ -19,7 +19,7 @@ from jax import Array
 from mucpt_jax import config
 from mucpt_jax.config import Config, Loss
 from mucpt_jax.errors import STOPPED, UserError
-from mucpt_jax.evaluation import cards
+from mucpt_jax.evaluation import answers, cards
 from mucpt_jax.formats.files import write_json
 from mucpt_jax.formats.rows import segment_numbers
 from mucpt_jax.run import checkpoint, data, early_stop, goodput, interrupts, lineage, metrics, reference, tokenizers
@@ -63,6 +63,7 @@ def train_alone(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
         transfer.together(lambda: data.check_bytes(sources), "rows")
     for folder in data.folders(cfg):
         tokenizers.check(folder, lineage.folders(cfg, workdir))
+    ask = answers.while_training(cfg, mesh, workdir, data.folders(cfg)[0]) if cfg.train.evaluate_questions else None
     logging.info("parameters come from the first of\n%s", lineage.describe_sources(cfg, workdir))
     add_scores, cfg = scores_while_training(lineage.with_schedule(cfg, workdir), mesh)
     cfg = dataclasses.replace(cfg, loss=data.resolved_loss(cfg))
@@ -103,9 +104,7 @@ def train_alone(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
                 report(run, *pending)
             leaving, last, evaluation = sigterm.asked(step), step == cfg.optimizer.steps, None
             if evaluate and (is_due(step, cfg.train.evaluate_every) or last):
-                with ledger.timed("evaluate", step), watchdog.paused():
-                    evaluation = evaluate(step, state.params)
-                extra["heldout"] = evaluation.sources
+                evaluation = measure(run, step, state.params, evaluate, ask, extra)
             pending = (step, values | extra)
             enough = evaluation is not None and evaluation.last
             due = is_due(step, cfg.train.checkpoint_every) or last or leaving
@@ -132,6 +131,16 @@ def train_alone(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
         early_stop.end(cfg, workdir, kept, resume)
         if jax.process_index() == 0:
             cards.write_card(workdir)
+
+
+def measure(run: Run, step: int, params: dict, evaluate, ask, extra: dict) -> early_stop.Evaluation:
+    """Held-out loss, and grades on questions where `ask` gives them; both go into `extra`, of metrics.jsonl."""
+    jax.block_until_ready(params)  # else the rest of the step would count as evaluation
+    with run.ledger.timed("evaluate", step), run.watchdog.paused():
+        evaluation = evaluate(step, params)
+        extra |= {"heldout": evaluation.sources} | ({"questions": ask(params)} if ask else {})
+    run.ledger.say_stall(run.cfg.train.evaluate_every)
+    return evaluation
 
 
 def scores_while_training(cfg: Config, mesh: jax.sharding.Mesh) -> tuple[Callable[[dict], dict], Config]:
@@ -275,7 +284,7 @@ def report(run: Run, step: int, values: dict) -> None:
         with run.watchdog.paused():  # it reads rows and indices
             bad_step(run, step, values)
     run.clock.add(step, values, run.sources)
-    extra = {name: values[name] for name in ("gradient_norms", "heldout") if name in values}
+    extra = {name: values[name] for name in ("gradient_norms", "heldout", "questions") if name in values}
     if not (is_due(step, cfg.train.log_every) or step in (run.clock.first, cfg.optimizer.steps) or extra):
         return
     line = {

@@ -15,7 +15,7 @@ ROOMS = {
 }
 COMMANDS = {
     "mucpt_jax": {"train", "score", "evaluate", "export", "plan", "audit", "compare", "calibration", "convert", "judge",
-                  "seqio_tasks", "verify"},
+                  "answer", "seqio_tasks", "verify"},
     "data_prep": {"pipeline", "clean", "boilerplate", "quality", "dedup", "decontaminate", "mask", "shard", "select",
                   "agree", "overlap", "lookup", "report", "sample_corpus"},
 }  # fmt: skip

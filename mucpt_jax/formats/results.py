@@ -43,7 +43,7 @@ class Grades(TypedDict):
     high: Number
 
 
-ASKED = ("questions", "prompt", "stop", "max_new_tokens")  # of evaluate.*: what is asked and how
+ASKED = ("questions", "style", "prompt", "stop", "max_new_tokens")  # of evaluate.*: what is asked and how
 
 
 class Earlier(TypedDict):

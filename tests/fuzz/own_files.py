@@ -12,8 +12,8 @@ import numpy as np
 
 from data_prep import decontaminate, pipeline, report
 from data_prep.jobs import notes
-from mucpt_jax import compare, config, evaluate, export, score
-from mucpt_jax.evaluation import cards, run_files, tables
+from mucpt_jax import compare, config, export, score
+from mucpt_jax.evaluation import answers, cards, run_files, tables
 from mucpt_jax.formats import questions, score_sums
 from mucpt_jax.formats.files import text_hash, write_json
 from mucpt_jax.formats.manifest import read_manifest
@@ -226,8 +226,7 @@ def write_run(run: Path, questions: Path) -> None:
     lines(run / "predictions.jsonl", answered)
     heldout = {"music": {"nll": 1.5, "tokens": 9}}
     write_json(
-        run / "evaluate.json",
-        {"params_hash": "h", "step": 8, "heldout": heldout, "questions": evaluate.grade(answered)},
+        run / "evaluate.json", {"params_hash": "h", "step": 8, "heldout": heldout, "questions": answers.grade(answered)}
     )
     write_json(run / "config.evaluate.json", {"evaluate": {"prompt": "Q", "stop": "\n", "max_new_tokens": 3}})
 
