@@ -19,6 +19,7 @@ from benchmarks.train_step import SIZES, write_weights
 from mucpt_jax import config
 from mucpt_jax.errors import UserError
 
+TOY = {"6m": (8_000, 256, 1024, 6, 4, 2, 64)}  # fields as in SIZES
 CACHE_BAR, PEER_BAR = 8.0, 0.8  # times as fast
 PROMPT = 128  # tokens
 FIELDS = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
@@ -27,7 +28,7 @@ FIELDS = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attentio
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", default="40m,true-vocab", help=f"comma-separated, of {','.join(SIZES)}")
+    parser.add_argument("--models", default="6m,40m,true-vocab", help=f"comma-separated, of {','.join(TOY | SIZES)}")
     parser.add_argument("--rows", type=int, default=16, help="prompts that are decoded together")
     parser.add_argument("--new", type=int, default=32, help="tokens of an answer")
     parser.add_argument("--rounds", type=int, default=3)
@@ -52,7 +53,7 @@ def compare(name: str, args) -> dict:
     from mucpt_jax.evaluation import generate
     from mucpt_jax.step import sharding
 
-    vocab, *sizes = SIZES[name]
+    vocab, *sizes = (TOY | SIZES)[name]
     model = config.Model(name, vocab, **dict(zip(FIELDS, sizes, strict=True)), rope_theta=1e6)
     cfg = config.Config(model=model, train=config.Train(compute_dtype="float32", remat="none"))
     prompts = np.random.default_rng(0).integers(0, vocab, (args.rows, PROMPT)).tolist()
