@@ -40,6 +40,7 @@ EXPECTED = {  # name of the file -> title, command
     "train_step": ("Train step against PyTorch, CPU", "python -m benchmarks.train_step"),
     "train_step_gpu": ("Train step, one GPU", "python -m benchmarks.train_step --device=gpu"),
     "integrity": ("Checking what is read", "python -m benchmarks.integrity"),
+    "evaluation": ("Judge calls to an endpoint", "python -m benchmarks.evaluation"),
     "scoring": ("Scoring against training, CPU", "python -m benchmarks.scoring"),
     "scoring_gpu": ("Scoring against training, one GPU", "python -m benchmarks.scoring --device=gpu"),
     "token_loss": ("Loss over a large vocabulary, CPU", "python -m benchmarks.token_loss"),

@@ -21,23 +21,26 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, NotRequired, TypedDict
-
-from msgspec import Meta
+from typing import Any, Literal, NotRequired, TypedDict
 
 from mucpt_jax import llm
 from mucpt_jax.endpoint.spent import cost
-from mucpt_jax.errors import UserError, exiting
+from mucpt_jax.errors import TRY_AGAIN, UserError, exiting
 from mucpt_jax.evaluation import alias, calibrate, llm_judge
 from mucpt_jax.formats.decode import read_json, read_lines, read_log
 from mucpt_jax.formats.files import locked, text_hash, writable, write_json, write_text
 from mucpt_jax.formats.questions import Answer, Judged, Text, read_questions, set_hash
+from mucpt_jax.formats.ranges import NotNegative
 from mucpt_jax.formats.results import Prediction
 from mucpt_jax.formats.version import written_by
 
-ALIAS_RULES = 2  # of alias.py: 2 has denials, short texts, typed dates and numbers
+ALIAS = {
+    "kind": "alias",
+    "hash": "alias-2",
+}  # rules of alias.py: 2 has denials, short texts, dates and numbers as values
 PARTS = ("stratum", "lang", "answer_type")  # fields of a question by which the result is split
 WHOSE = ("question", "answer", "aliases", "margin", "prediction")  # what a verdict is about
+AGAIN = "the same command asks them again"
 Judge = Callable[[list[dict], Callable[[dict], None]], llm.Spent]
 
 
@@ -56,7 +59,7 @@ class Labelled(TypedDict):
     question: NotRequired[Text]
     answer: NotRequired[Text]
     aliases: NotRequired[list[Text] | None]
-    margin: NotRequired[Annotated[float, Meta(ge=0)] | None]
+    margin: NotRequired[NotNegative | None]
     prediction: NotRequired[str]
 
 
@@ -66,6 +69,9 @@ def main(argv: list[str] | None = None) -> None:
     with exiting():
         result = judge(flags.questions, flags.answers, Path(flags.output), llm.settings_of(flags), flags.calibrate)
         print(as_text(result))
+    if result["no_reply"]:  # judged in part: the numbers above are no result
+        print(f"error: {result['no_reply']} questions got no reply, as verdicts.jsonl says; {AGAIN}", file=sys.stderr)
+        sys.exit(TRY_AGAIN)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -85,11 +91,7 @@ def judge(questions_file: str, answers_file: str, output: Path, settings: llm.Se
     check_same_set(questions, questions_file, answers, answers_file, about)
     items = [question | {"prediction": answers[question["id"]]} for question in questions]
     labelled = read_labels(labels, {item["id"]: item for item in items}) if labels else []
-    who = (
-        llm_judge.about(settings)
-        if settings
-        else {"kind": "alias", "rules": ALIAS_RULES, "hash": f"{ALIAS_RULES:016x}"}
-    )
+    who = llm_judge.about(settings) if settings else ALIAS
     by = by_model(settings) if settings else by_alias
     with writable(f"--output={output}"):
         output.mkdir(parents=True, exist_ok=True)
@@ -99,6 +101,8 @@ def judge(questions_file: str, answers_file: str, output: Path, settings: llm.Se
         result = summed(lines) | {"written_by": written_by()}
         known = {"judge": who, "label": "judge accuracy" if settings else "alias accuracy", "questions": questions_file}
         known |= {"set": set_hash(questions), "answers": about}
+        if settings:
+            result["cut"] = sum(len(item["prediction"]) > llm_judge.LONGEST for item in items)
         if settings and (settings.price_in or settings.price_out):
             result["cost"] = cost(settings, **result["tokens"])
         if labels:
@@ -114,7 +118,6 @@ def judge(questions_file: str, answers_file: str, output: Path, settings: llm.Se
 def read_answers(name: str) -> tuple[dict[str, str], dict]:
     """{id: prediction}, and answers.json; of an id that was answered twice the last answer counts."""
     path = Path(name)
-    folder = path if path.is_dir() else path.parent
     if path.is_dir():
         files = [path / "answers.jsonl", path / "predictions.jsonl"]
         path = next((file for file in files if file.is_file()), files[0])
@@ -126,8 +129,9 @@ def read_answers(name: str) -> tuple[dict[str, str], dict]:
             "set": set_hash([line | {"id": str(line["id"]), "aliases": line.get("aliases") or []} for line in lines])
         }
     else:
-        lines, file = read_log(path, Answer), folder / "answers.json"
-        about = read_json(file, About, "answer again") if file.is_file() else {}
+        lines, file = read_log(path, Answer), path.with_name("answers.json")
+        beside = path.name == "answers.jsonl" and file.is_file()
+        about = read_json(file, About, "answer again") if beside else {}
     if not lines:
         raise UserError(f"{path} holds no answer; answer the questions first")
     return {str(line["id"]): line["prediction"] for line in lines}, about
@@ -279,6 +283,7 @@ def summed(lines: list[dict]) -> dict:
         "f": 2 * right / (len(lines) + attempted),
         "strata": strata,
         "empty": sum(not line["prediction"].strip() for line in lines),
+        "no_reply": sum(line["verdict"] == "ERROR" and line.get("reply") is None for line in lines),
         "retried": sum(line.get("retried", False) for line in lines),
         "served": sorted({line["served"] for line in lines if line.get("served")}),
         "tokens": tokens,
@@ -297,13 +302,15 @@ def as_text(result: dict) -> str:
 
     counts = ", ".join(f"{count} {verdict}" for verdict, count in result["counts"].items())
     lines = [line(result["label"], result["accuracy"]), f"{counts}; {result['empty']} answers are empty"]
+    half = 50 * (result["accuracy"]["high"] - result["accuracy"]["low"])
+    lines.append(f"{result['n']} questions: known to +-{half:.1f} points; mucpt_jax.compare tests differences")
     given, f = result["correct_given_attempted"], result["f"]
     lines.append(f"correct given attempted {'-' if given is None else f'{given:.4f}'}, F {f:.4f}")
     lines += [
         line(f"  {field} {value}", g) for field, values in result["strata"].items() for value, g in values.items()
     ]
     if errors := result["counts"]["ERROR"]:
-        lines.append(f"{errors} questions have no verdict: the same command asks them again")
+        lines.append(f"{errors} questions have no verdict; {AGAIN}")
     if result["calibration"]:
         lines += calibration_lines(result["calibration"])
     return "\n".join(lines)

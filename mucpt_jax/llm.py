@@ -10,6 +10,7 @@ The key comes from the environment and is cut out of all that leaves this module
 import asyncio
 import logging
 import random
+import signal
 import sqlite3
 import sys
 import weakref
@@ -27,6 +28,7 @@ __all__ = ["Prompt", "Reply", "Settings", "Spent", "add_options", "ask", "end", 
 GIVE_UP = 20  # prompts in a row without a reply: the endpoint is down
 UNREACHED = 4  # tries of a prompt without a connection, before anything was answered
 FIRST_PAUSE = 0.5  # seconds; it doubles
+INTERRUPTED = 128 + signal.SIGINT
 log = logging.getLogger(__name__)
 
 
@@ -63,7 +65,10 @@ def ask(
     key = key_of(settings)
     with replies.opened(settings.cache) as cache:
         run = Run(settings, key, cache, parse, again)
-        asyncio.run(ask_all(run, prompts, done, name))
+        try:
+            asyncio.run(ask_all(run, prompts, done, name))
+        except KeyboardInterrupt:
+            stop(run.spent, "interrupted", INTERRUPTED)
     return run.spent
 
 
@@ -77,7 +82,8 @@ async def ask_all(run: Run, prompts: Iterable[tuple[str, Prompt]], done: Callabl
                 count(spent, reply)
                 done(item[0], reply)
                 if spent.in_a_row >= GIVE_UP:
-                    stop(spent, f"{GIVE_UP} prompts in a row failed, the last with: {reply.error}", TRY_AGAIN)
+                    status = 1 if spent.refused >= GIVE_UP else TRY_AGAIN
+                    stop(spent, f"{GIVE_UP} prompts in a row failed, the last with: {reply.error}", status)
 
     total = len(prompts) if hasattr(prompts, "__len__") else None
     with shown(name, total, spent):
@@ -129,21 +135,23 @@ def parsed(reply: Reply, parse: Callable[[str], Any] | None) -> Reply:
 async def call_until_answered(run: Run, prompt: Prompt) -> Reply | None:
     settings, spent, price = run.settings, run.spent, most(run.settings, prompt)
     run.client = run.client or client(settings, run.key)
-    for tries in range(1, settings.retries + 2):
-        if not await affordable(spent, settings, price):
-            return None
+    tries, answered = 0, spent.answered
+    while await affordable(spent, settings, price):
         with reserved(spent, price):
             outcome = await call(run.client, settings, prompt, run.key)
             meter(spent, settings, price, outcome)
         if isinstance(outcome, Reply):
             return outcome
-        if outcome.fatal or (outcome.status is None and tries >= UNREACHED and not spent.answered):
+        # A limit of the rate, while others are answered, is no failure: its turn comes.
+        tries, answered = tries + (outcome.status != 429 or spent.answered == answered), spent.answered
+        if outcome.fatal or (outcome.status is None and tries >= UNREACHED and spent.answered == spent.cached):
             stop(spent, f"{settings.endpoint} cannot be used: {outcome.text}", 1 if outcome.fatal else TRY_AGAIN)
-            return None
-        if not outcome.passing or tries > settings.retries:
+        elif not outcome.passing or tries > settings.retries:
+            spent.refused += not outcome.passing
             return Reply(None, f"{outcome.text} (call {tries})", False, 0, 0)
-        await asyncio.sleep(pause(tries, outcome.after, settings.max_retry_after))
-    raise AssertionError
+        else:
+            await asyncio.sleep(pause(max(tries, 1), outcome.after, settings.max_retry_after))
+    return None
 
 
 def pause(tries: int, after: float | None, longest: float) -> float:

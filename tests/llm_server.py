@@ -20,7 +20,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 FAULTS = ("500", "429", "html", "html_as_json", "error_200", "null_content", "no_choices", "cut", "silence")
-MORE_FAULTS = ("401", "404", "400", "quota", "100kB", "closed", "not_utf8")  # each only where it is named
+MORE_FAULTS = ("401", "404", "400", "quota", "100kB", "closed", "not_utf8", "drip")  # each only where it is named
 PAGE = "<html><body><h1>502 Bad Gateway</h1></body></html>"
 
 
@@ -35,6 +35,7 @@ class Server(ThreadingHTTPServer):
         self.reply, self.latency, self.faults, self.kinds, self.silence = reply, latency, faults, kinds, silence
         self.url = f"http://127.0.0.1:{self.server_port}/v1"
         self.rng, self.lock, self.ended = random.Random(seed), threading.Lock(), threading.Event()
+        self.every, self.last = 0.0, 0.0  # a limit of the rate: seconds from a reply to the next, else 429
         self.calls: list[str] = []  # "ok" or the fault
         self.answered: Counter = Counter()  # by prompt
         self.keys: set = set()  # Authorization headers
@@ -54,6 +55,9 @@ class Handler(BaseHTTPRequestHandler):
         server = self.server
         with server.lock:
             kind = server.rng.choice(server.kinds) if server.rng.random() < server.faults else "ok"
+            if server.every and kind == "ok":
+                kind = "limit" if time.monotonic() < server.last + server.every else "ok"
+                server.last = server.last if kind == "limit" else time.monotonic()
             server.calls.append(kind)
             server.keys.add(self.headers.get("Authorization"))
             server.bodies.append(body)
@@ -80,6 +84,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def _429(self, body: dict, kind: str):
         self._send(429, '{"error": {"message": "slow down"}}', {"Retry-After": "70"})
+
+    def _limit(self, body: dict, kind: str):
+        self._send(429, '{"error": {"message": "too many a second"}}', {"Retry-After": "0.01"})
 
     def _quota(self, body: dict, kind: str):
         self._send(429, '{"error": {"message": "no money", "code": "insufficient_quota"}}')
@@ -111,6 +118,12 @@ class Handler(BaseHTTPRequestHandler):
 
     def _not_utf8(self, body: dict, kind: str):
         self._send(200, b'{"choices": [{"message": {"content": "\xff\xfe"}}]}')
+
+    def _drip(self, body: dict, kind: str):
+        """A byte now and then, so that no single read takes long."""
+        self._send(200, "", {"Content-Length": "100000"})
+        while not self.server.ended.wait(0.05):
+            self.wfile.write(b" ")
 
     def _silence(self, body: dict, kind: str):
         self.close_connection = True
@@ -163,7 +176,6 @@ def serving(
 
 def judge(prompt) -> str:
     """A verdict by alias match on the JSON object in the judge's prompt: what a perfect clerk would say."""
-    sys.path.insert(0, str(Path(__file__).parents[1]))
     from mucpt_jax.evaluation import alias
 
     asked = json.loads(re.search(r"^\{.*\}$", prompt[-1]["content"], re.MULTILINE)[0])
@@ -177,6 +189,7 @@ def main() -> None:
     parser.add_argument("--faults", type=float, default=0.0, help="share of the calls")
     parser.add_argument("--as", dest="role", choices=("judge", "echo"), default="judge")
     args = parser.parse_args()
+    sys.path.insert(0, str(Path(__file__).parents[1]))  # for the judge
     reply = (
         judge if args.role == "judge" else lambda prompt: prompt if isinstance(prompt, str) else prompt[-1]["content"]
     )

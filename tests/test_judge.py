@@ -2,6 +2,10 @@
 
 import json
 import random
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 from llm_server import judge as clerk
@@ -12,6 +16,7 @@ from mucpt_jax.errors import UserError
 from mucpt_jax.evaluation import alias, calibrate, llm_judge, typed
 from mucpt_jax.formats.questions import set_hash
 
+ROOT = Path(__file__).parents[1]
 QUESTIONS = [
     {"id": "a", "lang": "en", "question": "Who sang Hello?", "answer": "Adele", "aliases": [], "stratum": "popular"},
     {"id": "b", "lang": "zh", "question": "《晴天》是谁唱的？", "answer": "周杰伦", "stratum": "even"},
@@ -78,7 +83,7 @@ def test_anything_else_is_none(reply):
 
 
 def test_the_prompts_are_pinned():
-    assert llm_judge.about(llm.Settings("http://h/v1", "m"))["prompt_hash"] == "5c90b1fdd2f0814b"
+    assert llm_judge.about(llm.Settings("http://h/v1", "m"))["prompt_hash"] == "7c41b5d4c921b647"
     one, other = (llm_judge.about(llm.Settings("http://h/v1", "m", temperature=t))["hash"] for t in (0.0, 0.1))
     assert one != other
 
@@ -291,6 +296,35 @@ def test_the_predictions_of_an_evaluate_job_are_judged_too(tmp_path):
     lines = [q | {"prediction": PREDICTIONS[q["id"]], "correct": False} for q in QUESTIONS]
     (tmp_path / "run/predictions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert run(questions, str(tmp_path / "run"), tmp_path / "out")["accuracy"]["k"] == 2
+
+
+def test_questions_without_a_reply_are_no_result(tmp_path, capsys):
+    questions, answers = write(tmp_path)
+    flags = [f"--questions={questions}", f"--answers={answers}", f"--output={tmp_path / 'out'}", "--model=m"]
+    with serving(faults=1.0, kinds=("400",)) as server, pytest.raises(SystemExit) as ended:
+        judge.main([*flags, f"--endpoint={server.url}"])
+    assert ended.value.code == 75 and "3 questions got no reply" in capsys.readouterr().err
+    assert set(verdicts(tmp_path / "out").values()) == {"ERROR", "NOT_ATTEMPTED"}
+
+
+@pytest.mark.slow
+def test_a_judge_killed_at_five_random_moments_ends_with_the_same_bytes(tmp_path):
+    count, rng = 300, random.Random(1)
+    asked = [QUESTIONS[0] | {"id": str(i), "question": f"Who sang song {i}?"} for i in range(count)]
+    questions, answers = write(tmp_path, {str(i): "Adele" if i % 3 else "Abba" for i in range(count)}, asked)
+    with serving(clerk, latency=0.2, faults=0.2, kinds=("500", "cut", "html")) as server:
+        flags = [f"--questions={questions}", f"--answers={answers}", "--model=m", f"--endpoint={server.url}"]
+        command = [sys.executable, "-m", "mucpt_jax.judge", *flags, "--concurrency=8"]
+        subprocess.run([*command, f"--output={tmp_path / 'whole'}"], cwd=ROOT, check=True)
+        for _ in range(5):
+            process = subprocess.Popen([*command, f"--output={tmp_path / 'killed'}"], cwd=ROOT)
+            time.sleep(rng.uniform(1.5, 3))
+            process.kill()
+            process.wait()
+        subprocess.run([*command, f"--output={tmp_path / 'killed'}"], cwd=ROOT, check=True)
+        assert sum(server.answered.values()) <= 2 * count + 5 * 8  # those under way at a kill
+    for name in ("verdicts.jsonl", "judge.json"):
+        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
 # What a judge is worth

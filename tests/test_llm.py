@@ -71,7 +71,7 @@ def test_as_many_calls_as_asked_for_are_under_way():
         assert server.most_at_once == 7
 
 
-@pytest.mark.parametrize("kind", [*FAULTS, "100kB", "closed", "not_utf8"])
+@pytest.mark.parametrize("kind", [*FAULTS, "100kB", "closed", "not_utf8", "drip"])
 def test_each_fault_that_stays_ends_as_an_error_in_a_short_line(kind):
     with serving(lambda prompt: "never", faults=1.0, kinds=(kind,), silence=0.3) as server:
         replies, spent = asked(server, 1, retries=1, timeout=0.2)
@@ -94,6 +94,8 @@ def test_an_endpoint_that_is_down_ends_the_run_and_leaves_the_rest_unasked():
     with serving(faults=1.0, kinds=("500",)) as server:
         replies, spent = asked(server, 60, retries=0, concurrency=4)
         assert spent.status == TRY_AGAIN and "20 prompts in a row failed" in spent.stopped and 20 <= len(replies) < 25
+        server.kinds = ("400",)  # as of a parameter that the server does not know: no use to try again
+        assert asked(server, 60, concurrency=4)[1].status == 1
         url = server.url
     started = time.monotonic()
     spent = llm.ask(prompts(5), llm.Settings(url, "m", max_retry_after=0.1), lambda *_: None)
@@ -173,11 +175,18 @@ def test_a_budget_is_never_exceeded_and_a_larger_one_goes_on(tmp_path):
         assert Counter(server.answered.values()) == {1: 40}
 
 
+def test_calls_under_way_count_with_the_most_they_can_cost():
+    with serving(lambda prompt: "done", latency=0.05) as server:  # 2 tokens
+        _, spent = asked(server, 9, budget=7.0, price_out=1e6, max_tokens=2, concurrency=4)
+    assert (spent.cost, spent.calls) == (6, 3)  # four at once would be 8
+
+
 def test_calls_of_unknown_cost_count_as_the_most_they_can_be():
     with serving(faults=1.0, kinds=("silence",), silence=0.3) as server:
         _, spent = asked(server, 1, timeout=0.1, retries=2, price_in=1e6, price_out=0.0, budget=1e4)
     size = len(json.dumps(prompts(1)[0][1])) + 100
     assert (spent.unmetered, spent.cost) == (3, 3 * size)
+    assert llm.summary(spent).endswith(f"cost {3 * size} (at most: 3 calls did not say)")
 
 
 def test_max_calls_counts_retries_too():
@@ -220,6 +229,12 @@ def test_a_key_appears_in_no_text_that_leaves(tmp_path, caplog, capfd):
     left += [path.read_bytes().decode("latin-1") for path in tmp_path.iterdir()]
     for form in (KEY[:12], *(url[:20] for url in urls)):
         assert not [text for text in left if form in text]
+    for length in range(120, 200):  # where the message is cut, half a key may stand
+        outcomes = (
+            calls.failure(ValueError("x" * length + KEY), KEY, 1.0),
+            calls.read(b"x" * length + KEY.encode(), KEY),
+        )
+        assert not [outcome for outcome in outcomes if KEY[:3] in outcome.text]
     assert scrubbed("a test of none", "none") == "a test of none"  # no secret
 
 
@@ -260,6 +275,24 @@ def test_options_become_settings_and_bad_ones_a_sentence():
     }.items():
         with pytest.raises(UserError, match=words):
             of(*flags)
+
+
+def test_a_limit_of_the_rate_loses_no_prompt_while_others_are_answered():
+    with serving() as server:
+        server.every = 0.02
+        _, spent = asked(server, 60, retries=1)
+        assert spent.answered == 60 and server.calls.count("limit") > 100
+        server.every = 1000.0  # none is answered: the retries are bounded
+        assert asked(server, 2, retries=1)[1].failed == 2
+
+
+def test_an_interruption_ends_the_run_as_a_stop():
+    def interrupted(number, reply):
+        raise KeyboardInterrupt
+
+    with serving() as server:
+        spent = llm.ask(prompts(40), settings(server), interrupted)
+    assert (spent.stopped, spent.status) == ("interrupted", 130)
 
 
 def test_progress_tells_how_long_it_will_take():

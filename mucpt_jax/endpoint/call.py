@@ -65,12 +65,12 @@ class Body(TypedDict):
 
 def client(settings: Settings, key: str):
     """The SDK's, without its own retries: they sleep as long as a server wishes."""
-    for library in ("httpx", "httpx2", "openai"):  # a line a call, with the URL
-        logging.getLogger(library).setLevel(logging.WARNING)
     try:
         import openai  # a second, and an extra
     except ImportError as error:
         raise UserError(f'an endpoint needs the openai package ({error}); pip install "mucpt_jax[eval]"') from None
+    for library in ("httpx", "httpx2", "openai"):  # a line a call; OPENAI_LOG=debug would show requests
+        logging.getLogger(library).setLevel(logging.WARNING)
     return openai.AsyncOpenAI(
         api_key=key or "none", base_url=settings.endpoint, max_retries=0, timeout=settings.timeout
     )

@@ -33,6 +33,7 @@ class Spent:
     under_way: int = 0  # calls
     reserved: float = 0.0  # the most that those can cost
     in_a_row: int = 0  # prompts that failed since the last reply
+    refused: int = 0  # prompts that failed for good: their own fault, or the settings'
     stopped: str | None = None
     status: int = 0
 
@@ -139,5 +140,5 @@ def _bar(name: str, total: int | None, spent: Spent, ended: threading.Event) -> 
 def summary(spent: Spent) -> str:
     parts = [f"{spent.calls:,} calls", f"{spent.cached:,} cached", f"{spent.failed:,} failed"]
     parts += [f"{spent.prompt_tokens:,} + {spent.completion_tokens:,} tokens"]
-    parts += [f"{spent.unmetered:,} calls of unknown cost"] if spent.unmetered else []
-    return ", ".join(parts + ([f"cost {spent.cost:.4g}"] if spent.cost else []))
+    unknown = f" (at most: {spent.unmetered:,} calls did not say)" if spent.unmetered else ""
+    return ", ".join(parts + ([f"cost {spent.cost:.4g}{unknown}"] if spent.cost else []))

@@ -43,8 +43,8 @@ DENIED_BEFORE = (
 DENIED_AFTER = (
     r" (?:(?:is|was|are|were|does|did|has|had|can|could) ?(?:not|n t)\b|(?:isnt|wasnt|didnt)\b)|不是|并非|并不|没有"
 )
-REFUSALS = ("i don t know", "i do not know", "i m not sure", "i am not sure", "unknown",
-            "不知道", "我不知道", "我不清楚", "我不确定")  # fmt: skip
+REFUSALS = {"i don t know", "i do not know", "i m not sure", "not sure", "unknown",
+            "不知道", "我不知道", "不清楚", "我不清楚", "不确定"}  # fmt: skip
 
 
 @functools.cache
@@ -90,7 +90,7 @@ def verdict(question: dict, prediction: str) -> Verdict:
     if is_correct(prediction, question["answer"], question.get("aliases") or [], question.get("margin")):
         return "CORRECT"
     given = normalise(prediction)
-    return "NOT_ATTEMPTED" if not given or given.startswith(REFUSALS) else "INCORRECT"
+    return "NOT_ATTEMPTED" if not given or given in REFUSALS else "INCORRECT"
 
 
 def is_correct(prediction: str, answer: str, aliases: list[str], margin: float | None = None) -> bool:

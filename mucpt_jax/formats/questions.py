@@ -12,6 +12,7 @@ from msgspec import Meta
 from mucpt_jax.errors import UserError
 from mucpt_jax.formats.decode import Count, Number, read_lines
 from mucpt_jax.formats.files import text_hash
+from mucpt_jax.formats.ranges import NotNegative
 from mucpt_jax.formats.version import Writer
 
 Text = Annotated[str, Meta(min_length=1)]
@@ -38,7 +39,7 @@ class Question(TypedDict):
     popularity: NotRequired[Number | None]
     stratum: NotRequired[str | None]  # of the sampling: popular, even
     evidence: NotRequired[Evidence | None]
-    margin: NotRequired[Number | None]  # of a number: so far off is right still
+    margin: NotRequired[NotNegative | None]  # of a number: so far off is right still
     route: NotRequired[str | None]  # the template, or the model, that wrote it
 
 
