@@ -16,6 +16,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of a disk, a quota, a file
+# Of a file that may be whole all the same; a file or folder that is missing is none of these.
+UNREACHABLE = (errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ESTALE,
+               errno.ETIMEDOUT, errno.EAGAIN, errno.EBUSY, errno.EINTR, errno.ENOTCONN, errno.ENETUNREACH,
+               errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ECONNREFUSED, errno.ECONNRESET)  # fmt: skip
+STATUSES = ("RESOURCE_EXHAUSTED", "PERMISSION_DENIED", "UNAUTHENTICATED", "UNAVAILABLE", "DEADLINE_EXCEEDED")  # of XLA
 BUDGET_SPENT, DISK_FULL, TRY_AGAIN, STOPPED = 69, 74, 75, 128 + signal.SIGTERM
 
 
@@ -49,6 +54,19 @@ def fullness(error: BaseException | None) -> str:
                 return words
         error = error.__cause__ or error.__context__
     return ""
+
+
+def of_the_machine(error: BaseException | None) -> bool:
+    """Could something not be read for a reason that says nothing of its bytes: rights, memory, files open, network?
+
+    Libraries keep the system's words alone, see fullness(), or a status of their own.
+    """
+    words = [*map(os.strerror, UNREACHABLE), *STATUSES]
+    while error:
+        if isinstance(error, MemoryError) or any(said in str(error) for said in words):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def ending(error: Exception) -> tuple[int, str]:

@@ -19,7 +19,7 @@ from mucpt_jax.evaluation import answers, cards, prompts
 from mucpt_jax.formats.decode import decoded, read_json
 from mucpt_jax.formats.files import text_hash, write_json, write_text
 from mucpt_jax.formats.questions import Answers, read_questions
-from mucpt_jax.formats.results import ASKED, Evaluated
+from mucpt_jax.formats.results import ASKED, Asked, Evaluated
 from mucpt_jax.formats.version import written_by
 from mucpt_jax.run import checkpoint, heldout, lineage
 from mucpt_jax.run import tokenizers as own_tokenizers
@@ -32,6 +32,7 @@ def evaluate(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
             "the evaluate job needs --config.evaluate.rows=FOLDER (held-out rows) or --config.evaluate.questions=FILE"
         )
     questions = read_questions(cfg.evaluate.questions, answers.WAY_OUT) if cfg.evaluate.questions else []
+    before = read_before(workdir)
     for used in (cfg.evaluate.rows, questions and hf.tokenizer_folder(cfg.tokenizer, cfg.init_from)):
         if used:
             own_tokenizers.check(used, lineage.folders(cfg, workdir))
@@ -49,7 +50,7 @@ def evaluate(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
         logging.info("questions: {k}/{n} = {accuracy:.4f} (95% {low:.4f}..{high:.4f})".format(**result["questions"]))
     if jax.process_index() == 0:
         workdir.mkdir(parents=True, exist_ok=True)
-        result = merged(workdir, result)
+        result = merged(before, result, workdir / "predictions.jsonl")
         if predictions:
             lines = [json.dumps(p, ensure_ascii=False) + "\n" for p in predictions]
             write_text(workdir / "predictions.jsonl", "".join(lines))
@@ -64,7 +65,7 @@ def losses(cfg: Config, mesh: jax.sharding.Mesh, params: dict) -> dict:
     return {"heldout": by_source, "rows": dict.fromkeys(by_source, cfg.evaluate.rows)}
 
 
-def asked(cfg: Config) -> dict:
+def asked(cfg: Config) -> Asked:
     """Of ASKED; results without a style are of the first, the only one that there once was."""
     values = {name: getattr(cfg.evaluate, name) for name in ASKED}
     values["stop"] = prompts.stop_of(cfg.evaluate.stop, cfg.evaluate.style)
@@ -97,27 +98,35 @@ def everywhere(questions: list[dict], there: dict) -> dict[str, str]:
     return decoded(text, dict[str, str], "the answers of host 0", "start again")
 
 
-def merged(workdir: Path, result: dict) -> dict:
+def read_before(workdir: Path) -> Evaluated:
+    """What was measured before, read before hours of measuring."""
+    path = workdir / "evaluate.json"
+    return read_json(path, Evaluated, "move it away and evaluate again") if path.is_file() else {}
+
+
+def merged(old: Evaluated, result: dict, predictions: Path) -> dict:
     """The result with what evaluate.json has of the same parameters and what was not measured now.
 
-    Answers to another file of questions make room: their grades go to `earlier`, their predictions to a file beside.
+    Answers to another file of questions, or asked in another way, make room: their grades go to `earlier`, their
+    predictions to a file beside.
     """
-    path, answers = workdir / "evaluate.json", workdir / "predictions.jsonl"
-    old: Evaluated = read_json(path, Evaluated, "move it away and evaluate again") if path.is_file() else {}
     if old.get("params_hash") != result["params_hash"]:
         return result
     new = {**old, **result}
     for name in ("heldout", "rows"):
         if name in new:
             new[name] = (old.get(name) or {}) | (result.get(name) or {})
-    before, now = (of.get("asked", {}).get("questions") for of in (old, new))
-    if before and before != now:
-        moved = workdir / f"predictions-{text_hash(before)[:8]}.jsonl"
-        new["earlier"] = (old.get("earlier") or {}) | {
-            before: {"questions": old["questions"], "asked": old["asked"], "predictions": moved.name}
-        }
-        if answers.is_file():
-            answers.replace(moved)
-    if now and "earlier" in new:
-        new["earlier"] = {file: grades for file, grades in new["earlier"].items() if file != now}
+    if not result.get("questions"):
+        return new
+    earlier, before = old.get("earlier") or {}, old.get("asked") or {}
+    if old.get("questions") and before != result["asked"]:
+        moved = predictions.with_name(f"predictions-{hash_of(before)}.jsonl")
+        earlier |= {hash_of(before): {"questions": old["questions"], "asked": before, "predictions": moved.name}}
+        if predictions.is_file():
+            predictions.replace(moved)
+    new["earlier"] = {key: grades for key, grades in earlier.items() if grades["asked"] != result["asked"]}
     return new
+
+
+def hash_of(asked: Asked) -> str:
+    return text_hash(json.dumps(asked, sort_keys=True))[:8]

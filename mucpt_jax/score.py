@@ -11,17 +11,15 @@ import logging
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, TypedDict
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-from msgspec import Meta
 
 from mucpt_jax.config import Config
 from mucpt_jax.errors import UserError
 from mucpt_jax.formats import rows, score_sums
-from mucpt_jax.formats.decode import Count, Number, read_json
+from mucpt_jax.formats.decode import read_json
 from mucpt_jax.formats.files import clear_unfinished, copy_file, hash_of, text_hash, write_json
 from mucpt_jax.formats.manifest import check_content, index_path, read_manifest, shared_documents
 from mucpt_jax.formats.results import Best
@@ -30,32 +28,6 @@ from mucpt_jax.run import checkpoint, data, lineage, tokenizers
 from mucpt_jax.step import losses, sharding
 
 OVERWRITTEN = ("*.array_record", "manifest.json", "index.parquet")  # by this job
-
-
-class Facts(TypedDict):
-    records: Count
-    bytes: Count
-    sha256: str
-
-
-BUCKETS, FLOORS = (Meta(min_length=n, max_length=n) for n in (len(score_sums.EDGES) - 1, len(score_sums.FLOORS)))
-
-
-class Sums(TypedDict):
-    """Of score_sums.stats_of."""
-
-    tokens: Count
-    nll: Number
-    counts: Annotated[list[Count], BUCKETS]
-    weight: Annotated[list[Annotated[list[Number], BUCKETS]], FLOORS]
-    weight_squared: Annotated[list[Number], FLOORS]
-
-
-class Note(TypedDict):
-    """parts/SHARD.json"""
-
-    facts: Facts
-    stats: Sums
 
 
 def score(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
@@ -114,6 +86,7 @@ def open_input(cfg: Config) -> dict:
         raise UserError("the score job needs --config.score.input=ROWS and --config.score.output=FOLDER")
     if Path(source).resolve() == Path(output).resolve():
         raise UserError(f"score.output is score.input ({source}); name another folder, the rows stay as they are")
+    refuse_foreign(Path(output))
     manifest = read_manifest(source)
     if not manifest["shards"]:
         raise UserError(f"{source} holds no rows; write some with python -m data_prep.shard")
@@ -213,16 +186,24 @@ def note_of(output: Path, shard: dict) -> Path:
     return output / "parts" / f"{shard['name']}.json"
 
 
-def read_note(output: Path, shard: dict) -> Note | None:
+def read_note(output: Path, shard: dict) -> score_sums.Note | None:
     """What write_shard noted; None where there is no note, or one that is damaged: then the shard is scored again."""
     path = note_of(output, shard)
     if not path.is_file():
         return None
     try:
-        return read_json(path, Note, "its shard is scored again")
+        return read_json(path, score_sums.Note, "its shard is scored again")
     except UserError as error:
         logging.warning("%s", error)
         return None
+
+
+def refuse_foreign(output: Path) -> None:
+    foreign = [f.name for kind in OVERWRITTEN for f in output.glob(kind)]
+    if foreign and not (output / "scoring.json").is_file():
+        raise UserError(
+            f"{output} holds {min(foreign)}, which no score job wrote; choose another --config.score.output"
+        )
 
 
 def claim_folder(output: Path, about: dict) -> None:
@@ -235,10 +216,6 @@ def claim_folder(output: Path, about: dict) -> None:
                 what = f"with {key}={owner.get(key)}, this job has {value}"
                 what = "of other rows, or of rows that were made anew since" if key == "input" else what
                 raise UserError(f"{output} holds scores {what}; choose another --config.score.output, or delete it")
-    elif foreign := [f.name for kind in OVERWRITTEN for f in output.glob(kind)]:
-        raise UserError(
-            f"{output} holds {min(foreign)}, which no score job wrote; choose another --config.score.output"
-        )
     elif jax.process_index() == 0:
         write_json(path, about)
         claim_folder(output, about)  # another worker may have come at the same moment

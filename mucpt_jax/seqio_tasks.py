@@ -19,8 +19,8 @@ from mucpt_jax.config import Config
 from mucpt_jax.errors import UserError
 from mucpt_jax.formats import rows
 from mucpt_jax.formats.manifest import read_manifest
-from mucpt_jax.formats.tokenizer import check_same_tokenizer, files_of
-from mucpt_jax.run import data
+from mucpt_jax.formats.tokenizer import check_same_tokenizer
+from mucpt_jax.run import data, tokenizers
 
 
 def register(name: str, cfg: Config):
@@ -35,8 +35,7 @@ def register(name: str, cfg: Config):
     seqio, _ = libraries()
     sources = data.open_sources(cfg)
     for folder in data.folders(cfg):
-        # Of a start model on Hugging Face; a run's own check needs Orbax, which need not be beside seqio.
-        check_same_tokenizer(folder, cfg.init_from if cfg.init_from and files_of(cfg.init_from) else None)
+        tokenizers.check(folder, tokenizers.folders_behind(cfg.init_from))
     held_out = {source.name: source for source in held_out_sources(cfg)}
     alone = [source for source in held_out.values() if source.name not in {s.name for s in sources}]
     tasks = {source.name: task_name(name, source) for source in sources + alone}

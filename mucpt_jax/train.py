@@ -58,6 +58,7 @@ def train(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
 def train_alone(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
     early_stop.check(cfg, workdir)
     lineage.check_workdir(workdir)
+    cfg = lineage.with_start(cfg, workdir)
     sources = data.open_sources(cfg)
     if cfg.data.check_rows:
         transfer.together(lambda: data.check_bytes(sources), "rows")
@@ -102,9 +103,9 @@ def train_alone(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
             state, values = step_fn(state, batch)
             if pending:
                 report(run, *pending)
-            leaving, last, evaluation = sigterm.asked(step), step == cfg.optimizer.steps, None
-            if evaluate and (is_due(step, cfg.train.evaluate_every) or last):
-                evaluation = measure(run, step, state.params, evaluate, ask, extra)
+            leaving, last = sigterm.asked(step), step == cfg.optimizer.steps
+            measured = evaluate and (is_due(step, cfg.train.evaluate_every) or last)
+            evaluation = measure(run, step, state.params, evaluate, ask, extra) if measured else None
             pending = (step, values | extra)
             enough = evaluation is not None and evaluation.last
             due = is_due(step, cfg.train.checkpoint_every) or last or leaving
@@ -137,8 +138,8 @@ def measure(run: Run, step: int, params: dict, evaluate, ask, extra: dict) -> ea
     """Held-out loss, and grades on questions where `ask` gives them; both go into `extra`, of metrics.jsonl."""
     jax.block_until_ready(params)  # else the rest of the step would count as evaluation
     with run.ledger.timed("evaluate", step), run.watchdog.paused():
-        evaluation = evaluate(step, params)
-        extra |= {"heldout": evaluation.sources} | ({"questions": ask(params)} if ask else {})
+        evaluation, grades = evaluate(step, params), {"questions": ask(params)} if ask else {}
+    extra |= {"heldout": evaluation.sources} | grades
     run.ledger.say_stall(run.cfg.train.evaluate_every)
     return evaluation
 
@@ -171,7 +172,7 @@ def is_due(step: int, every: int) -> bool:
 
 
 def start_state(cfg, tx, mesh, kept: Folder, resume: Folder | None) -> tuple[int, State]:
-    """(steps done, state); the order of sources stands in checkpoint.py."""
+    """(steps done, state); the order of sources stands in lineage.py."""
     abstract = abstract_state(cfg, tx, mesh)
     if restored := checkpoint.restore([folder for folder in (kept, resume) if folder], abstract, cfg):
         return restored

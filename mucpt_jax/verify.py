@@ -2,16 +2,17 @@
 
     python -m mucpt_jax.verify FOLDER [FOLDER ...]
 
-A folder is known by what it holds: manifest.json (rows), checkpoints/ (a run), *.safetensors (a Hugging Face folder),
-counts.json (documents); folders in it are checked too.  Every byte is read and compared with its checksum, every row is
-decoded and held against manifest and index.  One sentence for each damaged file; exit status 1 where there is one, or
-where a folder holds nothing of these.  Writes nothing.
+A folder is known by any file of its kind (rows, a run, a Hugging Face folder, documents), so that one that is gone is
+said; folders in it are checked too.  Every byte is read and compared with its checksum, every row is decoded and held
+against manifest and index.  One sentence for each damaged file, and for each that has no checksum to compare; exit
+status 1 where one is damaged, or where a folder holds nothing of these.  Writes nothing.
 """
 
 import argparse
 import functools
 import itertools
 import logging
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,18 +23,30 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pyarrow as pa
 import pyarrow.parquet as pq
+from absl import logging as absl_logging
 
-from mucpt_jax.errors import UserError, one_line
+from mucpt_jax.errors import UserError, exiting, one_line
 from mucpt_jax.formats import rows, score_sums
-from mucpt_jax.formats.decode import decoded, read_json
+from mucpt_jax.formats.checksums import MARK, SUMS, sums_of
+from mucpt_jax.formats.decode import decoded, is_cut, own_field, read_json
 from mucpt_jax.formats.files import hash_of
 from mucpt_jax.formats.manifest import Manifest, Shard, check_content, check_shard, load_manifest, read_index
-from mucpt_jax.run import checkpoint, sums
+from mucpt_jax.formats.results import Best, Counted, Evaluated, Noted, Prediction, Step
+from mucpt_jax.run import checkpoint, goodput, lineage, sums
 from mucpt_jax.weights import hf
 
 log = logging.getLogger(__name__)
 # Folders that are checked with the one they stand in, and checkpoints that training has moved away.
 INNER = {"checkpoints", "resume", "parts", "checkpoints.damaged", "resume.damaged"}
+LOGS = {"metrics.jsonl": Step, "heldout.jsonl": Noted, "goodput.jsonl": goodput.Event, "bad_steps.jsonl": dict}
+SCORING = "scoring.json"  # of a score job
+WAY_OUT = "copy or write it again"
+
+
+class Unsummed(str):
+    """No fault: what was read without a checksum to compare."""
+
+
 Faults = Iterator[str]
 
 
@@ -41,29 +54,49 @@ def main(argv: list[str] | None = None) -> None:
     flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     flags.add_argument("folder", nargs="+", type=Path, help="rows, a run, an export, or a folder of such folders")
     folders = flags.parse_args(argv).folder
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", force=True)  # absl has put its own handler there
+    log.setLevel(logging.INFO)
+    absl_logging.set_verbosity(absl_logging.ERROR)  # Orbax
     jax.config.update("jax_platforms", "cpu")
-    faults = 0
-    for fault in (fault for folder in folders for fault in verify(folder)):
-        print(f"DAMAGED: {fault}", flush=True)
-        faults += 1
-    print(f"{faults} damaged" if faults else "nothing is damaged")
+    with exiting():
+        check_places(folders)
+        faults = unsummed = 0
+        for fault in (fault for folder in folders for fault in verify(folder)):
+            known = isinstance(fault, Unsummed)
+            print(f"{'NO CHECKSUM' if known else 'DAMAGED'}: {fault}", flush=True)
+            faults, unsummed = faults + (not known), unsummed + known
+    rest = f"; {unsummed} without a checksum to compare, where a flipped bit does not show" if unsummed else ""
+    print((f"{faults} damaged" if faults else "nothing is damaged") + rest)
     sys.exit(1 if faults else 0)
 
 
+def check_places(folders: list[Path]) -> None:
+    for folder in folders:
+        if not folder.is_dir():
+            state = "is a file" if folder.exists() else "does not exist"
+            raise UserError(f"{folder} {state}; name a folder of rows, a run, an export, or a folder of such folders")
+
+
 def verify(folder: Path) -> Faults:
-    """A sentence for each fault in the folder and in the folders in it."""
+    """A sentence for each fault in the folder and in the folders in it; an Unsummed where nothing could be compared."""
     places = [folder, *sorted(path for path in folder.rglob("*") if path.is_dir())]
-    places = [place for place in places if not INNER & set(place.relative_to(folder).parts)]
-    known = [(place, kind) for place in places for kind in KINDS if kind.is_in(place)]
+    places = [place for place in places if not any(map(is_inner, place.relative_to(folder).parts))]
+    known, said = [(place, kind) for place in places for kind in KINDS if kind.is_in(place)], []
     if not known:
         yield f"{folder} holds no rows, run, Hugging Face folder or documents; name another folder"
     for place, kind in known:
         log.info("%s: %s", place, kind.name)
-        yield from sentences(place, kind.faults(place))
+        for fault in sentences(place, kind.faults(place)):
+            said.append(fault)
+            yield fault
     for place in places:
         for path in sorted([*place.glob("*.json"), *place.glob("*.jsonl")]):
-            yield from sentences(path, json_faults(path))
+            if not any(f"{path} " in fault for fault in said):
+                yield from sentences(path, json_faults(path))
+
+
+def is_inner(name: str) -> bool:
+    return name in INNER or bool(re.fullmatch(r"\..+\.writing", name))  # of a job that runs or was killed
 
 
 def sentences(path: Path, faults: Faults) -> Faults:
@@ -73,30 +106,68 @@ def sentences(path: Path, faults: Faults) -> Faults:
     except (UserError, OSError) as error:
         yield one_line(error) if str(path) in str(error) else f"{path}: {one_line(error)}"
     except Exception as error:
-        yield f"{path} cannot be read ({type(error).__name__}: {one_line(error)}); copy or write it again"
+        yield f"{path} cannot be read ({type(error).__name__}: {one_line(error)}); {WAY_OUT}"
 
 
-WAY_OUT = "copy or write it again"
+def missing(folder: Path, name: str, of: str) -> Faults:
+    if not (folder / name).is_file():
+        yield f"{folder / name} is missing, which belongs to {of}; {WAY_OUT}"
+
+
+# JSON
 
 
 def json_faults(path: Path) -> Faults:
-    data, whole = path.read_bytes(), path.suffix == ".json"
-    # The last line of a JSONL file without an end is of a run that was killed.
-    for number, text in enumerate([data] if whole else data.split(b"\n")[:-1], 1):
+    if path.name in LOGS:
+        yield from log_faults(path, LOGS[path.name])
+    elif path.suffix == ".json":
+        read_json(path, {"best.json": Best, "evaluate.json": Evaluated}.get(path.name, Any))
+    else:
+        for where, line in lines_of(path):
+            if path.name.startswith("predictions"):
+                decoded(line, Prediction, where, "evaluate again")
+            else:
+                check_own(line, where)
+
+
+def lines_of(path: Path) -> Iterator[tuple[str, bytes]]:
+    """(where, line) of the lines that are not blank."""
+    with open(path, "rb") as file:
+        yield from ((f"{path} line {n}", line) for n, line in enumerate(file, 1) if line.strip())
+
+
+def check_own(line: bytes, where: str) -> None:
+    """Of a file that may be the user's own, or quotes it: NaN may stand in it."""
+    try:
+        own_field(line.decode("utf-8-sig"))
+    except ValueError as error:
+        raise UserError(f"{where} cannot be read as JSON ({one_line(error)}); {WAY_OUT}") from error
+
+
+def log_faults(path: Path, kind: Any) -> Faults:
+    """Of a file that runs append to, whose readers leave wrong lines out.  Lines that a kill cut off are no damage."""
+    cut = 0
+    for where, line in lines_of(path):
         try:
-            decoded(text or b"null", Any, str(path) if whole else f"{path} line {number}", WAY_OUT)
+            decoded(line, kind, where, "copy it again; until then it is left out")
         except UserError as error:
-            yield str(error)
-            return
+            if not is_cut(line):
+                yield str(error)
+                return
+            cut += 1
+    if cut:
+        log.info("  %s: lines that a kill cut off, which are left out: %d", path.name, cut)
 
 
 # Rows
 
 
 def row_faults(folder: Path) -> Faults:
+    if not (folder / "manifest.json").is_file() and (folder / SCORING).is_file():
+        return  # a score job that has not ended
     manifest = load_manifest(folder)
     if not manifest.get("index_sha256"):
-        log.info("%s: its manifest is older than checksums of index.parquet", folder)
+        yield Unsummed(f"{folder}/index.parquet, which is older than its checksum in manifest.json")
     stats: dict[str, list[dict]] = {}
     for number, shard in enumerate(manifest["shards"], 1):
         log.info("  %d/%d %s", number, len(manifest["shards"]), shard["name"])
@@ -159,9 +230,10 @@ def score_faults(folder: Path, manifest: Manifest, stats: dict[str, list[dict]])
 
 def part_faults(folder: Path) -> Faults:
     """Of a score job that has not ended: the shards whose notes are there."""
+    yield from missing(folder, SCORING, "the scores of a score job")
     for path in sorted((folder / "parts").glob("*.json")):
-        facts = read_json(path)["facts"]
-        if hash_of(folder / path.name.removesuffix(".json")) != facts["sha256"]:
+        facts = read_json(path, score_sums.Note, "start the score job again, it scores its shard anew")["facts"]
+        if not (folder / path.stem).is_file() or hash_of(folder / path.stem) != facts["sha256"]:
             yield f"{folder / path.stem} is not what its note says; start the score job again, it scores it anew"
 
 
@@ -169,6 +241,12 @@ def part_faults(folder: Path) -> Faults:
 
 
 def run_faults(folder: Path) -> Faults:
+    yield from missing(folder, "config.json", "a run")
+    yield from sentences(folder / "config.json", config_faults(folder))
+    best = read_json(folder / "best.json", Best) if (folder / "best.json").is_file() else None
+    if best and best["ended"] and best["step"] and checkpoint.newest_step(folder) != best["step"]:
+        lost = folder / checkpoint.CHECKPOINTS / str(best["step"])
+        yield f"{lost} is missing, the state that best.json names; copy it again"
     for name in filter(lambda name: (folder / name).is_dir(), (checkpoint.CHECKPOINTS, checkpoint.RESUME)):
         ckpt = checkpoint.manager(folder, folder=name)
         for step in sorted(ckpt.all_steps()):
@@ -176,50 +254,48 @@ def run_faults(folder: Path) -> Faults:
             yield from sentences(folder / name / str(step), checkpoint_faults(ckpt, step))
 
 
+def config_faults(folder: Path) -> Faults:
+    if (folder / "config.json").is_file() and lineage.saved_config(folder) is None:
+        yield f"{folder}/config.json is not that of a run; {WAY_OUT}"
+
+
 def checkpoint_faults(ckpt: ocp.CheckpointManager, step: int) -> Faults:
     """Of any model; one array after the other is read."""
     folder = Path(ckpt.directory) / str(step)
     meta = ckpt.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
-    if meta.get("meta_hash", sums.meta_hash(meta)) != sums.meta_hash(meta):
+    if "meta_hash" not in meta:
+        yield Unsummed(f"{folder}/meta, which is older than its hash")
+    elif meta["meta_hash"] != sums.meta_hash(meta):
         yield f"{folder}/meta is not what was saved; go on from another checkpoint"
     for item, hash_of_arrays in (("params", sums.params_hash_of), ("opt_state", sums.opt_state_hash_of)):
-        known, now = meta.get(sums.NAME_OF_SUM[item]), hash_of_arrays(arrays(folder / item))
+        known, now = meta.get(sums.NAME_OF_SUM[item]), hash_of_arrays(checkpoint.arrays(folder / item))
         if not known:
-            log.info("  %s is older than hashes of arrays, so it was only read", folder / item)
+            yield Unsummed(f"{folder / item}, which is older than its hash")
         elif now != known:
             yield f"{folder}/{item} does not hold the arrays that were saved; go on from another checkpoint"
 
 
-def arrays(folder: Path) -> Iterator[tuple[Any, jax.Array]]:
-    """(path, array) of one item of a checkpoint."""
-    reader, place = ocp.PyTreeCheckpointer(), jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    shapes = jax.tree.map(
-        lambda of: jax.ShapeDtypeStruct(of.shape, of.dtype, sharding=place),
-        reader.metadata(folder).item_metadata.tree,
-        is_leaf=lambda of: hasattr(of, "shape"),
-    )
-    leaves = jax.tree_util.tree_leaves_with_path(shapes)
-    for number, (path, _) in enumerate(leaves):
-        others = [leaf if n == number else ocp.PLACEHOLDER for n, (_, leaf) in enumerate(leaves)]
-        wanted = jax.tree.unflatten(jax.tree.structure(shapes), others)
-        restore_args = ocp.checkpoint_utils.construct_restore_args(wanted)
-        restored = reader.restore(folder, args=ocp.args.PyTreeRestore(wanted, restore_args))
-        yield path, next(leaf for leaf in jax.tree.leaves(restored) if isinstance(leaf, jax.Array))
-
-
 def folder_faults(folder: Path) -> Faults:
     """A Hugging Face folder: its files against SHA256SUMS; where it has none, every tensor is finite at least."""
-    known = hf.sums_of(folder)
+    known, marked = sums_of(folder), (folder / MARK).is_file()
     for name, sha256 in known.items():
         if not (folder / name).is_file():
             yield f"{folder / name} is missing; copy it again"
         elif hash_of(folder / name) != sha256:
-            yield f"{folder / name} is not what {hf.SUMS} beside it says; copy it again"
-    if known:
-        return
-    if (folder / hf.MARK).is_file():
-        yield f"{folder}/{hf.SUMS} is missing; copy or export the folder again"
-    log.info("  no %s, so a flipped bit does not show", hf.SUMS)
+            yield f"{folder / name} is not what {SUMS} beside it says; copy it again"
+    if marked and not known:
+        yield f"{folder}/{SUMS} is missing or empty; copy or export the folder again"
+    for path in sorted([*folder.glob("*.safetensors"), *folder.glob("*.json")]):
+        if marked and known and path.name not in known:
+            yield f"{folder}/{SUMS} has no line for {path.name}; copy or export the folder again"
+        elif path.name not in known:
+            yield Unsummed(f"{path}, which no {SUMS} names")
+    if not known:
+        yield from tensor_faults(folder)
+
+
+def tensor_faults(folder: Path) -> Faults:
+    yield from missing(folder, "config.json", "a Hugging Face folder")
     for tensor in hf.open_tensors(str(folder)).values():
         parts = [slice(i, min(i + 4096, tensor.shape[0])) for i in range(0, tensor.shape[0], 4096)]
         if not all(np.isfinite(tensor.read(part)).all() for part in parts):
@@ -227,7 +303,10 @@ def folder_faults(folder: Path) -> Faults:
 
 
 def document_faults(folder: Path) -> Faults:
-    documents, kept = 0, read_json(folder / "counts.json")["kept"]
+    if ROWS.is_in(folder):  # these have a composition.json too
+        return
+    yield from missing(folder, "counts.json", "documents")
+    documents = 0
     for path in sorted(folder.glob("part-*.parquet")):
         try:
             for batch in pq.ParquetFile(path, page_checksum_verification=True).iter_batches():
@@ -235,25 +314,28 @@ def document_faults(folder: Path) -> Faults:
         except (OSError, pa.ArrowException) as error:
             yield f"{path} cannot be read ({one_line(error)}); copy or write it again"
             return
+    kept = read_json(folder / "counts.json", Counted)["kept"] if (folder / "counts.json").is_file() else documents
     if documents != kept:
         yield f"{folder} holds {documents} documents, its counts.json says {kept}; write them again"
 
 
 class Kind(NamedTuple):
     name: str
-    signs: tuple[str, ...]  # patterns; a folder with something of each is of the kind
+    signs: tuple[str, ...]  # patterns; a folder with something of any is of the kind
     faults: Callable[[Path], Faults]
 
     def is_in(self, folder: Path) -> bool:
-        return all(any(folder.glob(sign)) for sign in self.signs)
+        return any(any(folder.glob(sign)) for sign in self.signs)
 
 
+ROWS = Kind("rows", ("manifest.json", "index.parquet", "*.array_record"), row_faults)
 KINDS = (
-    Kind("rows", ("manifest.json",), row_faults),
-    Kind("scores by shard", ("scoring.json",), part_faults),
-    Kind("a run", ("checkpoints/",), run_faults),
-    Kind("a Hugging Face folder", ("*.safetensors",), folder_faults),
-    Kind("documents", ("counts.json", "part-*.parquet"), document_faults),
+    ROWS,
+    Kind("scores by shard", (SCORING, "parts/*.array_record.json"), part_faults),
+    Kind("a run", ("checkpoints/", "resume/", "metrics.jsonl", "heldout.jsonl", "best.json"), run_faults),
+    Kind("a Hugging Face folder", ("*.safetensors", "model.safetensors.index.json", MARK, SUMS), folder_faults),
+    # Spark's parts have longer names: they are a user's own, without counts.
+    Kind("documents", ("part-?????-???.parquet", "part-?????.parquet", "composition.json"), document_faults),
 )
 
 if __name__ == "__main__":

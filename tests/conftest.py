@@ -11,6 +11,7 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.abspath(f"{__file__}/
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 
 import dataclasses
+import json
 import resource
 import time
 from contextlib import contextmanager
@@ -176,6 +177,23 @@ def audited(tmp_path_factory) -> Path:
     from audit_rows import write_audited  # takes seconds, which few files need
 
     return write_audited(tmp_path_factory.mktemp("audited"))
+
+
+@pytest.fixture
+def tokenizer(tmp_path) -> Path:
+    """The folder of one whose tokens are bytes."""
+    from tokenizers import Tokenizer, models, pre_tokenizers  # few files need it
+
+    folder = tmp_path / "tokenizer"
+    folder.mkdir()
+    vocab = {letter: i for i, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    letters = Tokenizer(models.BPE(vocab=vocab, merges=[]))
+    letters.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    letters.add_special_tokens(["<|endoftext|>"])
+    letters.save(str(folder / "tokenizer.json"))
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|endoftext|>"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    return folder
 
 
 @pytest.fixture(autouse=True)

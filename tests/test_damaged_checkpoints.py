@@ -1,5 +1,8 @@
 """Checkpoints that were damaged on the disk: none is restored as if it were whole."""
 
+import errno
+import os
+import resource
 import shutil
 
 import jax
@@ -20,6 +23,11 @@ IDENTITY = {"seed": 0, "data.batch_rows": 8}
 
 def in_folder(ckpt) -> list[checkpoint.Folder]:
     return [checkpoint.Folder(ckpt, IDENTITY)]
+
+
+def both_folders(workdir) -> list[checkpoint.Folder]:
+    names = (checkpoint.CHECKPOINTS, checkpoint.RESUME)
+    return [checkpoint.Folder(checkpoint.manager(workdir, CFG, name), IDENTITY) for name in names]
 
 
 def raised(tree, by: int):
@@ -110,8 +118,7 @@ def test_a_damaged_newest_state_goes_back_to_the_kept_one_of_the_other_folder(ru
     shutil.copytree(workdir / "checkpoints/1", tmp_path / "run/checkpoints/1")
     shutil.copytree(workdir / "checkpoints/2", tmp_path / "run/resume/2")
     (tmp_path / "run/resume/2/params/manifest.ocdbt").write_bytes(b"")
-    names = (checkpoint.CHECKPOINTS, checkpoint.RESUME)
-    both = [checkpoint.Folder(checkpoint.manager(tmp_path / "run", CFG, name), IDENTITY) for name in names]
+    both = both_folders(tmp_path / "run")
     assert list(verify.verify(tmp_path / "run")) != []
     step, state = checkpoint.restore(both, abstract, CFG)
     assert step == 1 and same(state, states[1])
@@ -123,9 +130,69 @@ def test_where_no_checkpoint_is_whole_nothing_is_moved(run, tmp_path):
     shutil.copytree(workdir, tmp_path / "run")
     for step in (1, 2):
         (tmp_path / f"run/checkpoints/{step}/params/manifest.ocdbt").write_bytes(b"")
-    with pytest.raises(UserError, match=r"/2 is damaged .*; move it away to go on from step 1"):
+    sentence = r"/2 is damaged .*, and so are the 1 older ones; move all away to go on from the start"
+    with pytest.raises(UserError, match=sentence):
         checkpoint.restore(in_folder(checkpoint.manager(tmp_path / "run", CFG)), abstract, CFG)
-    assert not (tmp_path / "run/checkpoints.damaged").exists()
+    (tmp_path / "run/resume").mkdir()  # the older one as the kept state of train.keep=best: it counts all the same
+    (tmp_path / "run/checkpoints/2").rename(tmp_path / "run/resume/2")
+    with pytest.raises(UserError, match=sentence):
+        checkpoint.restore(both_folders(tmp_path / "run"), abstract, CFG)
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["checkpoints", "resume"]
+
+
+@pytest.mark.parametrize("item", ["meta", "params"])
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.EMFILE, os.strerror(errno.EMFILE)), PermissionError(errno.EACCES, os.strerror(errno.EACCES)),
+        MemoryError(), ValueError('Error opening "zarr" driver: [OS error 5 EIO: Input/output error]'),
+        RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes"),
+    ],
+    ids=lambda error: type(error).__name__,
+)  # fmt: skip
+def test_what_does_not_show_damage_goes_back_to_no_older_state(run, tmp_path, monkeypatch, item, error):
+    workdir, _, abstract = run
+    shutil.copytree(workdir, tmp_path / "run")
+    whole = checkpoint.ocp.CheckpointManager.restore
+
+    def restore(self, step, args):
+        if step == 2 and item in args:
+            raise RuntimeError("the library's own words") from error
+        return whole(self, step, args=args)
+
+    monkeypatch.setattr(checkpoint.ocp.CheckpointManager, "restore", restore)
+    with pytest.raises(UserError, match=r"/2 could not be read \(.*\), which does not show damage; mend that"):
+        checkpoint.restore(in_folder(checkpoint.manager(tmp_path / "run", CFG)), abstract, CFG)
+    assert sorted(os.listdir(tmp_path / "run/checkpoints")) == ["1", "2"]
+
+
+def test_too_many_open_files_are_no_damage(run, tmp_path):
+    """As the system itself says it, through Orbax and tensorstore."""
+    workdir, _, abstract = run
+    shutil.copytree(workdir, tmp_path / "run")
+    ckpt = checkpoint.manager(tmp_path / "run", CFG)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")), hard))
+    try:
+        with pytest.raises(UserError, match=r"could not be read \(.*Too many open files"):
+            checkpoint.restore(in_folder(ckpt), abstract, CFG)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert checkpoint.restore(in_folder(ckpt), abstract, CFG)[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("hosts", "sentence"),
+    [
+        ([0, 1], r"/2 is damaged \(host 1 could not read it\); move it away to go on from step 1"),
+        ([0, 1, 2], r"/2 could not be read \(on host 2, whose log tells why\), which does not show damage"),
+    ],
+)
+def test_a_meta_that_one_host_cannot_read_ends_all(run, monkeypatch, hosts, sentence):
+    """This host is the first and has read it: it must not go on to what all do together."""
+    monkeypatch.setattr(checkpoint, "hosts_faults", lambda own: np.array([own, *hosts[1:]]))
+    with pytest.raises(UserError, match=sentence):
+        checkpoint.read_meta(checkpoint.manager(run[0]), 2, CFG)
 
 
 def test_a_job_that_only_reads_takes_no_older_state(run, tmp_path):

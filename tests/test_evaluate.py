@@ -207,9 +207,14 @@ def test_a_second_evaluation_keeps_what_the_first_has_measured(tmp_path, params)
 
     def measure(**what):
         evaluate.evaluate(
-            config.changed(cfg, {f"evaluate.{k}": str(v) for k, v in what.items()}), one_device_mesh(), run
-        )
+            config.changed(cfg, {f"evaluate.{k}": v if isinstance(v, int) else str(v) for k, v in what.items()}),
+            one_device_mesh(), run,
+        )  # fmt: skip
         return json.loads((run / "evaluate.json").read_text())
+
+    def asked_before(result):
+        of = [kept["asked"] for kept in result["earlier"].values()]
+        return sorted((Path(asked["questions"]).name, asked["max_new_tokens"]) for asked in of)
 
     first = measure(rows=tmp_path / "a")
     asked = measure(questions=files["a"])
@@ -219,14 +224,46 @@ def test_a_second_evaluation_keeps_what_the_first_has_measured(tmp_path, params)
     assert both["rows"] == {"music": str(tmp_path / "a"), "web": str(tmp_path / "b")}
     assert run_files.read(str(run))["answers"].keys() == {("a", "who is a?", "x", ())}
     other = measure(questions=files["b"])
-    kept = other["earlier"][str(files["a"])]
-    assert kept["questions"] == asked["questions"] and other["heldout"] == both["heldout"]
+    (kept,) = other["earlier"].values()
+    assert (kept["asked"], kept["questions"]) == (asked["asked"], asked["questions"])
+    assert other["heldout"] == both["heldout"]
     assert json.loads((run / kept["predictions"]).read_text())["id"] == "a"
     assert run_files.read(str(run))["answers"].keys() == {("b", "who is b?", "x", ())}
-    assert list(measure(questions=files["a"])["earlier"]) == [str(files["b"])]
+    assert asked_before(measure(questions=files["a"])) == [("b.jsonl", 2)]
+    # The same questions asked in another way are another measurement.
+    longer = measure(questions=files["a"], max_new_tokens=3)
+    assert asked_before(longer) == [("a.jsonl", 2), ("b.jsonl", 2)] and longer["asked"]["max_new_tokens"] == 3
+    assert len({kept["predictions"] for kept in longer["earlier"].values()}) == 2
+    assert all((run / kept["predictions"]).is_file() for kept in longer["earlier"].values())
     params["norm"]["scale"] = params["norm"]["scale"] * 2  # another state: nothing of it was measured
     again = measure(rows=tmp_path / "a")
     assert "questions" not in again and again["heldout"].keys() == {"music"}
+
+
+GRADES = {"k": 1, "n": 2, "accuracy": 0.5, "low": 0.1, "high": 0.9}
+
+
+@pytest.mark.parametrize("asked", [None, {}, "absent"])
+def test_grades_of_a_version_that_did_not_say_what_was_asked_are_kept_too(tmp_path, asked):
+    old = {"params_hash": "p", "questions": GRADES, "asked": asked, "earlier": None}
+    old = {key: value for key, value in old.items() if value != "absent"}
+    (tmp_path / "predictions.jsonl").write_text("the old ones")
+    new = {"params_hash": "p", "questions": GRADES | {"k": 2}, "asked": {"questions": "q", "stop": ""}}
+    result = evaluate.merged(old, new, tmp_path / "predictions.jsonl")
+    (kept,) = result["earlier"].values()
+    assert (kept["questions"], kept["asked"]) == (GRADES, {})
+    assert (tmp_path / kept["predictions"]).read_text() == "the old ones"
+
+
+@pytest.mark.parametrize(
+    "damage", [{"asked": "a"}, {"asked": {"questions": 3}}, {"earlier": {"a": {"questions": None}}}, {"rows": 3}]
+)
+def test_a_damaged_result_is_refused_before_anything_is_measured(tmp_path, params, monkeypatch, damage):
+    monkeypatch.setattr(lineage, "load_params", lambda *_: pytest.fail("the model was loaded"))
+    (tmp_path / "evaluate.json").write_text(json.dumps({"params_hash": "p", "questions": GRADES} | damage))
+    cfg = small_config(evaluate={"rows": str(write_rows(tmp_path / "rows", {"web": 3}))})
+    with pytest.raises(UserError, match=r"evaluate\.json is damaged or of another kind .*; move it away and evaluate"):
+        evaluate.evaluate(cfg, one_device_mesh(), tmp_path)
 
 
 def test_wilson_interval_of_the_papers_main_result():

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from mucpt_jax.errors import UserError
+from mucpt_jax.formats import checksums
 from mucpt_jax.weights import hf
 
 GOLDEN = Path(__file__).parent / "data"
@@ -108,7 +109,7 @@ def test_checksums_of_other_tools_are_read_too(tmp_path):
     """Of sha256sum in its two modes and below folders; those of other folders are not for us."""
     digest = "0" * 64
     (tmp_path / "SHA256SUMS").write_text(f"{digest}  a b\n{digest} *c\n{digest}  ./d\n{digest}  sub/e\n")
-    assert hf.sums_of(tmp_path) == {"a b": digest, "c": digest, "d": digest}
+    assert checksums.sums_of(tmp_path) == {"a b": digest, "c": digest, "d": digest}
     (tmp_path / "SHA256SUMS").write_text(f"{digest}  a\n{digest[1:]}  b\n")
     with pytest.raises(UserError, match="SHA256SUMS line 2 is no sha256 and name"):
-        hf.sums_of(tmp_path)
+        checksums.sums_of(tmp_path)

@@ -97,6 +97,8 @@ def loaded(statement: str, names: str) -> str:
 def test_training_loads_neither_torch_nor_tensorflow_and_data_prep_no_jax():
     jobs = "from mucpt_jax import train, score, evaluate, export, plan, audit, compare, seqio_tasks"
     assert loaded(jobs, "torch tensorflow seqio transformers") == "[]"
+    no_orbax = "sys.modules['orbax'] = sys.modules['orbax.checkpoint'] = None"  # as in requirements-seqio.txt
+    assert loaded(f"{no_orbax}; from mucpt_jax import seqio_tasks", "seqio tensorflow") == "[]"
     assert loaded("from data_prep import pipeline, sample_corpus, agree", "jax flax torch tensorflow") == "[]"
 
 

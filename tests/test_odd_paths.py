@@ -16,13 +16,17 @@ GOOD = ["with blank", "音乐", "100% %41", "a#b", "it's", 'say "so"', "a*b?", "
 REFUSED = ["[x]", "back\\slash"]  # by what saves checkpoints
 
 
+def slow(name: str):
+    return pytest.param(name, marks=pytest.mark.slow)
+
+
 def trained(folder: Path, steps: int) -> None:
     data = {"general": str(folder / "rows"), "general_fraction": 1.0, "read_threads": 1}
     cfg = small_config(data=data, optimizer={"steps": steps}, train={"checkpoint_every": 1})
     train.train(cfg, one_device_mesh(), folder / "run")
 
 
-@pytest.mark.parametrize("name", REFUSED)
+@pytest.mark.parametrize("name", [REFUSED[0], slow(REFUSED[1])])
 def test_a_workdir_whose_checkpoints_could_not_be_read_back_is_refused_before_anything_is_written(tmp_path, name):
     folder = tmp_path / name
     write_rows(folder / "rows", {"music": 8})
@@ -35,7 +39,7 @@ def test_a_workdir_whose_checkpoints_could_not_be_read_back_is_refused_before_an
     assert checkpoint.newest_step(tmp_path / "link" / "run") == 2
 
 
-@pytest.mark.parametrize("name", [ALL, "x" * 200])
+@pytest.mark.parametrize("name", [ALL, slow("x" * 200)])
 def test_a_run_below_a_folder_of_any_other_name_goes_on_and_scores(tmp_path, name):
     folder = tmp_path / name
     write_rows(folder / "rows", {"music": 8})
@@ -47,7 +51,7 @@ def test_a_run_below_a_folder_of_any_other_name_goes_on_and_scores(tmp_path, nam
     assert (folder / "scored" / "manifest.json").is_file()
 
 
-@pytest.mark.parametrize("name", [ALL, *REFUSED, "x" * 200, *(pytest.param(n, marks=pytest.mark.slow) for n in GOOD)])
+@pytest.mark.parametrize("name", [ALL, *map(slow, [*REFUSED, "x" * 200, *GOOD])])
 def test_document_jobs_read_and_write_below_any_name(tmp_path, flags, name):  # noqa: F811
     folder = tmp_path / name
     folder.mkdir()

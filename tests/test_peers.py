@@ -66,6 +66,7 @@ def test_a_process_that_fails_alone_takes_the_others_along_with_its_sentence_and
     assert zero == two == (74, f"error: process 1 of 3 has ended: {sentence}")
 
 
+@pytest.mark.slow
 def test_processes_that_fail_together_each_say_why_and_those_that_end_well_say_nothing():
     address = free_address()
     for work, end in (
@@ -75,6 +76,7 @@ def test_processes_that_fail_together_each_say_why_and_those_that_end_well_say_n
         assert last_lines([start(address, i, 2, work) for i in range(2)]) == [end, end]
 
 
+@pytest.mark.slow
 def test_who_never_comes_is_named_by_all_that_came():
     address = free_address()
     came = [start(address, i, 4, seconds=2) for i in (0, 2)]

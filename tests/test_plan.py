@@ -301,6 +301,7 @@ def test_a_mesh_takes_the_devices_that_it_is_given():
     assert sharding.make_mesh(cfg, jax.devices()[4:]).devices.ravel().tolist() == jax.devices()[4:]
 
 
+@pytest.mark.slow  # 32B is compiled; the tests above take its sizes without that
 def test_the_papers_run_fits_256_gpus_of_96_gb(tmp_path):
     command = [sys.executable, "launch.py", "--config=configs/qwen32b_mucpt.py", "--job=plan", f"--workdir={tmp_path}"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)

@@ -438,3 +438,4 @@ def test_files_of_others_in_the_output_are_not_overwritten(tmp_path, rm):
     with pytest.raises(UserError, match=r"scored holds manifest\.json, which no score job wrote"):
         score.score(config_of(tmp_path), one_device_mesh(), tmp_path / "rm")
     assert (tmp_path / "scored" / "manifest.json").read_text() == "dear"
+    assert [path.name for path in (tmp_path / "scored").iterdir()] == ["manifest.json"]  # no lock either

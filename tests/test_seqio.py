@@ -17,6 +17,8 @@ import numpy as np
 import pytest
 from conftest import VOCAB, T, random_row, small_config, write_rows
 
+from mucpt_jax import config, seqio_tasks
+from mucpt_jax.errors import UserError
 from mucpt_jax.formats.files import write_json
 from mucpt_jax.formats.manifest import read_manifest
 from mucpt_jax.formats.rows import read_shard, shard_name, target_mask
@@ -287,6 +289,23 @@ def test_every_epoch_has_every_row_once_in_another_order_that_the_seed_fixes(see
     one, again, two = (of(seen, f"seed {seed}")["decoder_target_tokens"] for seed in ("1", "1again", "2"))
     np.testing.assert_array_equal(one, again)
     assert (one != two).any()
+
+
+def test_rows_of_another_tokenizer_than_the_start_run_had_are_refused(tmp_path, monkeypatch):
+    """By the run's own config.json, and by that of the run before it; seqio is not asked."""
+    monkeypatch.setattr(seqio_tasks, "libraries", lambda: (None, None))
+    for name, of in (("mine", "a" * 64), ("others", "b" * 64)):
+        write_rows(tmp_path / name, {"web": 8}, tokenizer_hash=of)
+    for name, knobs, known in (
+        ("first", {}, {"tokenizer_hash": "a" * 64}), ("second", {"init_from": str(tmp_path / "first")}, {}),
+    ):  # fmt: skip
+        (tmp_path / name).mkdir()
+        write_json(tmp_path / name / "config.json", config.to_saved(small_config(**knobs)) | known)
+    others = {"general": str(tmp_path / "others"), "general_fraction": 1.0}
+    for start in ("first", "second"):
+        cfg = small_config(data=others, loss={"kind": "ntp"}, init_from=str(tmp_path / start))
+        with pytest.raises(UserError, match=r"others was written with another tokenizer than the rows .*first was "):
+            seqio_tasks.register("x", cfg)
 
 
 @needs_seqio

@@ -11,6 +11,7 @@ from typing import Any, TypedDict
 
 from mucpt_jax.errors import UserError, one_line
 from mucpt_jax.evaluation import alias
+from mucpt_jax.formats.checksums import check_sums, present
 from mucpt_jax.formats.decode import decoded, read_json
 
 # Of no field that a set of music questions asks about; their answers are of the kinds such sets have.
@@ -115,6 +116,7 @@ class Settings(TypedDict, total=False):
 def chat_template(folders: list[str]) -> str:
     """Of the first folder that has one: chat_template.jinja, or in tokenizer_config.json."""
     for folder in map(Path, folders):
+        check_sums(folder, present(folder, "chat_template.jinja", "tokenizer_config.json"))
         if (folder / "chat_template.jinja").is_file():
             return (folder / "chat_template.jinja").read_text(encoding="utf-8")
         path = folder / "tokenizer_config.json"

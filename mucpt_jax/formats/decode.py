@@ -10,6 +10,7 @@ Lines end at \n alone: U+2028 and its like may stand in strings.
 
 import json
 import logging
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -53,6 +54,19 @@ def read_log(path: str | Path, kind: Any = dict) -> list:
         more = f", and {len(wrong) - 1} more lines" if wrong[1:] else ""
         logging.warning("%s%s: left out, as a kill may cut off a line", wrong[0], more)
     return values
+
+
+def is_cut(line: bytes) -> bool:
+    """Has a log's line no end, or in its place the line that the next start has written?"""
+    later = [line[match.start() :] for match in re.finditer(rb'\{"', line) if match.start()]
+    return not line.rstrip().endswith(b"}") or any(map(is_object, later))
+
+
+def is_object(text: bytes) -> bool:
+    try:
+        return isinstance(decoded(text, dict, "", ""), dict)
+    except UserError:
+        return False
 
 
 def decoded(text: str | bytes, kind: Any, where: str, way_out: str) -> Any:

@@ -46,11 +46,21 @@ class Grades(TypedDict):
 ASKED = ("questions", "style", "prompt", "stop", "max_new_tokens")  # of evaluate.*: what is asked and how
 
 
+class Asked(TypedDict, total=False):
+    """evaluate.* that grades depend on; results of 0.1 and 0.2 do not say it."""
+
+    questions: str  # file
+    style: str  # missing: prompt
+    prompt: str
+    stop: str
+    max_new_tokens: Count
+
+
 class Earlier(TypedDict):
-    """Answers of the same parameters to another file of questions."""
+    """Answers of the same parameters to what was asked before."""
 
     questions: Grades
-    asked: dict[str, Any]
+    asked: Asked
     predictions: str  # name of their file
 
 
@@ -60,10 +70,10 @@ class Evaluated(TypedDict, total=False):
     params_hash: str
     step: Count | None
     heldout: dict[str, Heldout] | None
-    rows: dict[str, str]  # source -> the folder it was measured on
+    rows: dict[str, str] | None  # source -> the folder it was measured on
     questions: Grades | None
-    asked: dict[str, Any]  # of ASKED
-    earlier: dict[str, Earlier]  # by file of questions
+    asked: Asked | None
+    earlier: dict[str, Earlier] | None  # by a hash of what was asked
     written_by: Writer | None
 
 
@@ -93,3 +103,9 @@ class Step(TypedDict):
 
     step: Count
     sources: NotRequired[dict[str, SourceStep]]
+
+
+class Counted(TypedDict):
+    """counts.json of a job of data_prep, as far as it is read here."""
+
+    kept: Count  # documents

@@ -5,10 +5,13 @@ r = -log p_RM of a target in nats, c = -log p of the start model; the raw weight
 
 import functools
 import itertools
+from typing import Annotated, TypedDict
 
 import numpy as np
+from msgspec import Meta
 
 from mucpt_jax.errors import UserError
+from mucpt_jax.formats.decode import Count, Number
 
 # Nats.  Sums over the corpus are kept for each of these floors, apart for the r between two EDGES.
 FLOORS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
@@ -16,6 +19,32 @@ EDGES = (0.0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 2.0, 3.0, 5.0, 7.0, 10.0,
 # A gradient of weighted tokens is as noisy as that of ess * N plain ones.  On a toy world the best floor had an ess of
 # 0.57 and one of 0.32 lost to rho1 (docs/objective.md).
 WANTED_ESS = 0.5
+
+
+class Facts(TypedDict):
+    records: Count
+    bytes: Count
+    sha256: str
+
+
+OF_BUCKETS, OF_FLOORS = (Meta(min_length=n, max_length=n) for n in (len(EDGES) - 1, len(FLOORS)))
+
+
+class Sums(TypedDict):
+    """Of stats_of."""
+
+    tokens: Count
+    nll: Number
+    counts: Annotated[list[Count], OF_BUCKETS]
+    weight: Annotated[list[Annotated[list[Number], OF_BUCKETS]], OF_FLOORS]
+    weight_squared: Annotated[list[Number], OF_FLOORS]
+
+
+class Note(TypedDict):
+    """parts/SHARD.json of a score job"""
+
+    facts: Facts
+    stats: Sums
 
 
 def stats_of(r: np.ndarray, where: str, base_nll: np.ndarray | None = None) -> dict[str, np.ndarray]:

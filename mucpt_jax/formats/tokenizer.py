@@ -5,9 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from mucpt_jax.errors import UserError, one_line
+from mucpt_jax.formats.checksums import check_sums, present
 from mucpt_jax.formats.decode import read_json
 from mucpt_jax.formats.files import file_hash, text_hash
 from mucpt_jax.formats.manifest import load_manifest
+
+# Read beside them; tokenizer_config.json alone where there is a tokenizer.json.
+BESIDE = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 
 
 def files_of(folder: str | Path) -> list[Path]:
@@ -20,8 +24,12 @@ def files_of(folder: str | Path) -> list[Path]:
 
 
 def tokenizer_hash(folder: str | Path) -> str:
-    """sha256 of tokenizer.json, or of vocab.json and merges.txt where a folder has only these."""
+    """sha256 of tokenizer.json, or of vocab.json and merges.txt where a folder has only these.
+
+    UserError where they are not what a SHA256SUMS of the folder says.
+    """
     if files := files_of(folder):
+        check_sums(Path(folder), files)
         return text_hash("".join(file_hash(f) for f in files))
     state = "holds no" if Path(folder).is_dir() else "is not a folder, so it holds no"
     raise UserError(
@@ -32,6 +40,7 @@ def tokenizer_hash(folder: str | Path) -> str:
 def load_tokenizer(folder: str):
     """The fast Hugging Face tokenizer of a folder: never from the network, never with code from the folder."""
     tokenizer_hash(folder)
+    check_sums(Path(folder), present(folder, *BESIDE))
     from transformers import AutoTokenizer  # takes seconds, and `--help` does not need it
 
     try:

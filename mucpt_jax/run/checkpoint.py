@@ -4,6 +4,7 @@ import dataclasses
 import logging
 import os
 import uuid
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple, Required
@@ -15,7 +16,7 @@ from jax.experimental import multihost_utils
 
 from mucpt_jax import config
 from mucpt_jax.config import Config
-from mucpt_jax.errors import UserError, fullness, one_line
+from mucpt_jax.errors import UserError, fullness, of_the_machine, one_line
 from mucpt_jax.formats.decode import Count, checked
 from mucpt_jax.formats.files import locked, writable
 from mucpt_jax.formats.version import Written, as_text, written_by
@@ -135,12 +136,13 @@ def restore(folders: list[Folder], abstract: State, cfg: Config) -> tuple[int, S
             place = move_away(of.ckpt, damaged_step)
             logging.warning(
                 "CHECKPOINT %d IS DAMAGED AND TRAINING GOES BACK TO STEP %d: %s; it was moved to %s",
-                damaged_step, step, str(fault).rpartition("; ")[0], place,
+                damaged_step, step, without_way_out(fault), place,
             )  # fmt: skip
         logging.info("going on from %s/%d", folder.ckpt.directory, step)
         return step, state
     if faults:
-        raise faults[0][2]
+        others = f"so are the {len(faults) - 1} older ones" if faults[1:] else "it is the only one"
+        raise UserError(f"{without_way_out(faults[0][2])}, and {others}; move all away to go on from the start")
     return None
 
 
@@ -177,8 +179,7 @@ def read_items(ckpt: ocp.CheckpointManager, step: int, meta: dict, **abstract) -
         items = ckpt.restore(step, args=ocp.args.Composite(**args))
     except Exception as error:
         fault = error
-    if on_any_host(fault is not None):
-        raise damaged(ckpt, step, fault or "another host could not read it") from fault
+    end_together(ckpt, step, fault)
     for name, item in items.items():
         wanted = meta.get(NAME_OF_SUM[name])  # an older checkpoint has none
         if wanted and SUMS[name](item) != wanted:
@@ -186,12 +187,9 @@ def read_items(ckpt: ocp.CheckpointManager, step: int, meta: dict, **abstract) -
     return items
 
 
-def on_any_host(fault: bool) -> bool:
-    return fault if jax.process_count() == 1 else bool(multihost_utils.process_allgather(np.array(fault)).any())
-
-
 def read_meta(ckpt: ocp.CheckpointManager, step: int, cfg: Config) -> dict:
     """What is known about a checkpoint, after checking that it holds the config's model."""
+    meta, saved, fault = {}, cfg.model, None
     try:
         meta = ckpt.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
         checked(meta, Meta, f"meta of step {step}", "")
@@ -199,7 +197,8 @@ def read_meta(ckpt: ocp.CheckpointManager, step: int, cfg: Config) -> dict:
             raise ValueError("its meta is not what was saved")
         saved = config.from_saved({"model": meta["model"]}, f"meta of step {step}").model
     except Exception as error:
-        raise damaged(ckpt, step, error) from error
+        fault = error
+    end_together(ckpt, step, fault)
     if meta.get("format", 1) > config.FORMAT:
         raise UserError(
             f"{ckpt.directory}/{step} has format {meta['format']}, this version reads up to {config.FORMAT}; go on "
@@ -209,12 +208,38 @@ def read_meta(ckpt: ocp.CheckpointManager, step: int, cfg: Config) -> dict:
     return meta
 
 
+def end_together(ckpt: ocp.CheckpointManager, step: int, fault: Exception | None) -> None:
+    """Where reading ended in a fault on any host, all hosts raise: else the others would wait for that one for ever.
+
+    Damaged where it shows damage; where a host's machine is at fault an older state is no way out.
+    """
+    grades = hosts_faults(0 if fault is None else 2 if of_the_machine(fault) else 1)
+    if grades.max() == 1:
+        raise damaged(ckpt, step, fault or f"host {grades.argmax()} could not read it") from fault
+    if grades.max() == 2:
+        if fault is None or not of_the_machine(fault):
+            fault = OSError(f"on host {grades.argmax()}, whose log tells why")
+        raise UserError(
+            f"{ckpt.directory}/{step} could not be read ({one_line(fault)}), which does not show damage; mend that and "
+            "start the same command again"
+        ) from fault
+
+
+def hosts_faults(own: int) -> np.ndarray:
+    """The number of every host."""
+    return np.ravel(multihost_utils.process_allgather(np.array(own))) if jax.process_count() > 1 else np.array([own])
+
+
 def damaged(ckpt: ocp.CheckpointManager, step: int, error: Exception | str) -> Damaged:
     others = [s for s in ckpt.all_steps() if s != step]
     return Damaged(
         f"{ckpt.directory}/{step} is damaged ({' '.join(str(error).split())[:200]}); move it away to go on from "
         f"{f'step {max(others)}' if others else 'the start'}"
     )
+
+
+def without_way_out(fault: Damaged) -> str:
+    return str(fault).rpartition("; ")[0]
 
 
 def newest_step(workdir: Path, folder: str = CHECKPOINTS) -> int | None:
@@ -237,3 +262,20 @@ def restore_params(workdir: Path, abstract_params: dict, cfg: Config) -> dict:
     meta = read_meta(ckpt, step, cfg)
     logging.info("parameters from %s/%d", ckpt.directory, step)
     return read_items(ckpt, step, meta, params=abstract_params)["params"]
+
+
+def arrays(folder: Path) -> Iterator[tuple[Any, jax.Array]]:
+    """(path, array) of one item of a checkpoint of any model, one after the other."""
+    reader, place = ocp.PyTreeCheckpointer(), jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    shapes = jax.tree.map(
+        lambda of: jax.ShapeDtypeStruct(of.shape, of.dtype, sharding=place),
+        reader.metadata(folder).item_metadata.tree,
+        is_leaf=lambda of: hasattr(of, "shape"),
+    )
+    leaves = jax.tree_util.tree_leaves_with_path(shapes)
+    for number, (path, _) in enumerate(leaves):
+        others = [leaf if n == number else ocp.PLACEHOLDER for n, (_, leaf) in enumerate(leaves)]
+        wanted = jax.tree.unflatten(jax.tree.structure(shapes), others)
+        restore_args = ocp.checkpoint_utils.construct_restore_args(wanted)
+        restored = reader.restore(folder, args=ocp.args.PyTreeRestore(wanted, restore_args))
+        yield path, next(leaf for leaf in jax.tree.leaves(restored) if isinstance(leaf, jax.Array))

@@ -177,6 +177,9 @@ def ended(cfg: Config, workdir: Path, start: int, kept: int, identity: dict) -> 
     path = workdir / "best.json"
     if cfg.train.keep != "best" or not path.is_file():
         return False
+    run = lineage.saved_config(workdir)
+    if not start and run and run.init_from != cfg.init_from:  # the best is the start, and this one has another
+        return False
     best, rule = read_best(workdir), rule_of(cfg, identity)
     if start:  # checkpoint.restore has compared the identity, whose hash changes with the knobs that there are
         del rule["run"]

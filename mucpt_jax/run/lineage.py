@@ -10,6 +10,8 @@ import dataclasses
 import difflib
 import functools
 import logging
+import math
+import os
 from pathlib import Path
 
 import jax
@@ -17,11 +19,25 @@ import jax
 from mucpt_jax import config
 from mucpt_jax.config import Config
 from mucpt_jax.errors import UserError
-from mucpt_jax.formats.decode import read_json
 from mucpt_jax.formats.tokenizer import files_of
 from mucpt_jax.run import checkpoint
-from mucpt_jax.step import model, sharding
+from mucpt_jax.run.tokenizers import folders_behind, saved_config
+from mucpt_jax.step import model, optimizer, sharding
 from mucpt_jax.weights import transfer
+
+
+def with_start(cfg: Config, workdir: Path) -> Config:
+    """The config with the start of the run so far.  Raises UserError where another init_from is given: the run would go
+    on from its own checkpoint all the same, and config.json, card and tokenizer's check would tell of the other."""
+    run = saved_config(workdir)
+    if run is None or checkpoint.step_to_go_on_from(workdir) is None:
+        return cfg
+    if cfg.init_from and (not run.init_from or os.path.realpath(cfg.init_from) != os.path.realpath(run.init_from)):
+        raise UserError(
+            f"{workdir} was started from {run.init_from or 'random parameters'}, now init_from={cfg.init_from}; leave "
+            "init_from out to go on, or start in another --workdir"
+        )
+    return dataclasses.replace(cfg, init_from=run.init_from, init_state=run.init_state)
 
 
 def with_schedule(cfg: Config, workdir: Path) -> Config:
@@ -42,14 +58,6 @@ def with_schedule(cfg: Config, workdir: Path) -> Config:
     return config.changed(cfg, {"optimizer.schedule_steps": None if length == cfg.optimizer.steps else length})
 
 
-def saved_config(folder: str | Path) -> Config | None:
-    """The config that a run was started with; None where the folder is not that of a run."""
-    path = Path(folder) / "config.json"
-    values = read_json(path, dict) if path.is_file() else {}
-    # A Hugging Face folder has a config.json too.
-    return config.from_saved(values, str(path)) if "optimizer" in values else None
-
-
 def check_workdir(workdir: Path) -> None:
     if (workdir / "config.json").is_file() and saved_config(workdir) is None:
         raise UserError(
@@ -61,15 +69,6 @@ def check_workdir(workdir: Path) -> None:
 def folders(cfg: Config, workdir: Path) -> list[str]:
     """Folders that a job's parameters come from: its run, the run that this one started from, ..., Hugging Face's."""
     return folders_behind(str(workdir) if checkpoint.has_checkpoint(workdir) else cfg.init_from)
-
-
-def folders_behind(folder: str | None) -> list[str]:
-    behind: list[str] = []
-    while folder and folder not in behind:
-        behind.append(folder)
-        run = saved_config(folder)
-        folder = run.init_from if run else None
-    return behind
 
 
 def of_run(cfg: Config, workdir: Path, named: set[str]) -> Config:
@@ -168,7 +167,23 @@ def branch(cfg: Config, abstract: checkpoint.State) -> tuple[int, checkpoint.Sta
         raise UserError(
             f"{cfg.init_from} has {step} steps already; a branch of it needs more: --config.optimizer.steps"
         )
+    warn_of_rate(cfg, step)
     return step, checkpoint.restore_step(ckpt, step, abstract, cfg, {})
+
+
+def warn_of_rate(cfg: Config, step: int) -> None:
+    """A branch has the curve of its own config, by default over all its steps: where it is longer the rate jumps up."""
+    run = saved_config(cfg.init_from)
+    if run is None:
+        return
+    before, now = (float(optimizer.schedule(of.optimizer)(step)) for of in (run, cfg))
+    if not math.isclose(before, now, rel_tol=0.01):
+        length = run.optimizer.schedule_steps or run.optimizer.steps
+        logging.warning(
+            "THE LEARNING RATE JUMPS FROM %.3g TO %.3g: %s would go on with the one, this config with the other; for "
+            "that run's curve set --config.optimizer.schedule_steps=%d, and its peak_lr, final_lr and warmup_fraction",
+            before, now, cfg.init_from, length,
+        )  # fmt: skip
 
 
 def initial_params(cfg: Config, mesh: jax.sharding.Mesh) -> dict:

@@ -8,7 +8,6 @@ Names map by rule, because the model keeps Hugging Face's:
 import dataclasses
 import logging
 import os
-import re
 from pathlib import Path
 from typing import NamedTuple, NotRequired, TypedDict
 
@@ -19,11 +18,11 @@ from safetensors import SafetensorError, safe_open
 from mucpt_jax.checks import check_model
 from mucpt_jax.config import Mesh, Model
 from mucpt_jax.errors import UserError
+from mucpt_jax.formats.checksums import check_sums, present
 from mucpt_jax.formats.decode import Count, Positive, checked, read_json
-from mucpt_jax.formats.files import bare_name, hashes_of
+from mucpt_jax.formats.files import bare_name
 from mucpt_jax.formats.tokenizer import files_of
 
-MARK, SUMS = "mucpt_jax_export.json", "SHA256SUMS"  # an export of ours, and the checksums of its files
 HEAD, EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
 LEAF = {"kernel": "weight", "embedding": "weight", "scale": "weight", "bias": "bias"}
 DTYPES = {"F32": np.dtype(np.float32), "F16": np.dtype(np.float16), "BF16": np.dtype(ml_dtypes.bfloat16)}
@@ -194,9 +193,10 @@ class Ends(TypedDict, total=False):
 
 def end_ids(folder: str) -> list[int]:
     """Tokens at which a model of this folder ends its answer; none where the folder does not say."""
-    ids = []
-    for path in (Path(folder) / name for name in ("generation_config.json", "config.json")):
-        end = (read_json(path, Ends) if path.is_file() else {}).get("eos_token_id")
+    files, ids = present(folder, "generation_config.json", "config.json"), []
+    check_sums(Path(folder), files)
+    for path in files:
+        end = read_json(path, Ends).get("eos_token_id")
         ids += end if isinstance(end, list) else [] if end is None else [end]
     return ids
 
@@ -266,33 +266,6 @@ def weight_files(folder: Path) -> list[Path]:
     if not files:
         raise UserError(f"{folder} holds no *.safetensors; init_from must name a Hugging Face folder")
     return files
-
-
-def sums_of(folder: Path) -> dict[str, str]:
-    """{file: sha256} of SHA256SUMS, for files of the folder itself; {} where there is none."""
-    path, sums = folder / SUMS, {}
-    if not path.is_file():
-        return {}
-    for number, line in enumerate(path.read_bytes().decode(errors="replace").split("\n"), 1):
-        match = re.fullmatch(r"([0-9a-f]{64}) [ *](?:\./)?(.+)", line)
-        if line and not match:
-            raise UserError(f"{path} line {number} is no sha256 and name; copy the file again")
-        if match and "/" not in match[2]:
-            sums[match[2]] = match[1]
-    return sums
-
-
-def check_sums(folder: Path, files: list[Path]) -> None:
-    """UserError where a file is not what the folder's SHA256SUMS says; of an export of ours it names all of them."""
-    sums = sums_of(folder)
-    if (folder / MARK).is_file() and (lacking := [file.name for file in files if file.name not in sums]):
-        raise UserError(f"{folder}/{SUMS} has no line for {lacking[0]}; copy or export the folder again")
-    known = [file for file in files if file.name in sums]
-    for file, now in zip(known, hashes_of(known), strict=True):
-        if now != sums[file.name]:
-            raise UserError(
-                f"{file} is not what {SUMS} beside it says; copy it again, or mend that line if the change is meant"
-            )
 
 
 def check_tensors(tensors: dict[str, Tensor], shapes: dict[str, tuple[int, ...]], cfg: Model, folder: str) -> None:

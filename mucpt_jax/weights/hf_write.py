@@ -19,6 +19,7 @@ import numpy as np
 
 from mucpt_jax.config import Model
 from mucpt_jax.errors import UserError
+from mucpt_jax.formats.checksums import MARK, SUMS, check_sums, present, sums_of
 from mucpt_jax.formats.decode import Count, read_json
 from mucpt_jax.formats.files import file_hash, replacing_folder, write_json
 from mucpt_jax.weights import hf
@@ -26,7 +27,6 @@ from mucpt_jax.weights import hf
 # Files beside the weights that make a folder usable; copied where they exist.
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt",
                    "special_tokens_map.json", "added_tokens.json", "chat_template.jinja")  # fmt: skip
-MARK, SUMS = hf.MARK, hf.SUMS
 FILE_DTYPES = {"bfloat16": "BF16", "float32": "F32"}
 ROOM = 1 << 20  # bytes for all that is no tensor, without the tokenizer
 
@@ -63,7 +63,7 @@ def check_place(folder: Path) -> None:
     empty = folder.is_dir() and not any(folder.iterdir())
     if folder.exists() and not empty and not (folder / MARK).is_file():
         raise UserError(f"{folder} exists and is no export of ours; choose another folder")
-    foreign = {path.name for path in folder.glob("*")} - {SUMS, *hf.sums_of(folder)}
+    foreign = {path.name for path in folder.glob("*")} - {SUMS, *sums_of(folder)}
     if foreign:
         raise UserError(
             f"{folder} holds {min(foreign)}, which is not of the export there; move it or choose another folder"
@@ -153,11 +153,12 @@ def write_file(path: Path, shapes: Shapes, read: Callable[[str], np.ndarray], ab
 
 def write_rest(folder: Path, cfg: Model, about: About) -> None:
     tokenizer = Path(about.tokenizer) if about.tokenizer else None
-    for name in TOKENIZER_FILES if tokenizer else ():
-        if (tokenizer / name).is_file():
-            shutil.copy(tokenizer / name, folder / name)
-    if about.like and (Path(about.like) / "generation_config.json").is_file():
-        shutil.copy(Path(about.like) / "generation_config.json", folder / "generation_config.json")
+    copied = present(tokenizer, *TOKENIZER_FILES) if tokenizer else []
+    copied += present(about.like, "generation_config.json") if about.like else []
+    for path in [*copied, *(present(about.like, "config.json") if about.like else [])]:
+        check_sums(path.parent, [path])
+    for path in copied:
+        shutil.copy(path, folder / path.name)
     end = end_of_text(tokenizer) if tokenizer else None
     write_json(folder / "config.json", hf.config_json(cfg, about.dtype, about.like, end, about.longest))
     write_json(folder / MARK, {"model": cfg.name, "dtype": about.dtype})

@@ -22,6 +22,7 @@ from jax.sharding import PartitionSpec as P
 
 from mucpt_jax.config import Model
 from mucpt_jax.errors import UserError
+from mucpt_jax.formats.checksums import check_sums
 from mucpt_jax.step import model, sharding
 from mucpt_jax.weights import hf, hf_write
 
@@ -73,7 +74,7 @@ def checked(folder: str, cfg: Model, abstract: dict) -> dict[str, hf.Tensor]:
     tensors = hf.open_tensors(folder)
     hf.check_tensors(tensors, shapes_of(abstract, cfg), cfg, folder)
     files = [Path(folder) / "config.json", *sorted({tensor.file for tensor in tensors.values()})]
-    hf.check_sums(Path(folder), files[jax.process_index() :: jax.process_count()])  # a share of each host
+    check_sums(Path(folder), files[jax.process_index() :: jax.process_count()])  # a share of each host
     return tensors
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from data_prep import decontaminate, pipeline, report
 from data_prep.jobs import notes
-from mucpt_jax import compare, config, export, score
+from mucpt_jax import compare, config, evaluate, export, score
 from mucpt_jax.evaluation import answers, cards, run_files, tables
 from mucpt_jax.formats import questions, score_sums
 from mucpt_jax.formats.files import text_hash, write_json
@@ -51,6 +51,9 @@ def of_scores() -> None:
 FOLDERS = checkpoint.CHECKPOINTS, checkpoint.RESUME
 
 
+MEASURED = {"params_hash": "h", "heldout": {}, "questions": {"k": 0, "n": 1}, "asked": {"questions": "q"}}
+
+
 def of_heldout() -> None:
     early_stop.standing(Path("rm"), early_stop.lines_until(Path("rm/heldout.jsonl"), 6), 4)
     metrics.keep_until(Path("rm/heldout.jsonl"), 4)
@@ -68,6 +71,7 @@ def of_best() -> None:
 def of_run() -> None:
     result = compare.compare(["run"], None, None, ["init_from"])
     assert [tables.text(rows) + tables.markdown(rows) for _, rows in tables.of(result)]
+    evaluate.merged(evaluate.read_before(Path("run")), MEASURED, Path("run/absent.jsonl"))
     export.results(Path("run"), run_files.read("run")["evaluate"].get("params_hash", ""))
     cards.probes(Path("run"), run_files.read("run")["evaluate"].get("params_hash", ""))
 
@@ -226,7 +230,15 @@ def write_run(run: Path, questions: Path) -> None:
     lines(run / "predictions.jsonl", answered)
     heldout = {"music": {"nll": 1.5, "tokens": 9}}
     write_json(
-        run / "evaluate.json", {"params_hash": "h", "step": 8, "heldout": heldout, "questions": answers.grade(answered)}
+        run / "evaluate.json",
+        {
+            "params_hash": "h",
+            "step": 8,
+            "heldout": heldout,
+            "questions": answers.grade(answered),
+            "asked": {"questions": "p", "prompt": "Q", "stop": "", "max_new_tokens": 3},
+            "earlier": None,
+        },
     )
     write_json(run / "config.evaluate.json", {"evaluate": {"prompt": "Q", "stop": "\n", "max_new_tokens": 3}})
 
