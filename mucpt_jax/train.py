@@ -64,7 +64,7 @@ def train_alone(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
         transfer.together(lambda: data.check_bytes(sources), "rows")
     for folder in data.folders(cfg):
         tokenizers.check(folder, lineage.folders(cfg, workdir))
-    ask = answers.while_training(cfg, mesh, workdir, data.folders(cfg)[0]) if cfg.train.evaluate_questions else None
+    ask = transfer.together(lambda: answers.while_training(cfg, mesh, workdir), "questions")
     logging.info("parameters come from the first of\n%s", lineage.describe_sources(cfg, workdir))
     add_scores, cfg = scores_while_training(lineage.with_schedule(cfg, workdir), mesh)
     cfg = dataclasses.replace(cfg, loss=data.resolved_loss(cfg))
@@ -97,9 +97,8 @@ def train_alone(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
             with ledger.timed("data_wait", step):
                 batch = add_scores(sharding.to_global(next(batches), mesh, cfg.data.batch_rows))
             profiler(step, pending)
-            extra = {}
-            if is_due(step, cfg.train.gradient_norms_every):
-                extra["gradient_norms"] = norms_fn(state.params, batch)
+            apart = is_due(step, cfg.train.gradient_norms_every)
+            extra = {"gradient_norms": norms_fn(state.params, batch)} if apart else {}
             state, values = step_fn(state, batch)
             if pending:
                 report(run, *pending)

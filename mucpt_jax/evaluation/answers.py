@@ -21,7 +21,7 @@ from mucpt_jax.formats.decode import read_json, read_log
 from mucpt_jax.formats.files import text_hash, writable, write_json
 from mucpt_jax.formats.questions import Answer, Answers, read_questions, set_hash
 from mucpt_jax.formats.version import written_by
-from mucpt_jax.run import lineage
+from mucpt_jax.run import data, lineage
 from mucpt_jax.run import tokenizers as own_tokenizers
 from mucpt_jax.weights import hf
 
@@ -214,12 +214,14 @@ def grade(predictions: list[dict]) -> dict:
     return {"k": k, "n": n, "accuracy": k / max(n, 1), "low": low, "high": high}
 
 
-def while_training(cfg: Config, mesh, workdir: Path, rows: str) -> Callable[[dict], dict]:
+def while_training(cfg: Config, mesh, workdir: Path) -> Callable[[dict], dict] | None:
     """Gives params -> grades on train.evaluate_questions of the questions, the same ones at each step and start."""
+    if not cfg.train.evaluate_questions:
+        return None
     questions = read_questions(cfg.evaluate.questions, WAY_OUT)
     some = sorted(questions, key=lambda q: text_hash(f"{cfg.seed} {q['id']}"))[: cfg.train.evaluate_questions]
     folder = hf.tokenizer_folder(cfg.tokenizer, cfg.init_from)
-    tokenizers.check_same_tokenizer(rows, folder)
+    tokenizers.check_same_tokenizer(data.folders(cfg)[0], folder)
     own_tokenizers.check(folder, lineage.folders(cfg, workdir))
     at = asker(cfg, mesh, workdir, some)
 
