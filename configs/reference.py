@@ -8,8 +8,8 @@
 Training stops when held-out seed documents have had their best loss; the newest checkpoint is the best one, best.json
 names its hash, card.md tells what it knows (also by questions, after --job=evaluate).
 
-Evaluations, every 50 steps of 256 rows, are reckoned at 2% of the time where there are 1,000 held-out rows: one pass over
-each against four over a row of training (remat=full).  The log tells what they really take, and how to bring it to 2%.
+Evaluations, every 50 steps of 256 rows, are reckoned at 2% of the time where there are 1,000 held-out rows: one pass
+over each, against four over a row of training (remat=full).  The log tells what they really take, and the way to 2%.
 
 The paper names neither the size nor the recipe of its reference model; 1.5B adds 1.6% to the cost of a 32B run.
 Not run yet.

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import json
 import logging
 import math
 from collections.abc import Callable
@@ -74,7 +73,7 @@ def train_alone(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
     start, state = start_state(cfg, tx, mesh, kept, resume)
     if is_ended(cfg, workdir, start, kept):
         return
-    describe_run(cfg, sources, state, start)
+    metrics.describe_run(cfg, sources, state.params, start)
     if jax.process_index() == 0:
         # The rows may be gone when scores are asked for.
         known = {"tokenizer_hash": tokenizers.hash_of(data.folders(cfg)[0])}
@@ -83,6 +82,8 @@ def train_alone(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
     step_fn = jitted_step(cfg, tx, mesh, len(sources))
     norms_fn = jax.jit(functools.partial(gradient_norms, cfg=cfg), out_shardings=sharding.replicated(mesh))
     evaluate = early_stop.evaluator(cfg, mesh, workdir, start, state.params) if cfg.train.evaluate_every else None
+    if ask:
+        ask(state.params)  # before training; and compiled before its cost is measured
     batches = data.batches(rows, cfg, sharding.local_rows(mesh, cfg.data.batch_rows), start)
     clock, ledger = metrics.Clock(cfg, start), goodput.Ledger(workdir, start)
     with (
@@ -331,20 +332,3 @@ def bad_step(run: Run, step: int, values: dict) -> None:
             f"go on without such steps by --config.train.on_bad_step=skip (which stops after {MAX_BAD_STEPS} in a row)"
         )
     logging.warning("%s; the step was left out", sentence)
-
-
-def describe_run(cfg: Config, sources: list[data.Source], state: State, start: int) -> None:
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
-    tokens = cfg.data.batch_rows * cfg.data.sequence_length
-    logging.info(
-        "%s: %s parameters; %s tokens a step; steps %d..%d; learning rate %.3g now, %.3g at step %d; loss %s",
-        cfg.model.name, f"{parameters:,}", f"{tokens:,}", start + 1, cfg.optimizer.steps,
-        *(float(optimizer.schedule(cfg.optimizer)(step)) for step in (start, cfg.optimizer.steps - 1)),
-        cfg.optimizer.steps, json.dumps(dataclasses.asdict(cfg.loss)),
-    )  # fmt: skip
-    for source, epochs in zip(sources, data.epochs(sources, cfg), strict=True):
-        logging.info(
-            "%s source %s: %d rows, %d target tokens, share %.4f, %.2f epochs in %d steps",
-            "domain" if source.is_domain else "general", source.name, source.rows, source.targets,
-            data.token_share(source, sources, cfg), epochs, cfg.optimizer.steps,
-        )  # fmt: skip

@@ -227,6 +227,8 @@ def while_training(cfg: Config, mesh, workdir: Path) -> Callable[[dict], dict] |
 
     def grades(params: dict) -> dict:
         answers = [line for batch in ask(at, params, some) for line in batch]
-        return grade(graded(some, {line["id"]: line["prediction"] for line in answers}))
+        result = grade(graded(some, {line["id"]: line["prediction"] for line in answers}))
+        logging.info("questions while training: {k}/{n} right (95% {low:.3f}..{high:.3f})".format(**result))
+        return result
 
     return grades
