@@ -161,11 +161,12 @@ def ask(at: Asker, params: dict, questions: list[dict], known: set[str] = frozen
     that a run that was cut off gives the very tokens of one that was not.
     """
     tokens = tokens_of(at, questions)
-    order, size = sorted(range(len(questions)), key=lambda i: len(tokens[i])), at.cfg.evaluate.batch_questions
+    order = sorted(range(len(questions)), key=lambda i: len(tokens[i]))
+    size = min(at.cfg.evaluate.batch_questions, len(questions))
     for start in range(0, len(order), size):
         batch = order[start : start + size]
         if new := [i for i in batch if questions[i]["id"] not in known]:
-            answers = dict(zip(batch, answer(at, params, [tokens[i] for i in batch]), strict=True))
+            answers = dict(zip(batch, answer(at, params, [tokens[i] for i in batch], size), strict=True))
             yield [{"id": questions[i]["id"], **answers[i]} for i in new]
 
 
@@ -185,12 +186,12 @@ def tokens_of(at: Asker, questions: list[dict]) -> list[list[int]]:
     return tokens
 
 
-def answer(at: Asker, params: dict, rows: list[list[int]]) -> list[dict]:
-    """{prediction, ended} of prompts that are decoded together."""
+def answer(at: Asker, params: dict, rows: list[list[int]], size: int) -> list[dict]:
+    """{prediction, ended} of prompts that are decoded together, filled up to `size`."""
     ask, decode = at.cfg.evaluate, at.tokenizer.batch_decode
     stops = prompts.stops(ask.stop, ask.style)
     tokens = generate.greedy(
-        params, rows, at.cfg, at.mesh, new=ask.max_new_tokens, ends=at.ends, rows=ask.batch_questions,
+        params, rows, at.cfg, at.mesh, new=ask.max_new_tokens, ends=at.ends, rows=size,
         stopped=(lambda rows: [prompts.is_cut(text, stops) for text in decode(rows)]) if stops else None,
     )  # fmt: skip
     return [
