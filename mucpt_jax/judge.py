@@ -318,6 +318,8 @@ def as_text(result: dict) -> str:
 
 def calibration_lines(measured: dict) -> list[str]:
     lines = [f"against {measured['n']} labels of people:"]
+    for human, row in measured["confusion"].items():
+        lines.append(f"  {human} by people: {', '.join(f'{count} {verdict}' for verdict, count in row.items())}")
     for name in ("agreement", "kappa", "sensitivity", "specificity", "corrected"):
         value = measured[name]
         point = value and next(value[key] for key in ("share", "kappa", "accuracy") if key in value)

@@ -330,7 +330,7 @@ def test_a_judge_killed_at_five_random_moments_ends_with_the_same_bytes(tmp_path
 # What a judge is worth
 
 
-def test_labels_measure_a_judge(tmp_path, capsys):
+def test_labels_measure_a_judge(tmp_path):
     questions, answers = write(tmp_path)
     labels = tmp_path / "labels.jsonl"
     own = {"id": "x", "question": "Who?", "answer": "Abba", "prediction": "ABBA", "verdict": "CORRECT"}
@@ -338,7 +338,9 @@ def test_labels_measure_a_judge(tmp_path, capsys):
         {"id": "a", "verdict": "INCORRECT"}, {"id": "b", "verdict": "CORRECT"},
         {"id": "c", "verdict": "INCORRECT"}, own,
     ]))  # fmt: skip
-    measured = run(questions, answers, tmp_path / "out", labels=str(labels))["calibration"]
+    result = run(questions, answers, tmp_path / "out", labels=str(labels))
+    measured = result["calibration"]
+    assert "  INCORRECT by people: 1 INCORRECT, 1 CORRECT\n  CORRECT by people: 2 CORRECT\n" in judge.as_text(result)
     assert measured["confusion"] == {"INCORRECT": {"INCORRECT": 1, "CORRECT": 1}, "CORRECT": {"CORRECT": 2}}
     assert (measured["sensitivity"]["share"], measured["specificity"]["share"]) == (1, 0.5)
     assert measured["kappa"]["kappa"] == pytest.approx(0.5)  # agreement 3/4, by chance 1/2
