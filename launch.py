@@ -60,7 +60,7 @@ def usage() -> str:
     """What --help prints."""
     jobs = [f"  {name:14}{job.help}" for name, job in JOBS.items()]
     options = [f"  --{name:14}{meaning}" for name, meaning in OPTIONS.items()]
-    return "\n".join([__doc__, "Jobs:", *jobs, "\nFlags:", *options, "\nKeys of the config:", config.explained()])
+    return "\n".join([__doc__, "Jobs:", *jobs, "\nFlags:", *options, "\nKeys of the config:", checks.explained()])
 
 
 def parse(argv: list[str]) -> list[str]:

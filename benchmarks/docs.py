@@ -46,6 +46,7 @@ EXPECTED = {  # name of the file -> title, command
     "harness": ("CMMLU by lm-eval, CPU", "python -m benchmarks.harness --data=../shared/data/eval"),
     "token_loss": ("Loss over a large vocabulary, CPU", "python -m benchmarks.token_loss"),
     "token_loss_gpu": ("Loss over a large vocabulary, GPU", "python -m benchmarks.token_loss --device=gpu"),
+    "decoding": ("Greedy decoding against PyTorch, CPU", "python -m benchmarks.decoding"),
     "loader": ("Loading rows", "python -m benchmarks.loader"),
     "weights": ("Hugging Face weights in and out", "python -m benchmarks.weights"),
     "scaling": ("Large models on meshes of devices", "python -m benchmarks.scaling"),

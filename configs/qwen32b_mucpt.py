@@ -23,4 +23,5 @@ def get_config():
     c.train.micro_batches = 1  # by --job=plan: 4 rows at once fit 96 GB, and each layer is gathered once a step
     c.train.checkpoint_every = 250
     c.score.batch_rows = c.evaluate.batch_rows = 256
+    c.evaluate.style = "few_shot"  # a base model
     return c

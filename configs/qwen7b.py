@@ -23,4 +23,5 @@ def get_config(objective: str = "mucpt"):
     c.optimizer.steps = 6676  # 7e9 tokens
     c.optimizer.peak_lr, c.optimizer.final_lr, c.optimizer.warmup_fraction = 6e-5, 3e-5, 0.0005
     c.score.batch_rows = c.evaluate.batch_rows = 256
+    c.evaluate.style = "few_shot"  # a base model
     return c

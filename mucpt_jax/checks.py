@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import inspect
 import re
 import typing
 
@@ -22,6 +23,7 @@ from mucpt_jax.config import (
     value_of,
 )
 from mucpt_jax.errors import UserError
+from mucpt_jax.evaluation import prompts
 from mucpt_jax.formats.ranges import fault
 from mucpt_jax.step import objective
 
@@ -41,7 +43,9 @@ def build(values: ConfigDict) -> Config:
 def unescaped(config: Config) -> Config:
     r"""\n, \t and \\ in texts that a model reads or writes: a shell hands them on as two characters."""
     meant = {"n": "\n", "t": "\t", "\\": "\\"}
-    texts = {key: value_of(config, key) for key in ("evaluate.prompt", "evaluate.stop")}
+    texts = {"evaluate.prompt": config.evaluate.prompt}
+    if config.evaluate.stop and not prompts.is_list(config.evaluate.stop):  # JSON has its own
+        texts["evaluate.stop"] = config.evaluate.stop
     return changed(config, {k: re.sub(r"\\([nt\\])", lambda m: meant[m[1]], text) for k, text in texts.items()})
 
 
@@ -52,6 +56,7 @@ def check(config: Config) -> None:
     check_ranges(config)
     check_regex(config)
     check_together(config)
+    prompts.stops(config.evaluate.stop, config.evaluate.style)
     check_model(config.model, config.mesh)
     check_batch(config)
 
@@ -93,6 +98,9 @@ def check_together(config: Config) -> None:
     rules = {
         "train.keep=best needs losses to compare; add --config.train.evaluate_every=STEPS and "
         "--config.evaluate.rows=FOLDER, or leave train.keep=newest": train.keep == "best" and not train.evaluate_every,
+        f"train.evaluate_questions={train.evaluate_questions} needs questions and steps; add --config."
+        "evaluate.questions=FILE and --config.train.evaluate_every=STEPS, or leave it 0": train.evaluate_questions
+        and not (train.evaluate_every and config.evaluate.questions),
         # It would end a run with a state that is not the best.
         f"train.patience={train.patience} stops a run that keeps its best state; add --config.train.keep=best, or "
         "leave train.patience=0": train.patience and train.keep != "best",
@@ -219,3 +227,15 @@ def explain(error: Exception) -> str:
         way_out = f"did you mean {leaves[close[0]]}?" if close else "mucpt_jax/config.py has all keys"
         return f"the config sets {match[1]}, there is no such key; {way_out}"
     return message
+
+
+def explained() -> str:
+    """All keys with default, choices and meaning, which is the comment beside the knob in config.py."""
+    lines, words_of = [], choices()
+    for key, value in knobs.flat(Config()).items():
+        section, _, name = key.rpartition(".")
+        source = inspect.getsource(type(value_of(Config(), section)) if section else Config)
+        meaning = re.search(rf"^    {name}: .* = .*?  # (.*)$", source, re.M)[1]
+        words = f" ({' | '.join(words_of[key])})" if key in words_of else ""
+        lines += [f"  --config.{key}={value!r}{words}", f"      {meaning}"]
+    return "\n".join(lines)

@@ -7,9 +7,7 @@ A file in configs/ starts from `default(model)` and changes a few keys; the comm
 import dataclasses
 import difflib
 import functools
-import inspect
 import logging
-import re
 import typing
 from dataclasses import dataclass, field
 from typing import Literal
@@ -116,6 +114,7 @@ class Train:
     keep_checkpoints: Size = 2  # how many stay, the newest
     keep: Literal["newest", "best"] = "newest"  # which states are kept: one each checkpoint_every, or the best
     evaluate_every: Count = 0  # steps, 0 never; measures the loss on evaluate.rows, by which keep=best judges
+    evaluate_questions: Count = 0  # how many of evaluate.questions are answered at each evaluation, always the same
     patience: Count = 0  # with keep=best: stop after so many evaluations without a better one; 0 never stops
     gradient_norms_every: Count = 0  # steps, 0 never; norms of the domain's and the general part, 2 passes
     on_bad_step: Literal["stop", "skip"] = "stop"  # a loss or gradient that is not finite, or a spike; skip: no update
@@ -141,8 +140,9 @@ class Evaluate:
     rows: str | None = None  # folder of held-out rows: plain loss per source
     batch_rows: Size = 16  # rows of one forward pass
     questions: str | None = None  # JSONL of {id, question, answer, aliases}
-    prompt: str = "Q: {question}\nA:"  # what the model continues; \n is a new line, from a shell too
-    stop: str = "\n"  # the answer ends at this text; empty: at its last token
+    style: Literal["prompt", "few_shot", "chat"] = "prompt"  # how questions are put, see evaluation/prompts.py
+    prompt: str = "Q: {question}\nA:"  # style prompt: what the model continues; \n is a new line, from a shell too
+    stop: str | None = None  # the text, or JSON list of texts, that ends an answer; default: a new line, in chat none
     max_new_tokens: Size = 24  # tokens of an answer at most
     batch_questions: Size = 50  # questions decoded together
 
@@ -328,18 +328,6 @@ def value_of(config: Config, key: str):
 def flat(config: Config) -> dict:
     """Dotted key of every knob -> its value."""
     return {key: value_of(config, key) for key in keys()}
-
-
-def explained() -> str:
-    """All keys with default, choices and meaning, which is the comment beside the knob in this file."""
-    lines, words_of = [], choices()
-    for key, value in flat(Config()).items():
-        section, _, name = key.rpartition(".")
-        source = inspect.getsource(type(value_of(Config(), section)) if section else Config)
-        meaning = re.search(rf"^    {name}: .* = .*?  # (.*)$", source, re.M)[1]
-        words = f" ({' | '.join(words_of[key])})" if key in words_of else ""
-        lines += [f"  --config.{key}={value!r}{words}", f"      {meaning}"]
-    return "\n".join(lines)
 
 
 def nearest(word: str, among) -> str:

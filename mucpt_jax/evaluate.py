@@ -1,28 +1,29 @@
 """The evaluate job: plain held-out loss per source, and short-answer questions by greedy decoding.
 
-Writes WORKDIR/evaluate.json and WORKDIR/predictions.jsonl.
+Writes WORKDIR/evaluate.json and WORKDIR/predictions.jsonl; answers stand in WORKDIR/answers.jsonl as they come, and
+the same command goes on from there.
 """
 
 import json
 import logging
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
 
 from mucpt_jax.config import Config
 from mucpt_jax.errors import UserError
-from mucpt_jax.evaluation import alias, cards, generate
-from mucpt_jax.formats import tokenizer as tokenizers
-from mucpt_jax.formats.decode import read_json
+from mucpt_jax.evaluation import answers, cards, prompts
+from mucpt_jax.formats.decode import decoded, read_json
 from mucpt_jax.formats.files import text_hash, write_json, write_text
-from mucpt_jax.formats.questions import read_questions
+from mucpt_jax.formats.questions import Answers, read_questions
 from mucpt_jax.formats.results import ASKED, Asked, Evaluated
 from mucpt_jax.formats.version import written_by
 from mucpt_jax.run import checkpoint, heldout, lineage
 from mucpt_jax.run import tokenizers as own_tokenizers
-from mucpt_jax.weights import hf
-
-WAY_OUT = "mend it, or name another JSONL file by --config.evaluate.questions"
+from mucpt_jax.weights import hf, transfer
 
 
 def evaluate(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
@@ -30,34 +31,71 @@ def evaluate(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
         raise UserError(
             "the evaluate job needs --config.evaluate.rows=FOLDER (held-out rows) or --config.evaluate.questions=FILE"
         )
-    questions = read_questions(cfg.evaluate.questions, WAY_OUT) if cfg.evaluate.questions else []
+    questions = read_questions(cfg.evaluate.questions, answers.WAY_OUT) if cfg.evaluate.questions else []
     before = read_before(workdir)
     for used in (cfg.evaluate.rows, questions and hf.tokenizer_folder(cfg.tokenizer, cfg.init_from)):
         if used:
             own_tokenizers.check(used, lineage.folders(cfg, workdir))
-    tokenizer = load_tokenizer(cfg) if questions else None
-    ends = end_ids(tokenizer, cfg, workdir) if questions else ()
+    at = answers.asker(cfg, mesh, workdir, questions) if questions else None
     params = lineage.load_params(cfg, mesh, workdir)
-    result = {"params_hash": checkpoint.params_hash(params), "step": checkpoint.newest_step(workdir)}
-    result |= {"written_by": written_by()}
+    state = {"params_hash": checkpoint.params_hash(params), "step": checkpoint.newest_step(workdir)}
+    result, predictions = state | {"written_by": written_by()}, []
     if cfg.evaluate.rows:
-        result["heldout"] = heldout.evaluator(cfg, mesh)(params)
-        result["rows"] = dict.fromkeys(result["heldout"], cfg.evaluate.rows)
-        for name, s in result["heldout"].items():
-            logging.info("held-out %s: %.4f nats a token over %d tokens", name, s["nll"], s["tokens"])
-    if questions:
-        predictions = answer(params, questions, tokenizer, ends, cfg, mesh)
-        result["questions"] = grade(predictions)
-        result["asked"] = {name: getattr(cfg.evaluate, name) for name in ASKED}
+        result |= losses(cfg, mesh, params)
+    if at:
+        whose = state | {"model": str(workdir), "endpoint": False, "questions": cfg.evaluate.questions}
+        known = answers.about(whose, questions, answers.asked(at))
+        predictions = answers.graded(questions, answered(at, params, questions, workdir, known))
+        result |= {"questions": answers.grade(predictions), "asked": asked(cfg)}
         logging.info("questions: {k}/{n} = {accuracy:.4f} (95% {low:.4f}..{high:.4f})".format(**result["questions"]))
     if jax.process_index() == 0:
         workdir.mkdir(parents=True, exist_ok=True)
         result = merged(before, result, workdir / "predictions.jsonl")
-        if questions:
+        if predictions:
             lines = [json.dumps(p, ensure_ascii=False) + "\n" for p in predictions]
             write_text(workdir / "predictions.jsonl", "".join(lines))
         write_json(workdir / "evaluate.json", result)  # last: where it stands, all stands
         cards.write_card(workdir)
+
+
+def losses(cfg: Config, mesh: jax.sharding.Mesh, params: dict) -> dict:
+    by_source = heldout.evaluator(cfg, mesh)(params)
+    for name, s in by_source.items():
+        logging.info("held-out %s: %.4f nats a token over %d tokens", name, s["nll"], s["tokens"])
+    return {"heldout": by_source, "rows": dict.fromkeys(by_source, cfg.evaluate.rows)}
+
+
+def asked(cfg: Config) -> Asked:
+    """Of ASKED; results without a style are of the first, the only one that there once was."""
+    values = {name: getattr(cfg.evaluate, name) for name in ASKED}
+    values["stop"] = prompts.stop_of(cfg.evaluate.stop, cfg.evaluate.style)
+    return {name: value for name, value in values.items() if (name, value) != ("style", "prompt")}
+
+
+def answered(at: answers.Asker, params: dict, questions: list[dict], workdir: Path, known: Answers) -> dict[str, str]:
+    """{id: prediction}: those that the workdir has, and the rest asked now.  All hosts decode, host 0 has the file."""
+    with ExitStack() as stack:
+        first = jax.process_index() == 0
+        opened = answers.kept(workdir, known) if first else nullcontext(({}, lambda new: None))
+        there, keep = transfer.together(lambda: stack.enter_context(opened), "answers")
+        there = everywhere(questions, there)
+        if there:
+            logging.info("answering: %s has %d of %d answers already", workdir, len(there), len(questions))
+        for new in answers.ask(at, params, questions, set(there)):
+            keep(new)
+            there |= {line["id"]: line["prediction"] for line in new}
+            logging.info("answering: %d of %d questions are done, grades come at the end", len(there), len(questions))
+    return there
+
+
+def everywhere(questions: list[dict], there: dict) -> dict[str, str]:
+    """{id: prediction} of the answers that host 0 has, on all hosts."""
+    text = json.dumps({q["id"]: there[q["id"]]["prediction"] for q in questions if q["id"] in there}).encode()
+    if jax.process_count() > 1:
+        size = int(multihost_utils.broadcast_one_to_all(np.int64(len(text))))
+        padded = np.frombuffer(text.ljust(size)[:size], np.uint8)
+        text = multihost_utils.broadcast_one_to_all(padded).tobytes()
+    return decoded(text, dict[str, str], "the answers of host 0", "start again")
 
 
 def read_before(workdir: Path) -> Evaluated:
@@ -66,7 +104,7 @@ def read_before(workdir: Path) -> Evaluated:
     return read_json(path, Evaluated, "move it away and evaluate again") if path.is_file() else {}
 
 
-def merged(old: Evaluated, result: dict, answers: Path) -> dict:
+def merged(old: Evaluated, result: dict, predictions: Path) -> dict:
     """The result with what evaluate.json has of the same parameters and what was not measured now.
 
     Answers to another file of questions, or asked in another way, make room: their grades go to `earlier`, their
@@ -82,63 +120,13 @@ def merged(old: Evaluated, result: dict, answers: Path) -> dict:
         return new
     earlier, before = old.get("earlier") or {}, old.get("asked") or {}
     if old.get("questions") and before != result["asked"]:
-        moved = answers.with_name(f"predictions-{hash_of(before)}.jsonl")
+        moved = predictions.with_name(f"predictions-{hash_of(before)}.jsonl")
         earlier |= {hash_of(before): {"questions": old["questions"], "asked": before, "predictions": moved.name}}
-        if answers.is_file():
-            answers.replace(moved)
+        if predictions.is_file():
+            predictions.replace(moved)
     new["earlier"] = {key: grades for key, grades in earlier.items() if grades["asked"] != result["asked"]}
     return new
 
 
 def hash_of(asked: Asked) -> str:
     return text_hash(json.dumps(asked, sort_keys=True))[:8]
-
-
-def end_ids(tokenizer, cfg: Config, workdir: Path) -> tuple[int, ...]:
-    """Tokens that end an answer: the end of documents, the tokenizer's own, those of the folders the model comes from.
-
-    An instruct model ends with <|im_end|>, and so may what is trained from it.
-    """
-    folders = dict.fromkeys(filter(None, (cfg.tokenizer, cfg.init_from, *lineage.folders(cfg, workdir))))
-    known = [tokenizers.end_of_document(tokenizer), tokenizer.eos_token_id]
-    known += [end for folder in folders for end in hf.end_ids(folder)]
-    return tuple(dict.fromkeys(end for end in known if end is not None))
-
-
-def answer(params: dict, questions: list[dict], tokenizer, ends: tuple[int, ...], cfg: Config, mesh) -> list[dict]:
-    """The questions with `prediction` (cut at evaluate.stop) and `correct`."""
-    settings, answered = cfg.evaluate, []
-    for start in range(0, len(questions), settings.batch_questions):
-        part = questions[start : start + settings.batch_questions]
-        texts = [settings.prompt.replace("{question}", q["question"]) for q in part]
-        prompts = tokenizer(texts, add_special_tokens=False)["input_ids"]
-        prompts += [prompts[-1]] * (settings.batch_questions - len(part))  # one shape for all batches
-        tokens = generate.greedy(params, prompts, cfg, mesh, new=settings.max_new_tokens, ends=ends)
-        for question, text in zip(part, tokenizer.batch_decode(tokens), strict=False):
-            prediction = cut(text, settings.stop)
-            correct = alias.is_correct(prediction, question["answer"], question["aliases"])
-            answered.append(question | {"prediction": prediction, "correct": correct})
-        logging.info("answering: %d of %d questions are done, grades come at the end", len(answered), len(questions))
-    return answered
-
-
-def cut(text: str, stop: str) -> str:
-    """Up to the text `stop`, if there is one; blanks in front do not count as an answer."""
-    text = text.lstrip()
-    return (text.partition(stop)[0] if stop else text).strip()
-
-
-def grade(predictions: list[dict]) -> dict:
-    k, n = sum(p["correct"] for p in predictions), len(predictions)
-    low, high = alias.wilson(k, n)
-    return {"k": k, "n": n, "accuracy": k / max(n, 1), "low": low, "high": high}
-
-
-def load_tokenizer(cfg: Config):
-    tokenizer = tokenizers.load_tokenizer(hf.tokenizer_folder(cfg.tokenizer, cfg.init_from))
-    if (size := tokenizers.vocab_size(tokenizer)) > cfg.model.vocab_size:
-        raise UserError(
-            f"the tokenizer {tokenizer.name_or_path} has {size} ids, {cfg.model.name} has vocab_size="
-            f"{cfg.model.vocab_size}; name the model's own with --config.tokenizer=FOLDER"
-        )
-    return tokenizer

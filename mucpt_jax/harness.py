@@ -124,7 +124,7 @@ def measure(settings: Settings, cfg: Config, mesh, workdir: Path) -> None:
     # Both are read when the libraries are loaded.
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a benchmark that changes with the network is none
     os.environ.setdefault("TQDM_DISABLE", "1")  # a bar for each task and step; progress() tells of all
-    from mucpt_jax import evaluate
+    from mucpt_jax.evaluation import answers
     from mucpt_jax.exams import adapter, scoring
     from mucpt_jax.run import checkpoint, lineage, tokenizers
     from mucpt_jax.weights import hf
@@ -136,7 +136,7 @@ def measure(settings: Settings, cfg: Config, mesh, workdir: Path) -> None:
         cfg = dataclasses.replace(cfg, model=hf.read_config(cfg.init_from))  # whatever model the config file is for
     folder = hf.tokenizer_folder(cfg.tokenizer, cfg.init_from)
     tokenizers.check(folder, lineage.folders(cfg, workdir))
-    tokenizer = evaluate.load_tokenizer(cfg)
+    tokenizer = answers.load_tokenizer(cfg)
     if settings.chat:
         tokenizer.chat_template = adapter.chat_template(folder)
     tasks = load(split(settings.tasks), split(settings.data), settings.num_fewshot)
@@ -144,7 +144,7 @@ def measure(settings: Settings, cfg: Config, mesh, workdir: Path) -> None:
     longest = settings.max_length or cfg.model.max_position_embeddings
     model = adapter.Model(
         scoring.Scorer(params, cfg, mesh, settings.batch_tokens), tokenizer,
-        evaluate.end_ids(tokenizer, cfg, workdir), longest,
+        answers.end_ids(tokenizer, cfg, workdir), longest,
     )  # fmt: skip
     about = {
         "model": str(workdir if checkpoint.has_checkpoint(workdir) else cfg.init_from),

@@ -189,7 +189,7 @@ def other_jobs(cfg: Config, mesh: jax.sharding.Mesh) -> dict[str, dict]:
         hashed = max(temporaries(checkpoint.checksum.lower(leaf)) for leaf in jax.tree.leaves(params))
         temporaries_of = {
             "score, evaluate on rows": temporaries(forward(cfg, mesh, params)),
-            "evaluate on questions": temporaries(decoding(cfg, mesh, params)),
+            "evaluate on questions": decoding(cfg, mesh, params),
             "hash": hashed,
         }
     host = sharding.make_mesh(changed(cfg, ONE_HOST), list(mesh.devices.flat)[: accelerators.HOST])
@@ -214,11 +214,9 @@ def forward(cfg: Config, mesh: jax.sharding.Mesh, params: dict) -> jax.stages.Lo
     return step.lower(params, {name: abstract(shape, kind, mesh) for name, kind in kinds.items()})
 
 
-def decoding(cfg: Config, mesh: jax.sharding.Mesh, params: dict) -> jax.stages.Lowered:
+def decoding(cfg: Config, mesh: jax.sharding.Mesh, params: dict) -> int:
     """What evaluate computes for a batch of questions."""
-    ask, shape = cfg.evaluate, (cfg.evaluate.batch_questions, QUESTION)
-    run = generate.compiled(cfg.model, cfg.train.compute_dtype, ask.max_new_tokens, (0,), sharding.replicated(mesh))
-    return run.lower(params, abstract(shape, np.int32, mesh), abstract(shape, bool, mesh))
+    return max(map(temporaries, generate.lowered(params, QUESTION, cfg, mesh)))
 
 
 def abstract(shape: tuple[int, ...], dtype, mesh: jax.sharding.Mesh) -> jax.ShapeDtypeStruct:

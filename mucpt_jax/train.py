@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import json
 import logging
 import math
 from collections.abc import Callable
@@ -19,7 +18,7 @@ from jax import Array
 from mucpt_jax import config
 from mucpt_jax.config import Config, Loss
 from mucpt_jax.errors import STOPPED, UserError
-from mucpt_jax.evaluation import cards
+from mucpt_jax.evaluation import answers, cards
 from mucpt_jax.formats.files import write_json
 from mucpt_jax.formats.rows import segment_numbers
 from mucpt_jax.run import checkpoint, data, early_stop, goodput, interrupts, lineage, metrics, reference, tokenizers
@@ -64,6 +63,7 @@ def train_alone(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
         transfer.together(lambda: data.check_bytes(sources), "rows")
     for folder in data.folders(cfg):
         tokenizers.check(folder, lineage.folders(cfg, workdir))
+    ask = transfer.together(lambda: answers.while_training(cfg, mesh, workdir), "questions")
     logging.info("parameters come from the first of\n%s", lineage.describe_sources(cfg, workdir))
     add_scores, cfg = scores_while_training(lineage.with_schedule(cfg, workdir), mesh)
     cfg = dataclasses.replace(cfg, loss=data.resolved_loss(cfg))
@@ -73,7 +73,7 @@ def train_alone(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
     start, state = start_state(cfg, tx, mesh, kept, resume)
     if is_ended(cfg, workdir, start, kept):
         return
-    describe_run(cfg, sources, state, start)
+    metrics.describe_run(cfg, sources, state.params, start)
     if jax.process_index() == 0:
         # The rows may be gone when scores are asked for.
         known = {"tokenizer_hash": tokenizers.hash_of(data.folders(cfg)[0])}
@@ -82,6 +82,8 @@ def train_alone(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
     step_fn = jitted_step(cfg, tx, mesh, len(sources))
     norms_fn = jax.jit(functools.partial(gradient_norms, cfg=cfg), out_shardings=sharding.replicated(mesh))
     evaluate = early_stop.evaluator(cfg, mesh, workdir, start, state.params) if cfg.train.evaluate_every else None
+    if ask:
+        ask(state.params)  # before training; and compiled before its cost is measured
     batches = data.batches(rows, cfg, sharding.local_rows(mesh, cfg.data.batch_rows), start)
     clock, ledger = metrics.Clock(cfg, start), goodput.Ledger(workdir, start)
     with (
@@ -96,17 +98,14 @@ def train_alone(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
             with ledger.timed("data_wait", step):
                 batch = add_scores(sharding.to_global(next(batches), mesh, cfg.data.batch_rows))
             profiler(step, pending)
-            extra = {}
-            if is_due(step, cfg.train.gradient_norms_every):
-                extra["gradient_norms"] = norms_fn(state.params, batch)
+            apart = is_due(step, cfg.train.gradient_norms_every)
+            extra = {"gradient_norms": norms_fn(state.params, batch)} if apart else {}
             state, values = step_fn(state, batch)
             if pending:
                 report(run, *pending)
-            leaving, last, evaluation = sigterm.asked(step), step == cfg.optimizer.steps, None
-            if evaluate and (is_due(step, cfg.train.evaluate_every) or last):
-                with ledger.timed("evaluate", step), watchdog.paused():
-                    evaluation = evaluate(step, state.params)
-                extra["heldout"] = evaluation.sources
+            leaving, last = sigterm.asked(step), step == cfg.optimizer.steps
+            measured = evaluate and (is_due(step, cfg.train.evaluate_every) or last)
+            evaluation = measure(run, step, state.params, evaluate, ask, extra) if measured else None
             pending = (step, values | extra)
             enough = evaluation is not None and evaluation.last
             due = is_due(step, cfg.train.checkpoint_every) or last or leaving
@@ -133,6 +132,16 @@ def train_alone(cfg: Config, mesh: jax.sharding.Mesh, workdir: Path) -> None:
         early_stop.end(cfg, workdir, kept, resume)
         if jax.process_index() == 0:
             cards.write_card(workdir)
+
+
+def measure(run: Run, step: int, params: dict, evaluate, ask, extra: dict) -> early_stop.Evaluation:
+    """Held-out loss, and grades on questions where `ask` gives them; both go into `extra`, of metrics.jsonl."""
+    jax.block_until_ready(params)  # else the rest of the step would count as evaluation
+    with run.ledger.timed("evaluate", step), run.watchdog.paused():
+        evaluation, grades = evaluate(step, params), {"questions": ask(params)} if ask else {}
+    extra |= {"heldout": evaluation.sources} | grades
+    run.ledger.say_stall(run.cfg.train.evaluate_every)
+    return evaluation
 
 
 def scores_while_training(cfg: Config, mesh: jax.sharding.Mesh) -> tuple[Callable[[dict], dict], Config]:
@@ -276,7 +285,7 @@ def report(run: Run, step: int, values: dict) -> None:
         with run.watchdog.paused():  # it reads rows and indices
             bad_step(run, step, values)
     run.clock.add(step, values, run.sources)
-    extra = {name: values[name] for name in ("gradient_norms", "heldout") if name in values}
+    extra = {name: values[name] for name in ("gradient_norms", "heldout", "questions") if name in values}
     if not (is_due(step, cfg.train.log_every) or step in (run.clock.first, cfg.optimizer.steps) or extra):
         return
     line = {
@@ -323,20 +332,3 @@ def bad_step(run: Run, step: int, values: dict) -> None:
             f"go on without such steps by --config.train.on_bad_step=skip (which stops after {MAX_BAD_STEPS} in a row)"
         )
     logging.warning("%s; the step was left out", sentence)
-
-
-def describe_run(cfg: Config, sources: list[data.Source], state: State, start: int) -> None:
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
-    tokens = cfg.data.batch_rows * cfg.data.sequence_length
-    logging.info(
-        "%s: %s parameters; %s tokens a step; steps %d..%d; learning rate %.3g now, %.3g at step %d; loss %s",
-        cfg.model.name, f"{parameters:,}", f"{tokens:,}", start + 1, cfg.optimizer.steps,
-        *(float(optimizer.schedule(cfg.optimizer)(step)) for step in (start, cfg.optimizer.steps - 1)),
-        cfg.optimizer.steps, json.dumps(dataclasses.asdict(cfg.loss)),
-    )  # fmt: skip
-    for source, epochs in zip(sources, data.epochs(sources, cfg), strict=True):
-        logging.info(
-            "%s source %s: %d rows, %d target tokens, share %.4f, %.2f epochs in %d steps",
-            "domain" if source.is_domain else "general", source.name, source.rows, source.targets,
-            data.token_share(source, sources, cfg), epochs, cfg.optimizer.steps,
-        )  # fmt: skip

@@ -8,7 +8,7 @@ from conftest import one_device_mesh, small_config, write_rows
 
 from mucpt_jax import checks, compare, evaluate, train
 from mucpt_jax.errors import UserError
-from mucpt_jax.evaluation import run_files, tables
+from mucpt_jax.evaluation import answers, run_files, tables
 from mucpt_jax.formats.files import write_json
 
 BY_SEED = ["init_from"]
@@ -32,7 +32,7 @@ def write_run(folder, right="", *, seed=0, ids=None, heldout=None, fields=None, 
     (folder / "predictions.jsonl").write_text("".join(json.dumps(p) + "\n" for p in predictions))
     result = {"params_hash": str(folder), "step": 400, "heldout": heldout or {"music": {"nll": 1.5, "tokens": 9}}}
     if right:
-        result["questions"] = evaluate.grade(predictions)
+        result["questions"] = answers.grade(predictions)
     write_json(folder / "evaluate.json", result)
     return str(folder)
 

@@ -40,7 +40,7 @@ def test_every_shipped_config_is_consistent(name, argument):
 
 
 def test_help_names_what_a_knob_may_be():
-    lines = config.explained().splitlines()
+    lines = checks.explained().splitlines()
     assert "  --config.loss.kind='mucpt' (ntp | rho1 | mucpt)" in lines
     assert "  --config.train.on_bad_step='stop' (stop | skip)" in lines and "  --config.loss.alpha=1.0" in lines
 
@@ -143,7 +143,7 @@ def test_an_inconsistent_config_is_refused(model, changes, sentence):
 MAY_BE_ZERO = {
     "seed", "model.rms_norm_eps", "loss.min_weight", "data.general_fraction", "optimizer.final_lr", "optimizer.b1",
     "optimizer.warmup_fraction", "optimizer.b2", "optimizer.weight_decay", "train.evaluate_every", "train.patience",
-    "train.gradient_norms_every", "train.watchdog", "score.worker",
+    "train.gradient_norms_every", "train.watchdog", "train.evaluate_questions", "score.worker",
 }  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from mucpt_jax import config, evaluate
 from mucpt_jax.errors import UserError
-from mucpt_jax.evaluation import alias, generate, run_files
+from mucpt_jax.evaluation import alias, answers, generate, prompts, run_files
 from mucpt_jax.formats import questions
 from mucpt_jax.formats import tokenizer as tokenizers
 from mucpt_jax.formats.rows import read_shard, target_mask
@@ -62,12 +62,12 @@ def test_questions_are_answered_graded_and_kept(tmp_path, params):
     settings = {"questions": str(file), "batch_questions": 2, "max_new_tokens": 5, "stop": "\n"}
     cfg = small_config(evaluate=settings, tokenizer=tokenizer)
     evaluate.evaluate(cfg, one_device_mesh(), tmp_path / "run")
-    answers = [json.loads(line) for line in (tmp_path / "run" / "predictions.jsonl").read_text().splitlines()]
-    assert [a["id"] for a in answers] == ["0", "1", "2"]
+    given = [json.loads(line) for line in (tmp_path / "run" / "predictions.jsonl").read_text().splitlines()]
+    assert [a["id"] for a in given] == ["0", "1", "2"]
     # The same predictions as gold: now all are right.
-    for q, a in zip(questions, answers, strict=True):
+    for q, a in zip(questions, given, strict=True):
         q["answer"], q["aliases"] = a["prediction"] or "empty", ["x"]
-    right = sum(bool(alias.normalise(a["prediction"])) for a in answers)
+    right = sum(bool(alias.normalise(a["prediction"])) for a in given)
     file.write_text("".join(json.dumps(q) + "\n" for q in questions))
     evaluate.evaluate(cfg, one_device_mesh(), tmp_path / "run")
     found = json.loads((tmp_path / "run" / "evaluate.json").read_text())["questions"]
@@ -78,7 +78,7 @@ def test_bad_inputs_are_refused(tmp_path, params):
     with pytest.raises(UserError, match=r"needs --config\.evaluate\.rows=FOLDER"):
         evaluate.evaluate(small_config(), one_device_mesh(), tmp_path)
     with pytest.raises(UserError, match=r"absent cannot be read .*another JSONL file by --config.evaluate.questions"):
-        questions.read_questions("absent", evaluate.WAY_OUT)
+        questions.read_questions("absent", answers.WAY_OUT)
     (tmp_path / "q.jsonl").write_text('{"id": 1, "question": "a", "answer": "b"}\n{"id": 2, "question": "a"}\n')
     with pytest.raises(UserError, match=r"q\.jsonl line 2 is damaged"):
         questions.read_questions(str(tmp_path / "q.jsonl"))
@@ -94,18 +94,18 @@ def test_bad_inputs_are_refused(tmp_path, params):
     big = write_tokenizer(tmp_path / "big")
     cfg = small_config(tokenizer=big, model={"vocab_size": 20})
     with pytest.raises(UserError, match=r"has \d+ ids, nano has vocab_size=20"):
-        evaluate.load_tokenizer(cfg)
+        answers.load_tokenizer(cfg)
     with pytest.raises(UserError, match=r"no tokenizer in"):
-        evaluate.load_tokenizer(small_config())
+        answers.load_tokenizer(small_config())
 
 
 def test_an_answer_ends_at_the_stop_text():
-    assert evaluate.cut(" Tarsk\nQ: next", "\n") == "Tarsk"
-    assert evaluate.cut("Quiet Q\nQ: next", "\nQ:") == "Quiet Q"
-    assert evaluate.cut("AC/DC", "Q:") == "AC/DC"  # none of its characters alone
-    assert evaluate.cut("Tarsk\nQ", "") == "Tarsk\nQ"
-    assert evaluate.cut("\n\nTarsk", "\n") == "Tarsk"
-    assert evaluate.cut("", "\n") == ""
+    assert prompts.cut(" Tarsk\nQ: next", ("\n",)) == "Tarsk"
+    assert prompts.cut("Quiet Q\nQ: next", ("\nQ:",)) == "Quiet Q"
+    assert prompts.cut("AC/DC", ("Q:",)) == "AC/DC"  # none of its characters alone
+    assert prompts.cut("Tarsk\nQ", ()) == "Tarsk\nQ"
+    assert prompts.cut("\n\nTarsk", ("\n",)) == "Tarsk"
+    assert prompts.cut("", ("\n",)) == ""
 
 
 @pytest.mark.parametrize(
@@ -175,14 +175,14 @@ def test_an_answer_ends_at_every_id_that_the_models_folder_names(tmp_path, monke
     folder = tmp_path / "instruct"
     tokenizer = tokenizers.load_tokenizer(write_tokenizer(folder))
     cfg = small_config(tokenizer=str(folder))
-    assert evaluate.end_ids(tokenizer, cfg, tmp_path) == (0,)
+    assert answers.end_ids(tokenizer, cfg, tmp_path) == (0,)
     (folder / "generation_config.json").write_text('{"eos_token_id": [5, 0]}')
     (folder / "config.json").write_text('{"eos_token_id": 7}')
-    assert evaluate.end_ids(tokenizer, cfg, tmp_path) == (0, 5, 7)
+    assert answers.end_ids(tokenizer, cfg, tmp_path) == (0, 5, 7)
     named = {"eos_token_id": "<|im_end|>"}
     (folder / "generation_config.json").write_text(json.dumps(named))
     with pytest.raises(UserError, match=r"generation_config\.json is damaged or of another kind"):
-        evaluate.end_ids(tokenizer, cfg, tmp_path)
+        answers.end_ids(tokenizer, cfg, tmp_path)
 
 
 def test_greedy_decoding_stops_before_any_of_the_ends():

@@ -15,17 +15,15 @@ ROOMS = {
 }
 COMMANDS = {
     "mucpt_jax": {"train", "score", "evaluate", "export", "plan", "audit", "compare", "calibration", "convert", "judge",
-                  "seqio_tasks", "verify", "harness"},
+                  "answer", "seqio_tasks", "verify", "harness"},
     "data_prep": {"pipeline", "clean", "boilerplate", "quality", "dedup", "decontaminate", "mask", "shard", "select",
                   "agree", "overlap", "lookup", "report", "sample_corpus", "simpleqa", "variants"},
 }  # fmt: skip
 MOVED = {"agreement"}  # of mucpt_jax: a sentence where the old name is used; it is data_prep.agree
 EVERYWHERE = {"config", "checks", "errors", "llm"}
-# Imports between jobs (plan compiles train's step, harness loads evaluate's tokenizer); the pipeline, which runs the
-# others, and the report on them.
+# The one import between jobs (plan compiles train's step); the pipeline, which runs the others, and the report on them.
 BETWEEN_COMMANDS = {
     "mucpt_jax/plan.py": {"train"},
-    "mucpt_jax/harness.py": {"evaluate"},
     "data_prep/pipeline.py": COMMANDS["data_prep"],
     "data_prep/report.py": {"pipeline"},
 }

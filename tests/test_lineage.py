@@ -11,6 +11,7 @@ from test_evaluate import write_tokenizer
 
 from mucpt_jax import config, evaluate, score, train
 from mucpt_jax.errors import UserError
+from mucpt_jax.evaluation import answers
 from mucpt_jax.formats import checksums
 from mucpt_jax.formats import tokenizer as tokenizers
 from mucpt_jax.formats.files import file_hash, write_json
@@ -142,13 +143,13 @@ def test_what_is_read_beside_an_exports_tokenizer_is_compared_too(exported, dama
     shutil.copytree(exported / "hf", folder)
     (folder / "generation_config.json").write_text('{"eos_token_id": 5}')
     with pytest.raises(UserError, match=r"SHA256SUMS has no line for generation_config\.json; .* or add its line"):
-        evaluate.end_ids(whole, small_config(tokenizer=str(folder)), tmp_path)
+        answers.end_ids(whole, small_config(tokenizer=str(folder)), tmp_path)
     with open(folder / checksums.SUMS, "a") as sums:
         sums.write(f"{file_hash(folder / 'generation_config.json')}  generation_config.json\n")
-    assert evaluate.end_ids(whole, small_config(tokenizer=str(folder)), tmp_path) == (0, 5)
+    assert answers.end_ids(whole, small_config(tokenizer=str(folder)), tmp_path) == (0, 5)
     (folder / "generation_config.json").write_text('{"eos_token_id": 7}')
     with pytest.raises(UserError, match=r"generation_config\.json is not what SHA256SUMS beside it says"):
-        evaluate.end_ids(whole, small_config(tokenizer=str(folder)), tmp_path)
+        answers.end_ids(whole, small_config(tokenizer=str(folder)), tmp_path)
 
 
 @pytest.mark.parametrize("name", ["tokenizer.json", "config.json"])

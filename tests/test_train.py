@@ -17,7 +17,7 @@ from conftest import VOCAB, one_device_mesh, random_row, small_config, wait_for_
 from mucpt_jax import config, train
 from mucpt_jax.errors import UserError
 from mucpt_jax.formats.rows import NO_LOSS
-from mucpt_jax.run import checkpoint, data, lineage
+from mucpt_jax.run import checkpoint, data, lineage, metrics
 from mucpt_jax.step import model, sharding
 from mucpt_jax.weights import hf_write, transfer
 
@@ -158,7 +158,7 @@ def test_the_start_tells_how_often_each_source_will_be_read(tmp_path, caplog):
     caplog.set_level("INFO")
     of = {"domain": str(tmp_path / "more"), "general_fraction": 0.5}
     cfg = config_of(tmp_path, data=of, loss={"kind": "ntp"}, optimizer={"steps": 5})
-    train.describe_run(cfg, data.open_sources(cfg), checkpoint.State({}, None), 0)
+    metrics.describe_run(cfg, data.open_sources(cfg), {}, 0)
     planned = {m[1]: float(m[2]) for m in re.finditer(r"source (\w+): .* ([\d.]+) epochs in 5 steps", caplog.text)}
     # 40 rows are read, half of them of each kind, whose rows hold nearly as many targets: 20 of 10, 20 of 40.
     assert planned == {"songs": pytest.approx(2, rel=0.05), "web": pytest.approx(0.5, rel=0.05)}

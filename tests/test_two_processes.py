@@ -1,5 +1,6 @@
 """Two processes with two simulated devices each, joined by gloo: the real command, as a cluster would start it."""
 
+import json
 import os
 import shutil
 import signal
@@ -12,6 +13,7 @@ import jax
 import numpy as np
 import pytest
 from conftest import wait_for_lines, write_config, write_rows
+from test_evaluate import write_tokenizer
 from test_train import trace
 
 from mucpt_jax import config
@@ -118,3 +120,23 @@ def test_two_processes_evaluate_the_run_that_they_trained(whole):
     ended = finish(start(whole, "whole", 2, "--job=evaluate", rows))
     assert ended == [0, 0], (whole / "whole-0.log").read_text()[-3000:]
     assert (whole / "whole" / "evaluate.json").is_file()
+
+
+@pytest.mark.slow
+def test_two_processes_answer_what_one_answers_and_go_on_from_what_the_first_host_has(whole):
+    lines = [{"id": str(i), "question": f"who {'sang ' * i}it?", "answer": "x"} for i in range(6)]
+    (whole / "questions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    asked = [
+        "--job=evaluate", f"--config.evaluate.questions={whole / 'questions.jsonl'}",
+        "--config.evaluate.batch_questions=2", f"--config.tokenizer={write_tokenizer(whole / 'tokenizer')}",
+    ]  # fmt: skip
+    assert finish(start(whole, "asked-by-one", 1, *asked)) == [0]
+    assert finish(start(whole, "asked", 2, *asked)) == [0, 0], (whole / "asked-0.log").read_text()[-3000:]
+    one, two = (whole / name / "answers.jsonl" for name in ("asked-by-one", "asked"))
+    assert one.read_text() == two.read_text()
+    two.write_text("".join(two.read_text().splitlines(keepends=True)[:3]) + '{"id": "5"')
+    assert finish(start(whole, "asked", 2, *asked)) == [0, 0], (whole / "asked-0.log").read_text()[-3000:]
+    predictions = [(whole / name / "predictions.jsonl").read_text() for name in ("asked-by-one", "asked")]
+    assert predictions[0] == predictions[1]
+    for host in (0, 1):
+        assert "has 3 of 6 answers already" in (whole / f"asked-{host}.log").read_text()

@@ -13,9 +13,10 @@ from typing import Annotated, Any, Literal, NotRequired, TypedDict
 from msgspec import Meta
 
 from mucpt_jax.errors import UserError
-from mucpt_jax.formats.decode import Number, read_lines
+from mucpt_jax.formats.decode import Count, Number, read_lines
 from mucpt_jax.formats.files import text_hash, write_text
 from mucpt_jax.formats.ranges import NotNegative
+from mucpt_jax.formats.version import Writer
 
 Text = Annotated[str, Meta(min_length=1)]
 Verdict = Literal["CORRECT", "INCORRECT", "NOT_ATTEMPTED", "ERROR"]  # ERROR: the judge gave no verdict
@@ -51,6 +52,21 @@ class Answer(TypedDict):
     id: str
     prediction: str
     ended: NotRequired[bool]  # by an end token or a stop text; else it was cut at max_new_tokens
+
+
+class Answers(TypedDict):
+    """answers.json, beside answers.jsonl."""
+
+    model: str  # for the reader
+    params_hash: str | None  # none: of an endpoint
+    step: NotRequired[Count | None]
+    endpoint: bool
+    questions: str  # their file
+    set: str  # set_hash
+    n: Count
+    asked: dict[str, Any]  # how: style, texts, stop, max_new_tokens, ...
+    asked_hash: str
+    written_by: NotRequired[Writer | None]
 
 
 class Judged(TypedDict):

@@ -43,13 +43,14 @@ class Grades(TypedDict):
     high: Number
 
 
-ASKED = ("questions", "prompt", "stop", "max_new_tokens")  # of evaluate.*: what is asked and how
+ASKED = ("questions", "style", "prompt", "stop", "max_new_tokens")  # of evaluate.*: what is asked and how
 
 
 class Asked(TypedDict, total=False):
     """evaluate.* that grades depend on; results of 0.1 and 0.2 do not say it."""
 
     questions: str  # file
+    style: str  # missing: prompt
     prompt: str
     stop: str
     max_new_tokens: Count

@@ -1,6 +1,7 @@
 """What a run says about itself: metrics.jsonl, TensorBoard events, the progress line, model FLOPs and MFU."""
 
 import contextlib
+import dataclasses
 import json
 import logging
 import time
@@ -17,7 +18,8 @@ from mucpt_jax.config import Config, Model, Train
 from mucpt_jax.errors import UserError, one_line
 from mucpt_jax.formats import decode
 from mucpt_jax.formats.files import finite, write_text
-from mucpt_jax.run.data import Source, token_share
+from mucpt_jax.run.data import Source, epochs, token_share
+from mucpt_jax.step import optimizer
 
 # Dense bfloat16 FLOP/s of one device, from the makers' data sheets; matched in jax's device_kind.
 PEAK_FLOPS = {
@@ -61,6 +63,23 @@ def packed_flops(cfg: Model, tokens: float, pairs: float) -> float:
     """Model FLOPs of forward and backward for real tokens of packed rows that attend to `pairs` keys together."""
     q = cfg.num_attention_heads * cfg.head_dim
     return 6 * matmul_parameters(cfg) * tokens + 12 * cfg.num_hidden_layers * q * pairs
+
+
+def describe_run(cfg: Config, sources: list[Source], params: dict, start: int) -> None:
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(params))
+    tokens = cfg.data.batch_rows * cfg.data.sequence_length
+    logging.info(
+        "%s: %s parameters; %s tokens a step; steps %d..%d; learning rate %.3g now, %.3g at step %d; loss %s",
+        cfg.model.name, f"{parameters:,}", f"{tokens:,}", start + 1, cfg.optimizer.steps,
+        *(float(optimizer.schedule(cfg.optimizer)(step)) for step in (start, cfg.optimizer.steps - 1)),
+        cfg.optimizer.steps, json.dumps(dataclasses.asdict(cfg.loss)),
+    )  # fmt: skip
+    for source, times in zip(sources, epochs(sources, cfg), strict=True):
+        logging.info(
+            "%s source %s: %d rows, %d target tokens, share %.4f, %.2f epochs in %d steps",
+            "domain" if source.is_domain else "general", source.name, source.rows, source.targets,
+            token_share(source, sources, cfg), times, cfg.optimizer.steps,
+        )  # fmt: skip
 
 
 class Clock:

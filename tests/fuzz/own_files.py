@@ -13,7 +13,7 @@ import numpy as np
 from data_prep import decontaminate, pipeline, report
 from data_prep.jobs import notes
 from mucpt_jax import compare, config, evaluate, export, score
-from mucpt_jax.evaluation import cards, run_files, tables
+from mucpt_jax.evaluation import answers, cards, run_files, tables
 from mucpt_jax.formats import questions, score_sums
 from mucpt_jax.formats.files import text_hash, write_json
 from mucpt_jax.formats.manifest import read_manifest
@@ -235,7 +235,7 @@ def write_run(run: Path, questions: Path) -> None:
             "params_hash": "h",
             "step": 8,
             "heldout": heldout,
-            "questions": evaluate.grade(answered),
+            "questions": answers.grade(answered),
             "asked": {"questions": "p", "prompt": "Q", "stop": "", "max_new_tokens": 3},
             "earlier": None,
         },
