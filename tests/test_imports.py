@@ -11,13 +11,14 @@ import pytest
 ROOT = Path(__file__).parents[1]
 ROOMS = {
     "mucpt_jax": ("formats", "step", "weights", "run", "planning", "evaluation", "page"),
-    "data_prep": ("private", "text", "jobs", "packing", "duplicates", "reporting", "samples"),
+    "data_prep": ("private", "text", "jobs", "packing", "duplicates", "entities", "reporting", "samples"),
 }
 COMMANDS = {
     "mucpt_jax": {"train", "score", "evaluate", "export", "plan", "audit", "compare", "calibration", "convert",
                   "seqio_tasks", "verify"},
     "data_prep": {"pipeline", "clean", "boilerplate", "quality", "dedup", "decontaminate", "mask", "shard", "select",
-                  "agree", "overlap", "lookup", "report", "sample_corpus"},
+                  "agree", "overlap", "lookup", "report", "sample_corpus",
+                  "questions"},
 }  # fmt: skip
 MOVED = {"agreement"}  # of mucpt_jax: a sentence where the old name is used; it is data_prep.agree
 EVERYWHERE = {"config", "checks", "errors"}
