@@ -2,6 +2,7 @@
 fault may import it.
 
 Exit statuses of all commands, beside 0 and 1:
+    69     the budget for an endpoint is spent: what was answered is kept, with more the same command goes on
     74     the disk is full: make room first; a scheduler that starts again at once finds the disk as full (EX_IOERR)
     75     try again: a step hangs, or another process of the run has died (EX_TEMPFAIL)
     143    SIGTERM: the state was saved, the same command goes on from there
@@ -15,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of a disk, a quota, a file
-DISK_FULL, TRY_AGAIN, STOPPED = 74, 75, 128 + signal.SIGTERM
+BUDGET_SPENT, DISK_FULL, TRY_AGAIN, STOPPED = 69, 74, 75, 128 + signal.SIGTERM
 
 
 LONGEST = 1500  # characters of a message: it may quote a value of 100 kB

@@ -10,26 +10,25 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ROOMS = {
-    "mucpt_jax": ("formats", "step", "weights", "run", "planning", "evaluation", "page"),
+    "mucpt_jax": ("formats", "endpoint", "step", "weights", "run", "planning", "evaluation", "page"),
     "data_prep": ("private", "text", "jobs", "packing", "duplicates", "entities", "reporting", "samples"),
 }
 COMMANDS = {
-    "mucpt_jax": {"train", "score", "evaluate", "export", "plan", "audit", "compare", "calibration", "convert",
+    "mucpt_jax": {"train", "score", "evaluate", "export", "plan", "audit", "compare", "calibration", "convert", "judge",
                   "seqio_tasks", "verify"},
     "data_prep": {"pipeline", "clean", "boilerplate", "quality", "dedup", "decontaminate", "mask", "shard", "select",
-                  "agree", "overlap", "lookup", "report", "sample_corpus",
-                  "questions"},
+                  "agree", "overlap", "lookup", "report", "sample_corpus", "questions"},
 }  # fmt: skip
 MOVED = {"agreement"}  # of mucpt_jax: a sentence where the old name is used; it is data_prep.agree
-EVERYWHERE = {"config", "checks", "errors"}
+EVERYWHERE = {"config", "checks", "errors", "llm"}
 # The one import between jobs (plan compiles train's step); the pipeline, which runs the others, and the report on them.
 BETWEEN_COMMANDS = {
     "mucpt_jax/plan.py": {"train"},
     "data_prep/pipeline.py": COMMANDS["data_prep"],
     "data_prep/report.py": {"pipeline"},
 }
-OPEN_TO_DATA_PREP = {"formats", "errors"}  # of mucpt_jax
-NO_JAX = {"formats", "evaluation", "page", "planning"}
+OPEN_TO_DATA_PREP = {"formats", "errors", "llm"}  # of mucpt_jax
+NO_JAX = {"formats", "endpoint", "evaluation", "page", "planning"}
 JAX_ALL_THE_SAME = {"evaluation/generate.py", "planning/accelerators.py", "planning/search.py"}
 FILES = sorted(f for package in ROOMS for f in (ROOT / package).rglob("*.py"))
 

@@ -10,6 +10,9 @@ import unicodedata
 
 import opencc
 
+from mucpt_jax.evaluation import typed
+from mucpt_jax.formats.questions import Verdict
+
 # In order.  The text is NFKC and simplified; its case still stands, for it tells the key Bb from a b.
 MEANINGS = [
     (r"[‐‑‒–—−]", "-"),
@@ -29,6 +32,19 @@ DROPPED_SIGNS = set("~<>|`^´¨©®℗")  # brackets, quotes and marks of rights
 LETTERS = str.maketrans({"ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "æ": "ae", "œ": "oe", "ı": "i"})
 ACCENTED = ("LATIN", "GREEK")  # scripts whose words stay the same without their accents
 SPACED = "0-9a-z\u00df-\u0dff"  # scripts that write blanks between words, lower case
+
+SHORT = 200  # characters of an answer in which a name is looked for: a long one may list them all
+FILLERS = "a|an|the|by|from|of|in|sung|made|written|called|named|singer|band|artist|song|album|composer|really"
+DENIALS = r"not|\w*n t|never|nor|neither|except|without|isnt|wasnt|(?:rather|other) than|instead of"
+DENIED_BEFORE = (
+    rf"(?:\b(?:{DENIALS})(?: (?:{FILLERS}))* ?"
+    r"|(?:不是|并非|绝非|而非|不叫|不属于|不可能是|除了)(?:由|歌手|乐队|歌曲|专辑|作曲家|作曲|叫|为|来自| )*)$"
+)
+DENIED_AFTER = (
+    r" (?:(?:is|was|are|were|does|did|has|had|can|could) ?(?:not|n t)\b|(?:isnt|wasnt|didnt)\b)|不是|并非|并不|没有"
+)
+REFUSALS = ("i don t know", "i do not know", "i m not sure", "i am not sure", "unknown",
+            "不知道", "我不知道", "我不清楚", "我不确定")  # fmt: skip
 
 
 @functools.cache
@@ -69,20 +85,43 @@ def closed(text: str) -> str:
     return re.sub(r"(?<!\d) | (?!\d)", "", text)
 
 
-def is_correct(prediction: str, answer: str, aliases: list[str]) -> bool:
-    """Equal to the answer or an alias, blanks aside; or it contains one of at least 3 letters that is no number."""
-    given, golds = normalise(prediction), map(normalise, [answer, *aliases])
-    return bool(given) and any(closed(given) == closed(gold) or contains(given, gold) for gold in golds)
+def verdict(question: dict, prediction: str) -> Verdict:
+    """Of a question (answer, aliases, margin) and an answer to it."""
+    if is_correct(prediction, question["answer"], question.get("aliases") or [], question.get("margin")):
+        return "CORRECT"
+    given = normalise(prediction)
+    return "NOT_ATTEMPTED" if not given or given.startswith(REFUSALS) else "INCORRECT"
+
+
+def is_correct(prediction: str, answer: str, aliases: list[str], margin: float | None = None) -> bool:
+    """Equal to the answer or an alias, blanks aside, as text, date or number; or it contains one of at least 3 letters
+    that is no number, and does not deny it.
+
+    `margin`: how far a number may be off.
+    """
+    given, golds = normalise(prediction), [normalise(gold) for gold in (answer, *aliases)]
+    return bool(given) and any(
+        closed(given) == closed(gold) or typed.equal(given, gold, margin) or contains(given, gold) for gold in golds
+    )
 
 
 def contains(given: str, gold: str) -> bool:
-    """Does the text hold the words of the answer?  Neither begins nor ends inside another word, but for a plural."""
+    """Does a short text hold the words of the answer, and not only to deny them?
+
+    They neither begin nor end inside another word, but for a plural.
+    """
     letters = closed(gold)
-    if sum(c.isalpha() for c in letters) < 3 or any(c.isdigit() for c in letters):
+    if sum(c.isalpha() for c in letters) < 3 or any(c.isdigit() for c in letters) or len(given) > SHORT:
         return False
     begin = rf"(?<![{SPACED}])" if re.match(f"[{SPACED}]", letters) else ""
     end = rf"(?:e?s)?(?![{SPACED}])" if re.search(f"[{SPACED}]$", letters) else ""
-    return re.search(begin + " ?".join(map(re.escape, letters)) + end, given) is not None
+    places = re.finditer(begin + " ?".join(map(re.escape, letters)) + end, given)
+    return any(not denied(given[: place.start()], given[place.end() :]) for place in places)
+
+
+def denied(before: str, after: str) -> bool:
+    """not (by the singer) X, X was not, 不是(歌手)X, X不是"""
+    return bool(re.search(DENIED_BEFORE, before) or re.match(DENIED_AFTER, after))
 
 
 def wilson(k: int, n: int) -> tuple[float, float]:
