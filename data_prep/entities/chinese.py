@@ -38,6 +38,7 @@ PLAIN = [
     "单曲", "专辑", "录音室专辑", "个人专辑", "迷你专辑", "国语专辑", "正规专辑", "音乐专辑",
     "粤语专辑", "原创专辑", "个人国语专辑", "原创录音室专辑", "日语单曲", "韩语迷你专辑", "实体单曲",
 ]  # fmt: skip  # what is numbered alike by all
+FOREIGN = r"[\"“]?([A-Za-z][\w .,'’&!?/-]*[\w.!?])[\"”]?(?=[）)，；])"  # a name in Latin letters, in brackets
 BRACKETS = r"(?:（[^（）]*）|\([^()]*\))"
 NAME = r"[^，。、；：《》（）()的和与及「」\s/]{2,14}|[A-Za-z][\w.'’&!* -]{1,28}"
 COVER = "翻唱|原唱|改编自|重唱|重新演绎|旧曲|翻奏"
@@ -51,6 +52,8 @@ def records(name: str, text: str, id: str, size: float, aliases: tuple[str, ...]
         text = plain
     end = re.search(r"\n[^。\n]{1,20}[.。]\n|\n\n", plain)
     lead = plain[: min(end.start() if end else LEAD, LEAD)]
+    foreign = re.match(rf"[《〈]?{re.escape(name)}[》〉]?\s?[（(](?:[^（），；：:]{{1,3}}[：:])?{FOREIGN}", lead)
+    aliases = (*aliases, foreign[1].strip()) if foreign else aliases
     for read in (work, group, person):
         if records := list(read(name, lead, plain, text, id, size, aliases)):
             yield from records
@@ -111,14 +114,16 @@ def work(name: str, lead: str, plain: str, text: str, id: str, size: float, alia
         return Fact(key_of(subject), relation, subject, value, "zh", id, quote, "text", **filled)
 
     at = base + match.start("who") + match["who"].rfind(artist)
-    yield fact("performer", artist, at, at + len(artist))
-    if out := re.search(rf"({DATE})[^，。]{{0,15}}?(?:{OUT})|(?:{OUT})日期?[^，。]{{0,4}}?({DATE})", lead):
+    first_year = year if not is_song or year in quote_of(text, at, at) else ""  # else it may be another's
+    yield fact("performer", artist, at, at + len(artist), year=first_year)
+    whole = re.search(rf"({DATE})[^，。]{{0,15}}?(?:{OUT})|(?:{OUT})日期?[^，。]{{0,4}}?({DATE})", lead)
+    if (out := whole) and short_kind(kind) != "歌曲":  # a song's day differs from country to country
         span = out.span(1) if out[1] else out.span(2)
         yield fact("released_on", lead[slice(*span)], *span, doubt="several_dates" if len(dates) > 1 or again else "")
     elif out := re.search(rf"(\d{{4}})年[^，。]{{0,10}}?(?:{OUT})", lead):
         yield fact("released_in", out[1], *out.span(1), doubt="several_dates" if len(years) > 1 or again else "")
     yield from nth_of(name, artist, match, base, fact)
-    yield from makers_of(lead, is_song, fact)
+    yield from makers_of(lead, short_kind(kind) == "歌曲", fact)
 
 
 def short_kind(kind: str) -> str:
@@ -134,7 +139,8 @@ def artist_of(phrase: str) -> str:
     ):
         return ""
     *before, name = re.split(BEFORE_NAME, phrase)
-    name = name if before and name else re.sub(rf"^(?:{PLACES})+", "", phrase)
+    if not before or not name:  # no role, or one that is part of the name: 英国摇滚乐队酷玩乐团
+        name = re.sub(rf"^(?:{PLACES}|{BEFORE_NAME}|女性|男性)+(?=..)", "", phrase)
     name = name.strip(' 「」“”"')
     if re.fullmatch(rf"(?:女性|男性)?{BEFORE_NAME}|{PLACES}|.*[语文]", name) or re.match(
         r"\d{4}年|个人|她|他|一|其|该|非常", name
@@ -158,17 +164,15 @@ def nth_of(name: str, artist: str, match: re.Match, base: int, fact) -> Iterator
 
 
 def makers_of(lead: str, is_song: bool, fact) -> Iterator[Fact]:
-    """Label of a record; album, lyricist and composer of a song."""
+    """Label of a record, album of a song, lyricist and composer."""
     label = re.search(
         r"由(?P<who>[^，。《》、和与及由（）]{2,24}?)(?:于[\d年月日]+)?(?:负责)?(?:发行|出版)(?!的)", lead
     )
     who = re.sub("^唱片公司(?=.)", "", label["who"]) if label else ""
-    if who and not re.search("公司|旗下|自己|年|歌手|首次|正式|同时|独家|在|全球|[^A-Za-z]/", who):
+    if who and not is_song and not re.search("公司|旗下|自己|年|歌手|首次|正式|同时|独家|在|全球|[^A-Za-z]/", who):
         yield fact("label", who, label.end("who") - len(who), label.end("who"))
-    if not is_song:
-        return
     album = re.search(r"(?:收录|收錄|出自)(?:于|在|至)?[^《。，]{0,24}?专辑[^《。，]{0,6}《(?P<album>[^》]+)》", lead)
-    if album and "原声" not in album[0]:
+    if album and is_song and "原声" not in album[0]:
         yield fact("album_of", album["album"], *album.span("album"))
     for relation, verb in (("lyricist", "(?:填词|作词)"), ("composer", "(?:作曲|谱曲)")):
         both = r"(?:作曲|谱曲|填词|作词|编曲)[、和与及兼]?" if relation == "lyricist" else r"(?:填词|作词)[、和与及兼]?"

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 
 from data_prep.entities.records import ALBUM, GROUP, PERSON, SONG, Entity, Fact, entities_of
 from data_prep.entities.values import DATE_EN as DATE
-from data_prep.entities.values import MONTH, ORDINALS, key_of
+from data_prep.entities.values import MONTH, ORDINALS, key_of, number_of
 
+FEW = 5  # studio albums, about whose numbers all agree
 LEAD = 1500  # characters that may define the subject
 ROLES = (
     "singer|songwriter|musician|rapper|composer|guitarist|pianist|violinist|drummer|bassist|conductor|soprano|tenor|"
@@ -45,6 +46,10 @@ COVER = (
 def records(name: str, text: str, id: str, size: float, aliases: tuple[str, ...]) -> Iterator[Entity | Fact]:
     """Of a page about `name`."""
     lead = lead_of(text)
+    scripts = re.findall(
+        r"(?:Chinese|Japanese|Hangul|Korean|Russian|kanji): ([^\x00-\x7f][^;,()\n]*?)(?=[;,)])", lead[:300]
+    )
+    aliases = (*aliases, *(name.strip() for name in scripts))
     for read in (person, group, work):
         if records := list(read(name, lead, text, id, size, aliases)):
             yield from records
@@ -143,7 +148,7 @@ def birth_place(name: str, text: str, fact) -> Iterator[Fact]:
     ):
         for match in re.finditer(pattern, text[:4000]):
             place = re.sub(rf",? (?:{MONTH}|He|She|His|Her|In|On|The)\b.*", "", match["place"]).strip(" .")
-            if place.count(",") == 1:
+            if place.count(",") == 1 and not {*place.replace(",", "").split()} & {*name.split()}:
                 yield fact("born_in", place, text, match.start("place"), match.start("place") + len(place))
 
 
@@ -225,7 +230,8 @@ def work(name: str, lead: str, text: str, id: str, size: float, aliases: tuple) 
         return Fact(key_of(subject), relation, subject, value, "en", id, quote, "text", **filled)
 
     at = base + match.start("by") + match["by"].find(artist)
-    yield fact("performer", artist, at, at + len(artist))
+    first_year = year if KINDS[kind] == ALBUM or year in quote_of(lead, at, at) else ""  # else it may be another's
+    yield fact("performer", artist, at, at + len(artist), year=first_year)
     if place := re.search(rf"\b{year}\b", lead) if year else None:
         yield fact("released_in", year, *place.span())
     if whole := re.search(rf"\breleased (?:worldwide )?on ({DATE})", lead):
@@ -280,7 +286,8 @@ def nth_of(name: str, artist: str, kind: str, about: str, base: int, match: re.M
     if place and KINDS[kind] == ALBUM:
         more = place["more"]
         start = base + match.start("about")
-        sure = kind == "studio album" and more in ("", "full-length")
+        # Later ones are counted differently, with or without live albums and reissues.
+        sure = kind == "studio album" and more in ("", "full-length") and number_of(place["nth"]) <= FEW
         yield fact("nth", name, start, start + len(about), subject=artist, owner=artist, year="",
                    kind=f"{place['nth']} {more} {kind}".replace("  ", " "),
                    doubt="" if sure else "not_plain")  # fmt: skip

@@ -6,7 +6,7 @@ are asked where nothing speaks against them.
 
 import csv
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ FIELDS = {
 RELATION = {field: relation for relation, fields in FIELDS.items() for field in fields}
 OF_WORKS = {"performer", "released_on", "label", "album_of", "lyricist", "composer", "tracks"}
 OF_PEOPLE = {"born_on", "born_in", "died_on", "birth_name"}
+NOT_ASKED = {"name", "id", "kind", "aliases", "text"}
 OF_SONGS = {"album_of", "lyricist", "composer"}
 SONG_KINDS = ("song", "single", "单曲", "單曲", "歌曲")
 
@@ -69,43 +70,37 @@ def kind_of(values: dict[str, list[str]]) -> str:
 
 
 def records(values: dict[str, list[str]], id: str, lang: str, route: str, size: float = 0.0,
-            what: str = "", known: set[str] = frozenset()) -> Iterator[Entity | Fact]:  # fmt: skip
+            what: str = "", known: Iterable[str] = ()) -> Iterator[Entity | Fact]:  # fmt: skip
     """Of an entity's fields.  `known` are relations that the page's text states: it is the better quote."""
-    name = plain_name(values["name"][0])
-    name = simplified(name) if lang == "zh" else name
-    kind, owner = kind_of(values), values.get("performer", [""])[0]
-    owner = simplified(owner) if lang == "zh" else owner
-    aliases = tuple(
-        dict.fromkeys(
-            alias for one in values.get("aliases", ()) for alias in re.split("[,;、，]", one) if alias.strip()
-        )
-    )
-    born = values.get("born_on", [""])[0]
-    yield from entities_of(name, kind, id, owner=owner, born=born, aliases=tuple(a.strip() for a in aliases), size=size)
+    plain = simplified if lang == "zh" else str
+    name, owner = plain(plain_name(values["name"][0])), plain(values.get("performer", [""])[0])
+    kind, born = kind_of(values), values.get("born_on", [""])[0]
+    parts = (part.strip() for one in values.get("aliases", ()) for part in re.split("[,;、，]", one))
+    aliases = tuple(dict.fromkeys(filter(None, parts)))
+    yield from entities_of(name, kind, id, owner=owner, born=born, aliases=aliases, size=size)
     year = str((parse_date(values.get("released_on", [""])[0]) or [""])[0])
     shown = {SONG: ("歌曲", "song"), ALBUM: ("专辑", "album")}.get(kind, ("", ""))[lang == "en"]
-    described = what or kind not in (PERSON, GROUP)
-    for relation, options in values.items():
-        if relation in ("name", "id", "kind", "aliases", "text") or relation in known:
-            continue
-        several = len(options) > 1 or (
-            re.search(r"[、，,;/&]|\band\b", options[0]) and relation not in ("born_in", "born_on", "released_on")
-        )
-        value = simplified(options[0]) if lang == "zh" else options[0]
-        value = re.sub(r"^《\s*(.*?)\s*》$", r"\1", value)
+    for relation in values.keys() - NOT_ASKED - set(known):
+        value = re.sub(r"^《\s*(.*?)\s*》$", r"\1", plain(values[relation][0]))
+        quote = f"{values['name'][0]}: {label_of(relation, lang)}: {values[relation][0]}"
+        doubt = doubt_of(relation, values[relation], owner)
+        if not doubt and kind in (PERSON, GROUP) and not what:
+            doubt = "no_description"
         if relation == "released_on" and not (parse_date(value) or (0, 0, 0))[2]:
             relation = "released_in"
-        quote = f"{values['name'][0]}: {RELATION_TEXT[relation, lang]}: {options[0]}"
-        yield Fact(
-            key_of(name), relation, name, value, lang, id, quote, route, owner=owner, kind=shown, year=year, what=what,
-            doubt="several_values" if several else "" if described else "no_description",
-        )  # fmt: skip
+        yield Fact(key_of(name), relation, name, value, lang, id, quote, route, owner=owner, kind=shown, what=what,
+                   year=year, doubt=doubt, size=size)  # fmt: skip
 
 
-RELATION_TEXT = {
-    (relation, lang): FIELDS[relation if relation != "released_in" else "released_on"][0 if lang == "en" else -1]
-    for relation in (*FIELDS, "released_in") for lang in ("en", "zh")
-}  # fmt: skip
+def doubt_of(relation: str, values: list[str], owner: str) -> str:
+    """several_values of a field with more than one, or of a work by several."""
+    listed = re.search(r"[、，,;/&]|\band\b", values[0]) and relation not in ("born_in", "born_on", "released_on")
+    return "several_values" if len(values) > 1 or listed or re.search("[、，,;/]", owner) else ""
+
+
+def label_of(relation: str, lang: str) -> str:
+    """A field's name, as the quote has it."""
+    return FIELDS[relation][0 if lang == "en" else -1]
 
 
 # Catalogue files
@@ -117,34 +112,38 @@ def read_catalogue(path: str, column: str) -> Iterator[Entity | Fact]:
     used = 0
     for number, (fields, route) in enumerate(rows, 1):
         values = typed(fields)
-        if "name" not in values:
-            continue
-        used += 1
-        id = values.get(
-            "id",
-            [
-                f"{Path(path).name}:{number}"
-                if route == "table"
-                else f"{Path(path).parent.name}:{plain_name(values['name'][0])}"
-            ],
-        )[0]
-        lang = "zh" if re.search("[\u4e00-\u9fff]", "".join(map(str, fields.values()))) else "en"
-        size = number_in(fields.get(column))
-        size = size or (float(len(values["text"][0])) if "text" in values and column == "characters" else 0.0)
-        what, known = "", set()
-        for text in values.get("text", ())[:1]:
-            page = [
-                r for r in chinese.records(simplified(plain_name(values["name"][0])), text, id, size or len(text), ())
-            ]
-            known = {r.relation for r in page if isinstance(r, Fact)}
-            what = next((r.what for r in page if isinstance(r, Fact)), "") or chinese.description(
-                simplified(plain_name(values["name"][0])), simplified(text[:600]), chinese.ROLES)  # fmt: skip
-            yield from page
-        yield from records(values, id, lang, route, size, what, known)
-        if size and values.get("performer"):  # an artist is as popular as the most popular work
-            yield from entities_of(values["performer"][0], "", "", size=size)
+        if "name" in values:
+            used += 1
+            space = Path(path).name if route == "table" else Path(path).parent.name
+            name = number if route == "table" else plain_name(values["name"][0])
+            yield from of_row(
+                values, values.get("id", [f"{space}:{name}"])[0], route, number_in(fields.get(column)), column
+            )
     if not used:
         raise UserError(f"--catalogue={path} has no column `name` or `title` with values; name another file")
+
+
+def of_row(values: dict[str, list[str]], id: str, route: str, size: float, column: str) -> Iterator[Entity | Fact]:
+    """Of a row or record; its `text` is a page of its own."""
+    lang = "zh" if re.search("[\u4e00-\u9fff]", "".join(v for some in values.values() for v in some)) else "en"
+    what, known, name = "", set(), simplified(plain_name(values["name"][0]))
+    for text in map(without_blanks, values.get("text", ())[:1]):
+        size = size or (float(len(text)) if column == "characters" else 0.0)
+        page = list(chinese.records(name, text, id, size, ()))
+        stated = [record for record in page if isinstance(record, Fact)]
+        known = {fact.relation for fact in stated}
+        what = next((f.what for f in stated if f.what), "") or chinese.description(
+            name, simplified(text), chinese.ROLES
+        )
+        yield from (r._replace(size=size) if isinstance(r, Fact) else r for r in page)
+    yield from records(values, id, lang, route, size, what, known)
+    if size and column != "characters" and values.get("performer"):  # an artist is as popular as the best known work
+        yield from entities_of(values["performer"][0], "", "", size=size)
+
+
+def without_blanks(text: str) -> str:
+    """Without the blanks that stand beside Chinese characters."""
+    return re.sub(r"(?<=[^\x00-\x7f]) +| +(?=[^\x00-\x7f])", "", text)
 
 
 def number_in(value: Any) -> float:

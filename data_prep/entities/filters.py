@@ -27,6 +27,7 @@ from data_prep.entities.values import key_of, number_of
 
 LONGEST_QUESTION, LONGEST_ANSWER, SHORTEST_QUESTION = 220, 80, 6  # characters
 NAMES = ("person", "artist", "work", "organisation")  # types whose answers may have aliases
+EVIDENCE = 30  # quotes that a model sees again
 NEAR = 85  # of 100: similarity of two entities' names
 TIME = re.compile(
     r"\b(?:latest|newest|most recent|currently|current|upcoming|forthcoming|to date|as of|so far|will be|is set to|"
@@ -45,6 +46,7 @@ class Candidate(NamedTuple):
     aliases: tuple[str, ...]
     popularity: float
     reason: str  # "" of a question that stays
+    evidence: tuple[str, ...] = ()  # quotes of all documents and rows on the name; of a model's question alone
 
 
 def settle(records: Iterable[Entity | Fact]) -> Iterator[Candidate]:
@@ -55,7 +57,7 @@ def settle(records: Iterable[Entity | Fact]) -> Iterator[Candidate]:
     for fact in sorted(
         (f for f in facts if f.route != "table"), key=lambda f: (f.relation != "released_on", f.route != "text", f)
     ):
-        question, forms = question_of(fact), values.forms(fact.value, type_of(fact), fact.lang) or [""]
+        question, forms = question_of(fact), values.forms(fact.value.strip(), type_of(fact), fact.lang) or [""]
         reason = reason_of(fact, question, forms) or reason_of_others(fact, entities, facts)
         same = (
             fact.lang,
@@ -68,8 +70,10 @@ def settle(records: Iterable[Entity | Fact]) -> Iterator[Candidate]:
             same = (*same, number_of(fact.kind))
         if not reason and same in kept:
             reason = "same_fact"
-        aliases = tuple(form for form in dict.fromkeys([*forms[1:], fact.value]) if form != forms[0])
-        candidate = Candidate(fact, question, forms[0], aliases, popularity(fact, entities), reason)
+        forms += values.beside(fact.value, fact.quote) if type_of(fact) in NAMES and fact.lang == "zh" else []
+        aliases = tuple(form for form in dict.fromkeys([*forms[1:], fact.value.strip()]) if form != forms[0])
+        evidence = tuple(dict.fromkeys(f.quote for f in facts))[:EVIDENCE] if fact.question else ()
+        candidate = Candidate(fact, question, forms[0], aliases, popularity(fact, entities), reason, evidence)
         if not reason:
             kept[same] = candidate
         yield candidate
@@ -162,7 +166,7 @@ def is_of_same(fact: Fact, other: Fact) -> bool:
     if fact.document == other.document and fact.relation != "nth":
         return True
     owners = not fact.owner or not other.owner or same_owner(fact.owner, other.owner)
-    return owners and (not other.kind or class_of(fact) == class_of(other))
+    return owners and (not fact.kind or not other.kind or class_of(fact) == class_of(other))
 
 
 def class_of(fact: Fact) -> str:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from data_prep.entities import chinese, english, fields
 from data_prep.entities.records import Entity, Fact
@@ -14,35 +15,50 @@ GENERIC = re.compile(
 PERSONAL = {"born_on", "born_in", "died_on", "birth_name"}
 
 
-def records(row: dict, column: str) -> Iterator[Entity | Fact]:
-    """Of a document (id, text, lang, meta); none where it has no name.
+class Page(NamedTuple):
+    title: str
+    name: str  # without what tells it apart; in simplified characters
+    lang: str  # en, zh
+    size: float  # popularity
+    meta: dict
 
-    meta holds `name` or `title`, and may hold `infobox` ({field: value}), `aliases` and the column of popularity.
-    """
+
+def page_of(row: dict, column: str) -> Page | None:
+    """A document (id, text, lang, meta) as a page; None where it has no name.  `column` holds the popularity."""
     meta = own_field(row["meta"]) if row["meta"].startswith("{") else {}
     title = meta.get("name") or meta.get("title")
     if not isinstance(title, str) or not title.strip():
-        return
+        return None
     size = float(len(row["text"])) if column == "characters" else fields.number_in(meta.get(column))
-    is_chinese = row["lang"].startswith("zh") or 3 * len(re.findall("[\u4e00-\u9fff]", row["text"][:300])) > len(
-        row["text"][:300]
-    )
-    lang, reader = ("zh", chinese) if is_chinese else ("en", english)
+    lang = row["lang"][:2] if row["lang"][:2] in ("en", "zh") else "zh" if is_chinese(row["text"][:300]) else "en"
     name = fields.plain_name(title.strip())
-    name = simplified(name) if is_chinese else name
-    values = fields.typed(infobox_of(meta) | {"name": title})
-    aliases = tuple(values.get("aliases", ()))
+    return Page(title.strip(), simplified(name) if lang == "zh" else name, lang, size, meta)
+
+
+def is_chinese(text: str) -> bool:
+    return 3 * len(re.findall("[\u4e00-\u9fff]", text)) > len(text)
+
+
+def records(row: dict, column: str) -> Iterator[Entity | Fact]:
+    """Of a document as page_of takes it.
+
+    meta holds `name` or `title`, and may hold `infobox` ({field: value}), `aliases` and the column of popularity.
+    """
+    page = page_of(row, column)
+    if page is None:
+        return
+    values = fields.typed({"aliases": page.meta.get("aliases")} | infobox_of(page.meta) | {"name": page.title})
+    reader = chinese if page.lang == "zh" else english
     stated, what = set(), ""
-    for record in reader.records(name, row["text"], row["id"], size, aliases):
+    for record in reader.records(page.name, row["text"], row["id"], page.size, tuple(values.get("aliases", ()))):
         if isinstance(record, Fact):
             stated.add(record.relation)
             what = what or record.what
-            record = record._replace(doubt=record.doubt or doubt_of(title, record), size=size)
+            record = record._replace(doubt=record.doubt or doubt_of(page.title, record), size=page.size)
         yield record
     if len(values) > 1:
-        yield from (
-            r for r in fields.records(values, row["id"], lang, "field", size, what, stated) if isinstance(r, Fact)
-        )
+        more = fields.records(values, row["id"], page.lang, "field", page.size, what, stated)
+        yield from (record for record in more if isinstance(record, Fact))
 
 
 def infobox_of(meta: dict) -> dict:

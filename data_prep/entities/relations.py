@@ -19,7 +19,7 @@ RELATIONS = {
     "born_on": Relation("date", "born", ("what",), "On what date was the {what} {subject} born?",
                         "{what}{subject}的出生日期是哪一天？"),
     "born_in": Relation("place", "birthplace", ("what",), "In which city or town was the {what} {subject} born?",
-                        "{what}{subject}出生于哪个城市？"),
+                        "{what}{subject}出生于哪个市（县）？"),
     "died_on": Relation("date", "died", ("what",), "On what date did the {what} {subject} die?",
                         "{what}{subject}于哪一天去世？"),
     "birth_name": Relation("person", "birth_name", ("what",),

@@ -152,3 +152,11 @@ def name_forms(name: str) -> list[str]:
     names = [name, *(inside.groups() if inside else ())]
     names += [re.sub("^The ", "", one) for one in names]
     return list(dict.fromkeys([*names, *(converter("s2t").convert(one) for one in names)]))
+
+
+def beside(name: str, quote: str) -> list[str]:
+    """The name in other letters that stands in brackets behind it: 《紅色》（"Red"）"""
+    inside = r"(?:[^（），；：:]{1,3}[：:])?[\"“]?([A-Za-z][^（）()，；\"”]*)[\"”]?[）)，；]"
+    pattern = rf"{re.escape(simplified(name))}[》\"”]?\s?[（(]{inside}"
+    match = re.search(pattern, simplified(quote))
+    return [match[1].strip()] if match and len(match[1].strip()) > 1 else []

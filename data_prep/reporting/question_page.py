@@ -5,17 +5,23 @@ from pathlib import Path
 
 from data_prep.reporting.charts import bars, named, number, section, share, visible
 from mucpt_jax.formats import pages
+from mucpt_jax.formats.decode import read_lines
 from mucpt_jax.formats.version import as_text
 
 SHOWN = 50  # questions to read
 REJECTED = 3  # candidates of a reason
 
 
-def page(report: dict, questions: list[dict], dropped: dict[str, list[dict]]) -> str:
+def page(report: dict, folder: Path) -> str:
+    """Of what lies in the folder: questions.jsonl, dropped.jsonl."""
+    questions = read_lines(folder / "questions.jsonl")
+    dropped: dict[str, list[dict]] = {}
+    for line in read_lines(folder / "dropped.jsonl") if (folder / "dropped.jsonl").is_file() else ():
+        dropped.setdefault(line["reason"], []).append(line)
     template = Path(__file__).with_name("questions.html.template")
     return pages.page(
-        template, TITLE=title(report), FUNNEL=funnel(report, dropped), PLOTS=plots(report, questions),
-        SAMPLES=samples(questions), SETTINGS=settings(report),
+        template, TITLE=title(report), SAMPLES=samples(questions), PLOTS=plots(report, questions),
+        FUNNEL=funnel(report, dropped), OVERLAPS=overlaps(report, questions), SETTINGS=settings(report),
     )  # fmt: skip
 
 
@@ -23,7 +29,7 @@ def title(report: dict) -> str:
     tiles = [
         ("questions", report["kept"], f"of {number(report['read'])} candidates"),
         ("artists", report["entities"], "asked about"),
-        ("documents", report["documents"], f"{number(report['pages'])} of them pages about a name"),
+        ("documents", report["documents"], f"{number(report['stating'])} of them state what can be asked"),
     ]
     body = "".join(f"<div><dt>{name}</dt><dd>{number(n)}</dd><dd>{note}</dd></div>" for name, n, note in tiles)
     line = f"from {visible(report['input'], 200)} by {as_text(report['written_by'])}"
@@ -51,7 +57,7 @@ def plots(report: dict, questions: list[dict]) -> str:
     parts = [
         ("Languages", {langs.get(name, name): n for name, n in report["langs"].items()}),
         ("Answer types", report["answer_types"]),
-        ("Strata", report["strata"]),
+        ("Strata", {f"{s['stratum']}, {langs.get(s['lang'], s['lang'])}": s["questions"] for s in report["strata"]}),
         ("Routes and relations", report["routes"]),
         ("Decades of dates and years", dict(sorted(decades(questions).items()))),
     ]
@@ -89,6 +95,22 @@ def asked(question: dict) -> str:
         f'<blockquote dir="auto">{visible(question["evidence"]["quote"], 400)}</blockquote>'
         f'<p class="facts">{" ".join(f"<span>{visible(str(fact), 80)}</span>" for fact in facts if fact)}</p>'
     )
+
+
+def overlaps(report: dict, questions: list[dict]) -> str:
+    """Questions that stand in training data."""
+    if report["overlaps"] is None:
+        return ""
+    texts = {question["id"]: question["question"] for question in questions}
+    rows = "".join(
+        f"<li>{visible(texts[line['question']], 300)}<p class=facts><span>{line['kind']}</span>"
+        f"<span>{visible(line['document'], 80)}</span><span>{visible(line['where'], 120)}</span></p></li>"
+        for line in report["overlaps"][:SHOWN]
+    )
+    ids = {line["question"] for line in report["overlaps"]}
+    places = ", ".join(report["options"]["against"])
+    note = f"{number(len(ids))} of {number(len(questions))} questions stand in {visible(places, 200)}."
+    return section("Overlaps with training data", note, f"<ul>{rows}</ul>" if rows else "", "overlaps")
 
 
 def settings(report: dict) -> str:
