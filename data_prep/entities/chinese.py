@@ -177,7 +177,7 @@ def makers_of(lead: str, is_song: bool, fact) -> Iterator[Fact]:
     for relation, verb in (("lyricist", "(?:填词|作词)"), ("composer", "(?:作曲|谱曲)")):
         both = r"(?:作曲|谱曲|填词|作词|编曲)[、和与及兼]?" if relation == "lyricist" else r"(?:填词|作词)[、和与及兼]?"
         match = re.search(
-            rf"(?:由|[，。]|[作编]曲[、，])(?P<who>{NAME})(?:一手|负责|包办|创作)?(?:{both})*{verb}", lead
+            rf"(?:[，。]?由|[，。]|[作编]曲[、，])(?P<who>{NAME})(?:一手|负责|包办|创作)?(?:{both})*{verb}", lead
         )
         if (
             match
@@ -204,7 +204,8 @@ def person(
             r"(?:出?生于|出生|[^，。；\n]{2,14}出生)", head
         )
     )  # fmt: skip
-    yield from entities_of(name, PERSON, id, born=born[1] if born else "", aliases=aliases, size=size, page=True)
+    date = born[1] if born else ""
+    yield from entities_of(name, PERSON, id, born=date, aliases=aliases, size=size, page=True, what=what)
 
     def fact(relation: str, match: re.Match, part: int | str) -> Fact:
         quote = quote_of(text, *match.span(part))
@@ -237,7 +238,7 @@ def group(name: str, lead: str, plain: str, text: str, id: str, size: float, ali
     what = description(name, lead, BANDS)
     if not what or re.search("主唱|成员|歌手", lead[: lead.find("。")].split("包括")[0].split("由")[0]):
         return
-    yield from entities_of(name, GROUP, id, aliases=aliases, size=size, page=True)
+    yield from entities_of(name, GROUP, id, aliases=aliases, size=size, page=True, what=what)
     match = re.search(r"(?P<year>\d{4})年[^，。年]{0,14}?(?:成立(?!.{0,3}周年)|组成|组建|成军|结成|组团)", lead)
     if match:
         years = {*re.findall(r"(\d{4})年[^，。年]{0,14}?(?:成立|组成|组建|成军|结成|组团|出道)", plain)}

@@ -92,7 +92,8 @@ def person(name: str, lead: str, text: str, id: str, size: float, aliases: tuple
     born = re.search(rf"\b(?:born|né|née|b\.)[^()]*?({DATE})", brackets) or re.search(
         rf"^\([^()–]*?({DATE})\s?[–-]", brackets
     )
-    yield from entities_of(name, PERSON, id, born=born[1] if born else "", aliases=aliases, size=size, page=True)
+    date = born[1] if born else ""
+    yield from entities_of(name, PERSON, id, born=date, aliases=aliases, size=size, page=True, what=what)
 
     def fact(relation: str, value: str, source: str, start: int, end: int, **more) -> Fact:
         return Fact(
@@ -164,7 +165,7 @@ def group(name: str, lead: str, text: str, id: str, size: float, aliases: tuple)
     what = description(lead[first.end() :], BANDS) if first else ""
     if not what:
         return
-    yield from entities_of(name, GROUP, id, aliases=aliases, size=size, page=True)
+    yield from entities_of(name, GROUP, id, aliases=aliases, size=size, page=True, what=what)
     years = {y for y in re.findall(r"\b(?:formed|founded|established)\b[^.]{0,40}?\bin (?:[A-Z]\w+ )?(\d{4})", text)}
     doubt = "several_dates" if len(years) > 1 or re.search(r"re-?formed|reunited", lead) else ""
 
@@ -253,12 +254,15 @@ def artist_of(phrase: str) -> str:
     )  # fmt: skip
     rest = phrase[cut.start() :] if cut else ""
     *before, name = re.split(rf"\b{BEFORE_NAME}\s", phrase[: cut.start()] if cut else phrase)
-    if re.search(rf" and (?!(?:{ROLES}))", " ".join(before)) or re.match(
-        r", (?:[A-Z][^,.]*?(?:,| &| and )|Inc|Jr|Sr)", rest
-    ):
+    ahead = phrase[: phrase.rfind(name)]
+    if re.search(rf" and (?!(?:{ROLES}))", ahead) or re.match(r", (?:[A-Z][^,.]*?(?:,| &| and )|Inc|Jr|Sr)", rest):
         return ""  # several artists, or a name with commas
+    if re.search(r"\b(?:DJ|MC)\s$", ahead):  # American DJ Nia Mo; Swiss singer DJ Bolo
+        role = re.search(rf"\b{BEFORE_NAME} (DJ|MC) $", ahead)
+        name = f"{role[1]} {name}" if role else ""
     name = name if before else re.sub(rf"^(?:the )?{NATION} (?=[A-Z].* |[A-Z]\w+$)", "", name)
-    name = re.sub(r"^the (?=[A-Z])", "The ", name.strip().rstrip("'’"))
+    name = re.sub(r"\s(?:It|This|The|In|He|She|They|On|Its)$", "", name.strip())  # of the next sentence: T.J. It was
+    name = re.sub(r"^the (?=[A-Z])", "The ", name.rstrip("'’"))
     plain = re.fullmatch(rf"(?:The )?{NAMES}", name) and not re.fullmatch(f"(?:{NATION}|{BEFORE_NAME})s?", name)
     return name if plain and len(name) > 1 and not re.search(r"\b(?:Records|Recordings|Various)\b|['’]s$", name) else ""
 

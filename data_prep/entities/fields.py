@@ -114,11 +114,9 @@ def read_catalogue(path: str, column: str) -> Iterator[Entity | Fact]:
         values = typed(fields)
         if "name" in values:
             used += 1
-            space = Path(path).name if route == "table" else Path(path).parent.name
-            name = number if route == "table" else plain_name(values["name"][0])
-            yield from of_row(
-                values, values.get("id", [f"{space}:{name}"])[0], route, number_in(fields.get(column)), column
-            )
+            file, name = Path(path), plain_name(values["name"][0])
+            own = f"{file.name}:{number}" if route == "table" else f"{file.parent.name}:{name}"
+            yield from of_row(values, values.get("id", [own])[0], route, number_in(fields.get(column)), column)
     if not used:
         raise UserError(f"--catalogue={path} has no column `name` or `title` with values; name another file")
 
@@ -130,11 +128,8 @@ def of_row(values: dict[str, list[str]], id: str, route: str, size: float, colum
     for text in map(without_blanks, values.get("text", ())[:1]):
         size = size or (float(len(text)) if column == "characters" else 0.0)
         page = list(chinese.records(name, text, id, size, ()))
-        stated = [record for record in page if isinstance(record, Fact)]
-        known = {fact.relation for fact in stated}
-        what = next((f.what for f in stated if f.what), "") or chinese.description(
-            name, simplified(text), chinese.ROLES
-        )
+        known = {record.relation for record in page if isinstance(record, Fact)}
+        what = next((record.what for record in page if record.what), "")
         yield from (r._replace(size=size) if isinstance(r, Fact) else r for r in page)
     yield from records(values, id, lang, route, size, what, known)
     if size and column != "characters" and values.get("performer"):  # an artist is as popular as the best known work

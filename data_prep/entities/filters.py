@@ -26,6 +26,7 @@ from data_prep.entities.relations import TYPES, family_of, question_of, type_of
 from data_prep.entities.values import key_of, number_of
 
 LONGEST_QUESTION, LONGEST_ANSWER, SHORTEST_QUESTION = 220, 80, 6  # characters
+UNSTATED = ("schema", "no_evidence")  # doubts of what no page says
 NAMES = ("person", "artist", "work", "organisation")  # types whose answers may have aliases
 EVIDENCE = 30  # quotes that a model sees again
 NEAR = 85  # of 100: similarity of two entities' names
@@ -89,6 +90,8 @@ def reason_of(fact: Fact, question: str, forms: list[str]) -> str:
         return "schema"
     if fact.doubt:
         return fact.doubt
+    if fact.relation == "performer" and not is_telling(fact.subject):
+        return "short_title"
     if type_of(fact) not in TYPES or not forms[0] or YES_NO.fullmatch(forms[0]):
         return "answer_type"
     if type_of(fact) == "place" and not is_town(fact.value, fact.lang):
@@ -98,6 +101,12 @@ def reason_of(fact: Fact, question: str, forms: list[str]) -> str:
     if stands_in(forms[0], question) or stands_in(fact.value, question):
         return "answer_in_question"
     return "time_dependent" if TIME.search(question) or TIME.search(fact.quote) else ""
+
+
+def is_telling(title: str) -> bool:
+    """Whether few works can have this title: three words, or five Chinese characters."""
+    han = len(re.findall("[\u4e00-\u9fff]", title))
+    return han >= 5 or len(re.findall(r"[^\W\d_]{2,}", re.sub("[\u4e00-\u9fff]", "", title))) + han // 2 >= 3
 
 
 def is_town(place: str, lang: str) -> bool:
@@ -133,7 +142,7 @@ def reason_of_others(fact: Fact, entities: list[Entity], facts: list[Fact]) -> s
         e.owner and not same_owner(e.owner, fact.owner) for e in entities if e.kind in WORKS
     ):
         return "namesake"
-    claims = [other for other in facts if family_of(other) == family and is_of_same(fact, other)]
+    claims = [f for f in facts if family_of(f) == family and is_of_same(fact, f) and f.doubt not in UNSTATED]
     if fact.relation == "nth":
         claims = [
             other for other in claims if number_of(other.kind) == number_of(fact.kind) and other.lang == fact.lang

@@ -51,9 +51,9 @@ def records(row: dict, column: str) -> Iterator[Entity | Fact]:
     reader = chinese if page.lang == "zh" else english
     stated, what = set(), ""
     for record in reader.records(page.name, row["text"], row["id"], page.size, tuple(values.get("aliases", ()))):
+        what = what or record.what
         if isinstance(record, Fact):
             stated.add(record.relation)
-            what = what or record.what
             record = record._replace(doubt=record.doubt or doubt_of(page.title, record), size=page.size)
         yield record
     if len(values) > 1:
@@ -73,12 +73,4 @@ def infobox_of(meta: dict) -> dict:
 def doubt_of(title: str, fact: Fact) -> str:
     """namesake, where the title itself tells the entity apart from others of its name."""
     apart = fields.plain_name(title) != title and (fact.relation in PERSONAL or not GENERIC.search(title))
-    if apart and fact.relation in PERSONAL | {"performer"}:
-        return "namesake"
-    return "short_title" if fact.relation == "performer" and not is_telling(fact.subject, fact.lang) else ""
-
-
-def is_telling(title: str, lang: str) -> bool:
-    """Whether few works can have this title: three words, or six Chinese characters."""
-    han = len(re.findall("[\u4e00-\u9fff]", title))
-    return han >= 5 or len(re.findall(r"[^\W\d_]{2,}", re.sub("[\u4e00-\u9fff]", "", title))) + han // 2 >= 3
+    return "namesake" if apart and fact.relation in PERSONAL | {"performer"} else ""

@@ -22,6 +22,7 @@ class Entity(NamedTuple):
     aliases: tuple[str, ...]
     size: float  # popularity; 0 where it is not known
     page: bool  # a page of its own; else a row of a table
+    what: str = ""  # a person or group is, as the page says: American singer
     cover: bool = False  # the page says that others recorded it before or after
 
 
@@ -46,11 +47,13 @@ class Fact(NamedTuple):
     answer_type: str = ""  # of a model's own
 
 
-def entities_of(name: str, kind: str, id: str, owner: str = "", born: str = "", aliases: tuple = (),
-                size: float = 0.0, page: bool = False, cover: bool = False) -> Iterator[Entity]:  # fmt: skip
+def entities_of(
+    name: str, kind: str, id: str, owner: str = "", born: str = "", aliases: tuple = (), size: float = 0.0,
+    page: bool = False, what: str = "", cover: bool = False,
+) -> Iterator[Entity]:  # fmt: skip
     """The entity under its name, and under each alias."""
     for key in {key_of(name), *map(key_of, aliases)} - {""}:
-        yield Entity(key, name, kind, id, owner, born, aliases, size, page, cover)
+        yield Entity(key, name, kind, id, owner, born, aliases, size, page, what, cover)
 
 
 def same_owner(one: str, other: str) -> bool:

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from data_prep.entities.records import Fact
+from data_prep.entities.values import key_of
 
 TYPES = ("date", "year", "place", "person", "artist", "work", "organisation", "number")
 
@@ -71,4 +72,4 @@ def type_of(fact: Fact) -> str:
 
 
 def family_of(fact: Fact) -> str:
-    return RELATIONS[fact.relation].family if fact.relation in RELATIONS else fact.relation
+    return RELATIONS[fact.relation].family if fact.relation in RELATIONS else key_of(fact.question)

@@ -8,6 +8,7 @@ turns, so that no template fills the set, and an entity is asked about at most `
 """
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -33,19 +34,20 @@ def draw(places: Sequence[Place], popular: int, even: int, seed: int, per_entity
     langs = sorted({place.lang for place in places})
     even_parts = [
         (f"even-{part}", even // PARTS + (part >= PARTS - even % PARTS),
-         lambda rank, part=part: part == min(int(PARTS * rank), PARTS - 1)) for part in range(PARTS)
+         lambda rank, part=part: part == math.ceil(PARTS * rank) - 1) for part in range(PARTS)
     ]  # fmt: skip
-    for name, count, inside in (*even_parts, ("popular", popular, lambda rank: rank >= 1 - TOP)):
+    parts = [*even_parts, ("popular", popular, lambda rank: rank > 1 - TOP)]
+    for turn, (name, count, inside) in enumerate(parts):
         pools = {lang: [p for p in places if p.lang == lang and inside(ranks[p.lang, p.entity])] for lang in langs}
         for lang, share in shares(
-            {lang: len(free(pool, strata, used, per_entity)) for lang, pool in pools.items()}, count
+            {lang: len(free(pool, strata, used, per_entity)) for lang, pool in pools.items()}, count, turn
         ):
             take(pools[lang], share, name, strata, used, per_entity)
     return strata
 
 
 def ranks_of(places: Iterable[Place]) -> dict[tuple[str, str], float]:
-    """(language, entity) -> its place among the language's entities by popularity, from 0 to below 1."""
+    """(language, entity) -> its place among the language's entities by popularity, from above 0 to 1."""
     most: dict[str, dict[str, float]] = {}
     for place in places:
         known = most.setdefault(place.lang, {})
@@ -53,14 +55,18 @@ def ranks_of(places: Iterable[Place]) -> dict[tuple[str, str], float]:
     ranks = {}
     for lang, known in most.items():
         for rank, entity in enumerate(sorted(known, key=lambda entity: (known[entity], entity))):
-            ranks[lang, entity] = rank / len(known)
+            ranks[lang, entity] = (rank + 1) / len(known)
     return ranks
 
 
-def shares(sizes: dict[str, int], count: int) -> list[tuple[str, int]]:
-    """`count` in equal shares, none larger than its size; the smallest first, so that others take what it leaves."""
+def shares(sizes: dict[str, int], count: int, turn: int) -> list[tuple[str, int]]:
+    """`count` in equal shares, none larger than its size; the smallest first, so that others take what it leaves.
+
+    What cannot be divided goes to one language at an even `turn`, to another at an odd one.
+    """
     given, left = [], count
-    for place, lang in enumerate(sorted(sizes, key=lambda lang: (sizes[lang], lang))):
+    ranked = sorted(sizes, reverse=turn % 2 == 1)
+    for place, lang in enumerate(sorted(ranked, key=lambda lang: min(sizes[lang], -(-count // len(sizes))))):
         share = min(sizes[lang], -(-left // (len(sizes) - place)))
         given.append((lang, share))
         left -= share
