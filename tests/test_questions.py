@@ -397,38 +397,42 @@ def test_what_cannot_work_is_said_in_a_sentence(tmp_path):
 # A language model
 
 
+RECORDED = "Where was the album Lanterns Over Grey Harbour recorded?"
+WRITTEN = {  # by a word of the page: question, answer, type, quote
+    "Lanterns": [
+        (RECORDED, "Leith", "organisation", "It was recorded in Leith."),
+        (RECORDED.replace("Where", "Where, then,"), "Leith", "organisation", "It was recorded in Leith."),
+    ],
+    "Mirela": [
+        ("What were the parents of Tavi?", "teachers", "person", "Vossen was born in Cluj, Romania, to two teachers.")
+    ],
+}
+
+
 def model(messages: list[dict]) -> str:
-    """Writes two questions on each page, of which it answers one otherwise when it is asked again."""
+    """Writes questions on two pages; asked again it knows where the album was recorded, and nothing else."""
     text = messages[0]["content"]
     if "Question:" in text:
-        return "Leith" if "recorded" in text.partition("Question:")[2] else "someone else"
-    if "Lanterns" not in text:
-        return "[]"
-    quote = "It was recorded in Leith."
-    asked = ("Where was the album Lanterns Over Grey Harbour recorded?", "In which place was Lanterns made by Ferries?")
-    items = [
-        {"question": q, "answer": "Leith", "answer_type": "organisation", "relation": "other", "quote": quote}
-        for q in asked
-    ]
-    return json.dumps([*items, {"question": "?"}])
+        return "Leith" if RECORDED in text else "farmers"
+    own = [item for word, items in WRITTEN.items() if word in text for item in items]
+    items = [dict(zip(("question", "answer", "answer_type", "quote"), item, strict=True)) for item in own]
+    return json.dumps([*({**item, "relation": "other"} for item in items), *[{"question": "?"}] * len(own[:1])])
 
 
 def test_a_model_writes_questions_and_is_asked_again_from_all_evidence(tmp_path):
     source = documents(tmp_path / "in", PAGES)
     flags = [f"--input={source}", f"--cache={tmp_path / 'cache.sqlite'}", "--model=m", *ALL]
     with serving(model, faults=0.3, kinds=("500", "html", "null_content")) as server:
-        report = questions.run(
-            [*flags, f"--output={tmp_path / 'out'}", f"--endpoint={server.url}", "--max_retry_after=0"]
-        )
+        flags += [f"--endpoint={server.url}", "--max_retry_after=0.1"]
+        report = questions.run([*flags, f"--output={tmp_path / 'out'}"])
         calls = len(server.calls)
-        again = questions.run([*flags, f"--output={tmp_path / 'again'}", f"--endpoint={server.url}"])
+        again = questions.run([*flags, f"--output={tmp_path / 'again'}"])
         assert len(server.calls) == calls  # all from the cache
     lines = [q for q in read_questions(str(tmp_path / "out" / "questions.jsonl")) if q["route"].startswith("m:")]
-    assert [(q["question"], q["answer"]) for q in lines] == [
-        ("Where was the album Lanterns Over Grey Harbour recorded?", "Leith"),
-    ]  # fmt: skip
-    assert report["asked"]["writing"]["prompts"] == 4 and report["asked"]["checking"]["prompts"] == 1
-    assert report["dropped"]["schema"] == 1 and report["dropped"]["near_duplicate"] == 1
+    assert [(q["question"], q["answer"]) for q in lines] == [(RECORDED, "Leith")]
+    assert report["asked"]["writing"]["prompts"] == 4 and report["asked"]["checking"]["prompts"] == 2
+    own = {row["outcome"]: row["candidates"] for row in report["candidates"] if row["route"] == "m:other"}
+    assert own == {"kept": 1, "near_duplicate": 1, "not_rederived": 1, "schema": 2}
     assert (again["kept"], again["dropped"]) == (report["kept"], report["dropped"])
 
 

@@ -2,6 +2,7 @@
 
 incomplete, schema       what the question must name is not known, or it is too long
 several_dates, ...       a doubt that shows on the page (records.Fact.doubt)
+short_title              whose work it is is asked only of titles that few works can have
 answer_type              the answer is not of the type, or the type is none of relations.TYPES (such as yes/no)
 no_evidence              the answer does not stand in the quote
 answer_in_question       it, or all its words, stand in the question
@@ -12,6 +13,9 @@ several_debuts           two works are called the first
 conflict                 a page or table says otherwise
 same_fact                another document says the same: one question is enough
 near_duplicate           the same answer for entities whose names are nearly the same
+
+and of those that a language model wrote (written.py), which is asked again from all evidence: not_rederived (it gave
+another answer), not_unique (several), not_checked (no reply).
 """
 
 import re
