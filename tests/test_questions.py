@@ -60,6 +60,8 @@ def test_a_biography_states_dates_place_and_birth_name():
     assert kept(page("Tavi", SINGER)) == {
         "born_on": "March 4, 1961", "died_on": "July 9, 2012", "birth_name": "Mirela Adina Kranz",
     }  # fmt: skip
+    legal = SINGER.replace("Mirela Vossen (born Mirela Adina Kranz; ", "Mirela Adina Vossen (")
+    assert kept(page("Tavi", legal))["full_name"] == "Mirela Adina Vossen"  # which need not be that of birth
     assert kept(page("Mirela Vossen", SINGER))["born_in"] == "Cluj, Romania"
 
 
@@ -167,6 +169,15 @@ def test_answers_come_in_the_other_ways_to_write_them():
 # Filters
 
 
+@pytest.mark.parametrize(
+    ("place", "town"),
+    [("冲绳县", False), ("广东省佛山市", True), ("日本长野县中野市", True), ("安大略省", False), ("首尔特别市", True),
+     ("湖南省宁乡县", True), ("伊利诺伊州芝加哥", True)],
+)  # fmt: skip
+def test_a_prefecture_is_no_town(place, town):
+    assert filters.is_town(place, "zh") == town
+
+
 def test_two_people_of_a_name_are_not_asked_about():
     other = "Tavi (born 1 May 1980) is a German rapper."
     assert set(reasons(page("Tavi", SINGER, "w:1"), page("Tavi", other, "w:2")).values()) == {"namesake"}
@@ -263,11 +274,10 @@ def test_nearly_the_same_question_goes():
 
 def test_an_answer_gets_the_aliases_of_the_one_entity_of_its_name():
     (candidate,) = [c for c in settled(page("Lanterns Over Grey Harbour", ALBUM)) if c.fact.relation == "performer"]
-    band = [
-        r for r in pages.records(page("Pale Ferries", "Pale Ferries is a band.", aliases=["The Ferries"]), "characters")
-    ]
+    text = "Pale Ferries is a Scottish rock band."
+    band = list(pages.records(page("Pale Ferries", text, aliases=["The Ferries"]), "characters"))
     assert filters.with_aliases(candidate, band).aliases == ("The Ferries", "Ferries")
-    namesake = [r for r in pages.records(page("Pale Ferries", "x", "w:2", aliases=["PF"]), "characters")]
+    namesake = list(pages.records(page("Pale Ferries", text, "w:2", aliases=["PF"]), "characters"))
     assert filters.with_aliases(candidate, band + namesake).aliases == candidate.aliases
 
 

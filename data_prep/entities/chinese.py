@@ -39,6 +39,9 @@ PLAIN = [
     "粤语专辑", "原创专辑", "个人国语专辑", "原创录音室专辑", "日语单曲", "韩语迷你专辑", "实体单曲",
 ]  # fmt: skip  # what is numbered alike by all
 FOREIGN = r"[\"“]?([A-Za-z][\w .,'’&!?/-]*[\w.!?])[\"”]?(?=[）)，；])"  # a name in Latin letters, in brackets
+NO_NAME = (  # stands in no artist's name
+    "成员|同名|兼任|总计|收录|罗列|根据|改编|翻自|代初|作词|作曲|抗击|流行|一首|主题|共同|号召|睽违|暌违|时隔|相隔"
+)
 BRACKETS = r"(?:（[^（）]*）|\([^()]*\))"
 NAME = r"[^，。、；：《》（）()的和与及「」\s/]{2,14}|[A-Za-z][\w.'’&!* -]{1,28}"
 COVER = "翻唱|原唱|改编自|重唱|重新演绎|旧曲|翻奏"
@@ -121,7 +124,11 @@ def work(name: str, lead: str, plain: str, text: str, id: str, size: float, alia
         span = out.span(1) if out[1] else out.span(2)
         yield fact("released_on", lead[slice(*span)], *span, doubt="several_dates" if len(dates) > 1 or again else "")
     elif out := re.search(rf"(\d{{4}})年[^，。]{{0,10}}?(?:{OUT})", lead):
-        yield fact("released_in", out[1], *out.span(1), doubt="several_dates" if len(years) > 1 or again else "")
+        # A single of the turn of the year came out in one country before, in another behind it.
+        turn = is_song and re.match("年(?:1|12)月", lead[out.end(1) :])
+        yield fact(
+            "released_in", out[1], *out.span(1), doubt="several_dates" if len(years) > 1 or again or turn else ""
+        )
     yield from nth_of(name, artist, match, base, fact)
     yield from makers_of(lead, short_kind(kind) == "歌曲", fact)
 
@@ -135,7 +142,8 @@ def artist_of(phrase: str) -> str:
     phrase = re.sub(rf"{BRACKETS}", "", phrase).strip()
     phrase = re.sub(r"[于在](?:\d{4}年|日本|韩国|台湾|香港|中国|美国).*$|个人$|出道以来$", "", phrase)
     if re.search(
-        "[与和及、]|成员|同名|兼任|总计|收录|罗列|根据|改编|翻自|代初|作词|作曲|抗击|流行|一首|主题|共同|号召", phrase
+        "[与和及、]|成员|同名|兼任|总计|收录|罗列|根据|改编|翻自|代初|作词|作曲|抗击|流行|一首|主题|共同|号召|睽违|暌违|时隔|相隔|继",
+        phrase,
     ):
         return ""
     *before, name = re.split(BEFORE_NAME, phrase)

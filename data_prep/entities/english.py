@@ -134,7 +134,8 @@ def birth_name(name: str, lead: str, first: re.Match, fact) -> Iterator[Fact]:
             and stands
             and not re.search(rf"\b(?:of|the|{MONTH})\b|\d", match["name"])
         ):
-            yield fact("birth_name", match["name"], lead, match.start("name"), match.end("name"))
+            relation = "birth_name" if match is inside else "full_name"  # names change with marriages and by law
+            yield fact(relation, match["name"], lead, match.start("name"), match.end("name"))
             return
 
 
@@ -262,6 +263,7 @@ def artist_of(phrase: str) -> str:
         name = f"{role[1]} {name}" if role else ""
     name = name if before else re.sub(rf"^(?:the )?{NATION} (?=[A-Z].* |[A-Z]\w+$)", "", name)
     name = re.sub(r"\s(?:It|This|The|In|He|She|They|On|Its)$", "", name.strip())  # of the next sentence: T.J. It was
+    name = name if re.search(r"\b[A-Z]\.[A-Z]\.$|[JS]r\.$", name) else name.rstrip(".")
     name = re.sub(r"^the (?=[A-Z])", "The ", name.rstrip("'’"))
     plain = re.fullmatch(rf"(?:The )?{NAMES}", name) and not re.fullmatch(f"(?:{NATION}|{BEFORE_NAME})s?", name)
     return name if plain and len(name) > 1 and not re.search(r"\b(?:Records|Recordings|Various)\b|['’]s$", name) else ""
@@ -310,7 +312,8 @@ def maker_of(name: str, kind: str, lead: str, text: str, fact) -> Iterator[Fact]
         )
         if match:
             value = re.sub("^the ", "", match["label"])
-            more = re.match(r"\s?(?:and|/|&|in |\(|, [A-Z])", lead[match.end() :]) or " in the " in match[0]
+            more = re.match(r"\s?(?:and|/|&|in |\(|, [A-Z])", lead[match.end() :])
+            more = more or re.search(r"\bin the\b|\band\b|/|&", match[0])
             doubt = "several_labels" if len(labels) > 1 or more else ""
             yield fact("label", value, match.end("label") - len(value), match.end("label"), doubt=doubt)
         return

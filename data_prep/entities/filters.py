@@ -31,7 +31,8 @@ from data_prep.entities.values import key_of, number_of
 
 LONGEST_QUESTION, LONGEST_ANSWER, SHORTEST_QUESTION = 220, 80, 6  # characters
 UNSTATED = ("schema", "no_evidence")  # doubts of what no page says
-NAMES = ("person", "artist", "work", "organisation")  # types whose answers may have aliases
+# Types whose answers may have aliases, and the kinds of entities that these are of.
+NAMES = {"person": (PERSON,), "artist": (PERSON, GROUP), "work": WORKS, "organisation": (GROUP, "")}
 EVIDENCE = 30  # quotes that a model sees again
 NEAR = 85  # of 100: similarity of two entities' names
 TIME = re.compile(
@@ -118,9 +119,9 @@ def is_town(place: str, lang: str) -> bool:
     if lang == "en":
         return place.count(",") >= 1
     rest = re.sub(rf"^(?:{'|'.join(values.COUNTRIES_ZH)})+", "", place)
-    return bool(re.search(r"..[市县镇村町]$|[省州县道府].*[市区郡]$|[省州县府].{2,5}$", rest)) and not re.search(
-        "[省州道府郡]$", rest
-    )
+    if re.search("[省州道府郡]$", rest) or re.fullmatch("[^省州市]*县", rest):  # 冲绳县 is all of Okinawa
+        return False
+    return bool(re.search("..[市镇村町]$|[省州市].+县$|[省州县道府].*[市区郡]$|[省州县府].{2,5}$", rest))
 
 
 def stands_in(answer: str, question: str) -> bool:
@@ -208,8 +209,9 @@ def popularity(fact: Fact, entities: list[Entity]) -> float:
 
 def with_aliases(candidate: Candidate, entities: list[Entity]) -> Candidate:
     """With the aliases of the entity that is the answer, if one alone has its name."""
-    named = {e.id: e for e in entities if e.aliases}
-    if type_of(candidate.fact) not in NAMES or len(named) != 1:
+    kinds = NAMES.get(type_of(candidate.fact), ())
+    named = {e.id: e for e in entities if e.aliases and e.kind in kinds}
+    if len(named) != 1:
         return candidate
     entity = next(iter(named.values()))
     more = [form for name in (entity.name, *entity.aliases) for form in values.name_forms(name)]

@@ -12,7 +12,7 @@ from mucpt_jax.formats.decode import own_field
 GENERIC = re.compile(
     r"[（(](?:\d{4} )?(?:song|album|EP|single|band|music group|歌曲|專輯|专辑|單曲|单曲|樂團|乐团|組合|组合)[)）]$"
 )
-PERSONAL = {"born_on", "born_in", "died_on", "birth_name"}
+PERSONAL = {"born_on", "born_in", "died_on", "birth_name", "full_name"}
 
 
 class Page(NamedTuple):

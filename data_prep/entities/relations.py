@@ -25,6 +25,8 @@ RELATIONS = {
                         "{what}{subject}于哪一天去世？"),
     "birth_name": Relation("person", "birth_name", ("what",),
                            "What is the birth name of the {what} known as {subject}?", "{what}{subject}的本名是什么？"),
+    "full_name": Relation("person", "full_name", ("what",),
+                          "What is the full name of the {what} known as {subject}?", ""),
     "performer": Relation("artist", "performer", ("kind", "year"),
                           "Which artist or band released the {year} {kind} “{subject}”?",
                           "{year}年发行的{kind}《{subject}》是哪位歌手或哪个组合的作品？"),

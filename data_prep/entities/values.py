@@ -142,7 +142,7 @@ def place_forms(place: str, lang: str) -> list[str]:
         return list(dict.fromkeys([place, place.split(",")[0].strip()]))
     shorter = [place.removeprefix(country) for country in COUNTRIES_ZH if place.startswith(country)][:1]
     last = re.split("(?<=[省州县道])(?=..)", shorter[0] if shorter else place)[-1]
-    bare = [last[:-1]] if len(last) > 2 and last[-1] in "市县" else []
+    bare = [re.sub("(?:特别|广域)?[市县]$", "", last)] if len(last) > 2 and last[-1] in "市县" else []
     return list(dict.fromkeys(form for form in (place, *shorter, last, *bare) if len(form) > 1 and form[0] != "省"))
 
 
