@@ -120,6 +120,8 @@ def test_a_chinese_song_and_singer():
     ("phrase", "name"),
     [
         ("Swiss singer DJ Bolo, released in 2001", "DJ Bolo"), ("Swiss DJ Bolo", ""),
+        ("Australian band Moth She, released", "Moth She"), ("American rapper Nia B. It was", "Nia B"),
+        ("American artist Al Ro-Hart and musician Nia Mo", ""),
         ("American rock band Ten Hours to Dawn", "Ten Hours to Dawn"),
         ("the Pale Ferries", "The Pale Ferries"), ("American rapper T.J. It was", "T.J."),
         ("American singer Nia Mo and British singer Al Ro", ""), ("Rain, Hail & Snow", ""), ("Quayside Records", ""),

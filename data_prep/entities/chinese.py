@@ -126,9 +126,8 @@ def work(name: str, lead: str, plain: str, text: str, id: str, size: float, alia
     elif out := re.search(rf"(\d{{4}})年[^，。]{{0,10}}?(?:{OUT})", lead):
         # A single of the turn of the year came out in one country before, in another behind it.
         turn = is_song and re.match("年(?:1|12)月", lead[out.end(1) :])
-        yield fact(
-            "released_in", out[1], *out.span(1), doubt="several_dates" if len(years) > 1 or again or turn else ""
-        )
+        doubt = "several_dates" if len(years) > 1 or again or turn else ""
+        yield fact("released_in", out[1], *out.span(1), doubt=doubt)
     yield from nth_of(name, artist, match, base, fact)
     yield from makers_of(lead, short_kind(kind) == "歌曲", fact)
 
@@ -141,10 +140,7 @@ def artist_of(phrase: str) -> str:
     """日本偶像团体SKE48 -> SKE48; "" where the name's begin or end is not sure."""
     phrase = re.sub(rf"{BRACKETS}", "", phrase).strip()
     phrase = re.sub(r"[于在](?:\d{4}年|日本|韩国|台湾|香港|中国|美国).*$|个人$|出道以来$", "", phrase)
-    if re.search(
-        "[与和及、]|成员|同名|兼任|总计|收录|罗列|根据|改编|翻自|代初|作词|作曲|抗击|流行|一首|主题|共同|号召|睽违|暌违|时隔|相隔|继",
-        phrase,
-    ):
+    if re.search(f"[与和及、]|{NO_NAME}", phrase):
         return ""
     *before, name = re.split(BEFORE_NAME, phrase)
     if not before or not name:  # no role, or one that is part of the name: 英国摇滚乐队酷玩乐团

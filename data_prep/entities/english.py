@@ -256,13 +256,15 @@ def artist_of(phrase: str) -> str:
     rest = phrase[cut.start() :] if cut else ""
     *before, name = re.split(rf"\b{BEFORE_NAME}\s", phrase[: cut.start()] if cut else phrase)
     ahead = phrase[: phrase.rfind(name)]
-    if re.search(rf" and (?!(?:{ROLES}))", ahead) or re.match(r", (?:[A-Z][^,.]*?(?:,| &| and )|Inc|Jr|Sr)", rest):
+    if re.search(rf" and (?!(?:{ROLES}))|\b{BEFORE_NAME} [A-Z].* (?:and|&|with) ", ahead) or re.match(
+        r", (?:[A-Z][^,.]*?(?:,| &| and )|Inc|Jr|Sr)", rest
+    ):
         return ""  # several artists, or a name with commas
     if re.search(r"\b(?:DJ|MC)\s$", ahead):  # American DJ Nia Mo; Swiss singer DJ Bolo
         role = re.search(rf"\b{BEFORE_NAME} (DJ|MC) $", ahead)
         name = f"{role[1]} {name}" if role else ""
     name = name if before else re.sub(rf"^(?:the )?{NATION} (?=[A-Z].* |[A-Z]\w+$)", "", name)
-    name = re.sub(r"\s(?:It|This|The|In|He|She|They|On|Its)$", "", name.strip())  # of the next sentence: T.J. It was
+    name = re.sub(r"(?<=\.)\s(?:It|This|The|In|He|She|They|On|Its)$", "", name.strip())  # T.J. It was
     name = name if re.search(r"\b[A-Z]\.[A-Z]\.$|[JS]r\.$", name) else name.rstrip(".")
     name = re.sub(r"^the (?=[A-Z])", "The ", name.rstrip("'’"))
     plain = re.fullmatch(rf"(?:The )?{NAMES}", name) and not re.fullmatch(f"(?:{NATION}|{BEFORE_NAME})s?", name)

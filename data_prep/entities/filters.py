@@ -116,8 +116,8 @@ def is_telling(title: str) -> bool:
 
 def is_town(place: str, lang: str) -> bool:
     """Whether it names a town, and not a country or a region alone."""
-    if lang == "en":
-        return place.count(",") >= 1
+    if lang == "en":  # who was born in Queens was born in New York City too
+        return place.count(",") >= 1 and not re.search(r"\b(?:Queens|Brooklyn|Manhattan|Bronx|Staten Island)\b", place)
     rest = re.sub(rf"^(?:{'|'.join(values.COUNTRIES_ZH)})+", "", place)
     if re.search("[省州道府郡]$", rest) or re.fullmatch("[^省州市]*县", rest):  # 冲绳县 is all of Okinawa
         return False
