@@ -234,6 +234,11 @@ def test_pages_that_name_several_years_or_labels_are_not_asked_for_one():
     }  # fmt: skip
 
 
+def test_what_was_to_be_released_was_not():
+    planned = ALBUM.replace("released on 7 May 1998 by", "set to be released on vinyl in 1998 by")
+    assert reasons(page("Lanterns Over Grey Harbour", planned))["released_in"] == "several_dates"
+
+
 def model_says(question: str, answer: str, kind: str, quote: str = SINGER[:133]) -> str:
     """The reason for which a model's question on Tavi goes."""
     own = {"id": "w:Tavi", "name": "Tavi", "lang": "en", "text": SINGER, "size": 1.0}

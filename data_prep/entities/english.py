@@ -273,6 +273,8 @@ def artist_of(phrase: str) -> str:
 
 def as_single(kind: str, quote: str) -> dict[str, str]:
     """A song is out with its album and as a single: only of the single is there one date."""
+    if re.search(r"\b(?:to|would|will|not) be (?:re)?(?:released|issued)|\bvinyl\b|\bplanned\b", quote):
+        return {"kind": kind, "doubt": "several_dates"}
     if kind != "song":
         return {"kind": kind, "doubt": ""}
     return {"kind": "single", "doubt": "" if re.search(r"\bsingle\b", quote) else "several_dates"}

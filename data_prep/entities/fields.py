@@ -84,6 +84,8 @@ def records(values: dict[str, list[str]], id: str, lang: str, route: str, size: 
         value = re.sub(r"^《\s*(.*?)\s*》$", r"\1", plain(values[relation][0]))
         quote = f"{values['name'][0]}: {label_of(relation, lang)}: {values[relation][0]}"
         doubt = doubt_of(relation, values[relation], owner)
+        if relation == "released_on" and kind == SONG:
+            doubt = "several_dates"  # with an album, and as a single
         if not doubt and kind in (PERSON, GROUP) and not what:
             doubt = "no_description"
         if relation == "released_on" and not (parse_date(value) or (0, 0, 0))[2]:
