@@ -163,6 +163,8 @@ def test_answers_come_in_the_other_ways_to_write_them():
     assert values.forms("Lund, Sweden", "place", "en") == ["Lund, Sweden", "Lund"]
     assert values.forms("日本长野县中野市", "place", "zh") == ["日本长野县中野市", "长野县中野市", "中野市", "中野"]
     assert values.forms("The Nests", "artist", "en") == ["The Nests", "Nests"]
+    assert values.forms("Sir Alf Moe", "person", "en")[1:] == ["Alf Moe"]
+    assert values.forms("韩国韩国江原道春川市", "place", "zh")[:2] == ["韩国江原道春川市", "江原道春川市"]
     assert values.forms("周杰伦", "person", "zh") == ["周杰伦", "周杰倫"]
     assert values.forms("spring 2012", "date", "en") == []
     assert [values.number_of(text) for text in ("十", "首张", "debut", "third", "第12张")] == [10, 1, 1, 3, 12]
@@ -286,6 +288,22 @@ def test_an_answer_gets_the_aliases_of_the_one_entity_of_its_name():
     assert filters.with_aliases(candidate, band).aliases == ("The Ferries", "Ferries")
     namesake = list(pages.records(page("Pale Ferries", text, "w:2", aliases=["PF"]), "characters"))
     assert filters.with_aliases(candidate, band + namesake).aliases == candidate.aliases
+
+
+def test_popularity_is_the_page_s_length_or_a_column(tmp_path):
+    sizes = {c.fact.relation: c.popularity for c in settled(page("Lanterns Over Grey Harbour", ALBUM))}
+    assert sizes["label"] == len(ALBUM)
+    chart = tmp_path / "chart.tsv"
+    rows = ["Lanterns Over Grey Harbour\tPale Ferries\t12", "Other\tPale Ferries\t40", "Other\tTavi\t7"]
+    chart.write_text("\n".join(["title\tperformer\tweeks", *rows]) + "\n", encoding="utf-8")
+    documents = [page("Lanterns Over Grey Harbour", ALBUM), page("Tavi", SINGER)]
+    by_name: dict[str, list] = {}
+    for record in [r for row in documents for r in pages.records(row, "weeks")] + list(
+        read_catalogue(str(chart), "weeks")
+    ):
+        by_name.setdefault(record.key, []).append(record)
+    weeks = {c.fact.relation: c.popularity for records in by_name.values() for c in filters.settle(records)}
+    assert (weeks["label"], weeks["nth"], weeks["born_on"]) == (12, 40, 7)  # of the album, of the artists' best known
 
 
 # Sampling

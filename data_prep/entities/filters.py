@@ -197,10 +197,10 @@ def class_of(fact: Fact) -> str:
 
 def popularity(fact: Fact, entities: list[Entity]) -> float:
     """Of the entity that the question is about; of an artist without a page, that of the work's page."""
-    if fact.relation == "nth":
-        own = [e.size for e in entities if e.kind in (PERSON, GROUP, "")]
-    else:
+    if fact.owner and fact.relation != "nth":
         own = [e.size for e in entities if e.id == fact.document or (e.owner and same_owner(e.owner, fact.owner))]
+    else:
+        own = [e.size for e in entities if e.kind in (PERSON, GROUP, "")]
     return max(own, default=0.0) or fact.size
 
 

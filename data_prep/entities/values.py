@@ -140,6 +140,7 @@ def place_forms(place: str, lang: str) -> list[str]:
     """Boston, Massachusetts -> Boston; 日本长野县中野市 -> 长野县中野市, 中野市, 中野"""
     if lang == "en":
         return list(dict.fromkeys([place, place.split(",")[0].strip()]))
+    place = re.sub(r"^(..+?)\1", r"\1", place)  # 韩国韩国江原道春川市
     shorter = [place.removeprefix(country) for country in COUNTRIES_ZH if place.startswith(country)][:1]
     last = re.split("(?<=[省州县道])(?=..)", shorter[0] if shorter else place)[-1]
     bare = [re.sub("(?:特别|广域)?[市县]$", "", last)] if len(last) > 2 and last[-1] in "市县" else []
@@ -149,7 +150,7 @@ def place_forms(place: str, lang: str) -> list[str]:
 def name_forms(name: str) -> list[str]:
     """The Beatles -> Beatles; 周杰伦 -> 周杰倫; a name in brackets behind it stands by itself too."""
     inside = re.fullmatch(r"(.{2,}?)\s?[（(]([^（()）]{2,})[)）]", name)
-    names = [name, *(inside.groups() if inside else ())]
+    names = [name, *(inside.groups() if inside else ()), re.sub("^(?:Sir|Dame|Lord|Lady) (?=.* )", "", name)]
     names += [re.sub("^The ", "", one) for one in names]
     return list(dict.fromkeys([*names, *(converter("s2t").convert(one) for one in names)]))
 
