@@ -31,6 +31,9 @@ def title(report: dict) -> str:
         ("artists", report["entities"], "asked about"),
         ("documents", report["documents"], f"{number(report['stating'])} of them state what can be asked"),
     ]
+    if asked := report["asked"]:
+        model, writing = visible(asked["model"], 60), asked["writing"]
+        tiles.append(("pages shown to a model", writing["prompts"], f"{model}, {number(writing['failed'])} failed"))
     body = "".join(f"<div><dt>{name}</dt><dd>{number(n)}</dd><dd>{note}</dd></div>" for name, n, note in tiles)
     line = f"from {visible(report['input'], 200)} by {as_text(report['written_by'])}"
     gone = sum(report["dropped"].values())
