@@ -140,7 +140,8 @@ def harness_sets(path: Path) -> list[Measured]:
         return []
     result = read_json(path / "harness.json", Harness, "run mucpt_jax.harness again")
     groups: dict[str, dict[tuple, dict]] = {}
-    for line in read_lines(path / "harness.jsonl", HarnessAnswer, "run mucpt_jax.harness again"):
+    lines = read_lines(path / "harness.jsonl", HarnessAnswer, "run mucpt_jax.harness again")
+    for line in (line for line in lines if "correct" in line):
         task = result["tasks"].get(line["task"])
         if task is None:
             raise UserError(

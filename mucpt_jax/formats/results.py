@@ -121,11 +121,11 @@ class Harness(TypedDict):
 
 
 class HarnessAnswer(TypedDict):
-    """A line of harness.jsonl: a question of multiple choice."""
+    """A line of harness.jsonl: a question of a task."""
 
     id: str  # TASK/NUMBER
     task: str
-    correct: bool
+    correct: NotRequired[bool]  # of a question that has a right answer
 
 
 class SourceStep(TypedDict):
