@@ -174,8 +174,8 @@ def form_of(text: str, is_name: Callable[[str], bool] = lambda line: False) -> s
     if is_notation(text, lines):
         return "notation"
     if 2 * len(plain) < len(lines):
-        told = sum(len(line) for line in lines if is_sentence(line))
-        return "junk" if len(lines) >= LEAST and 4 * told < len(text) else "prose"
+        prose = sum(len(line) for line in lines if is_sentence(line))
+        return "junk" if len(lines) >= LEAST and 4 * prose < len(text) else "prose"
     if 4 * len(plain) >= 3 * len(lines) and is_table(plain, len(lines)):
         return "table"
     entries = entries_of(lines, len(plain) == len(lines))
