@@ -1,4 +1,5 @@
 # make demo [DATA=folder] [RUN=folder]   the whole road on a small corpus; a table and RUN/report.html
+# make musicqa DATA=folder [RUN=folder]  questions of real music text, asked, judged and compared, with a demo's models
 # make ablation [RUN=folder]             every objective with three reference models, three seeds; a table and a plot
 # make quick                             ruff and the tests that need no training: under a minute
 # make types                             mypy
@@ -20,9 +21,12 @@ PIP = -m pip install --quiet --disable-pip-version-check
 QUICK = imports config docs package benchmarks hf rows data losses clean language words signatures components calibration \
         hosts metrics paired runtime loss_ratio overlap hlo
 
-.PHONY: demo ablation quick ruff types test slow fuzz parity seqio clean
+.PHONY: demo musicqa ablation quick ruff types test slow fuzz parity seqio clean
 demo: .venv/installed
 	$(VENV) -m demo.run --run="$(RUN)" $(if $(DATA),--data="$(DATA)")
+
+musicqa: .venv/installed-eval
+	$(VENV) -m demo.musicqa --run="$(RUN)" --data="$(DATA)"
 
 ablation: .venv/installed
 	$(VENV) -m ablation.run --run="$(if $(filter file,$(origin RUN)),runs/ablation,$(RUN))"
@@ -52,8 +56,12 @@ types: .venv/installed-dev
 	$(VENV) $(PIP) -e .
 	touch $@
 
-.venv/installed-dev: .venv/installed requirements-eval.txt requirements-dev.txt
-	$(VENV) $(PIP) -r requirements-eval.txt -r requirements-dev.txt
+.venv/installed-eval: .venv/installed requirements-eval.txt
+	$(VENV) $(PIP) -r requirements-eval.txt
+	touch $@
+
+.venv/installed-dev: .venv/installed-eval requirements-dev.txt
+	$(VENV) $(PIP) -r requirements-dev.txt
 	touch $@
 
 parity: .venv/installed-parity

@@ -34,7 +34,8 @@ def intro(run: Path, table: dict) -> str:
     mode = html.escape(str(table["corpus"].get("mode", "")))
     spans, weighed = table["noise_spans"], table["rows"][-1]
     share = weighed["noise_tokens"] / (weighed["noise_tokens"] + weighed["rest_tokens"])
-    links = {"audit.html": "every token by weight"} if (run / "audit.html").is_file() else {}
+    pages_beside = {"compared/index.html": "every question and test", "audit.html": "every token by weight"}
+    links = {page: about for page, about in pages_beside.items() if (run / page).is_file()}
     links |= {f"data/{role}/report.html": f"curation: {role}" for role in reports(run, table)}
     return (
         f"<p>Corpus: {mode}. {spans['found']:,} planted noise spans reached the rows, {share:.0%} of the domain tokens."

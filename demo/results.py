@@ -19,16 +19,19 @@ from mucpt_jax.run import data
 from mucpt_jax.step import objective
 
 ROLES = ("seed", "domain", "general", "heldout")
+GRADES = ("k", "n", "accuracy", "low", "high")
 PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "apache-beam", "transformers")
 
 
 def collect(run: Path, corpus: dict, objectives: tuple[str, ...], seconds: float) -> dict:
     """Reads what the jobs wrote; writes and returns RUN/results.json."""
     noise = noise_slots(run, corpus["tokenizer"])
+    compared = read_json(run / "compared" / "compare.json")["questions"]
+    questions = {Path(q["run"]).name: {key: q[key] for key in GRADES} for q in compared if q["where"] == "all"}
     rows = []
     for name in ("base", "reference", *objectives):
         evaluated = read_json(run / name / "evaluate.json")
-        row = {"objective": name, "questions": evaluated["questions"]}
+        row = {"objective": name, "questions": questions[name]}
         row["heldout"] = {source: s["nll"] for source, s in evaluated["heldout"].items()}
         if name in objectives:
             row |= mean_weights(run, name, noise["slots"])

@@ -31,6 +31,7 @@ def main() -> None:
     train_and_score(run, corpus["tokenizer"], ",real" if args.data else "")
     seconds = spent(run, time.monotonic() - started)
     audit(run, corpus["tokenizer"])
+    compare(run)
     table = results.collect(run, corpus, tuple(OBJECTIVES), seconds)
     report.write(run, table)
     print(results.as_text(table))
@@ -90,6 +91,12 @@ def train_and_score(run: Path, tokenizer: str, size: str) -> None:
         questions = f"--config.evaluate.questions={run}/raw/questions.jsonl"
         heldout = f"--config.evaluate.rows={rows['heldout']}"
         launch(run, name, size, "evaluate", *common, heldout, questions)
+
+
+def compare(run: Path) -> None:
+    """The questions, with intervals and paired tests against ntp: RUN/compared."""
+    runs = [str(run / name) for name in ("base", "reference", *OBJECTIVES)]
+    command("mucpt_jax.compare", *runs, f"--baseline={run / 'ntp'}", f"--page={run / 'compared'}")
 
 
 def audit(run: Path, tokenizer: str) -> None:
