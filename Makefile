@@ -57,7 +57,7 @@ types: .venv/installed-dev
 	touch $@
 
 parity: .venv/installed-parity
-	$(VENV) -m pytest -n 2 --dist loadfile tests/test_parity.py tests/test_serving.py tests/test_convert.py
+	$(VENV) -m pytest -n 2 --dist loadfile tests/test_parity.py tests/test_parity_harness.py tests/test_serving.py tests/test_convert.py
 
 .venv/installed-parity: .venv/installed-dev requirements-parity.txt
 	$(VENV) $(PIP) -r requirements-parity.txt

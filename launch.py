@@ -94,7 +94,10 @@ def default_workdir(config_flag: str) -> str:
 
 
 def main(argv: list[str]) -> None:
-    job = JOBS[_JOB.value]
+    start(_JOB.value, JOBS[_JOB.value])
+
+
+def start(name: str, job: Job) -> None:
     with exiting():
         cfg = checks.build(_CONFIG.value)
         workdir = Path(_WORKDIR.value or default_workdir(config_flags.get_config_filename(flags.FLAGS["config"])))
@@ -103,7 +106,7 @@ def main(argv: list[str]) -> None:
         flags_line = runtime.set_xla_flags()  # before jax is loaded: XLA reads its flags once
         set_up_logging()
         logging.info(flags_line)
-        run(_JOB.value, job, cfg, workdir)
+        run(name, job, cfg, workdir)
 
 
 def set_up_logging() -> None:

@@ -43,6 +43,7 @@ EXPECTED = {  # name of the file -> title, command
     "evaluation": ("Judge calls to an endpoint", "python -m benchmarks.evaluation"),
     "scoring": ("Scoring against training, CPU", "python -m benchmarks.scoring"),
     "scoring_gpu": ("Scoring against training, one GPU", "python -m benchmarks.scoring --device=gpu"),
+    "harness": ("CMMLU by lm-eval, CPU", "python -m benchmarks.harness --data=../shared/data/eval"),
     "token_loss": ("Loss over a large vocabulary, CPU", "python -m benchmarks.token_loss"),
     "token_loss_gpu": ("Loss over a large vocabulary, GPU", "python -m benchmarks.token_loss --device=gpu"),
     "decoding": ("Greedy decoding against PyTorch, CPU", "python -m benchmarks.decoding"),

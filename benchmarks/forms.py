@@ -40,9 +40,17 @@ def groups(data: Path) -> Iterator[tuple[str, list[str]]]:
                 for text in texts_of(data / f"{name}.jsonl.gz") for part in sections_of(text)]  # fmt: skip
     yield "biographies: sections", [text for head, text in sections if not LINKS.search(head)]
     yield "biographies: links and references", [text for head, text in sections if LINKS.search(head)]
-    for name, file in (("lists, tables, verse, notation", "forms_texts"), ("menus, link lists, salad", "forms_bad")):
-        blocks = (ROOT / f"tests/data/{file}.txt").read_text(encoding="utf-8").split("=== ")[1:]
-        yield f"written: {name}", [block.partition("\n")[2].strip("\n") for block in blocks]
+    for name, file in (("lists, tables, verse, notation", "forms_texts"), ("menus, shops, logs, chats", "forms_bad")):
+        yield f"written: {name}", [text for _, text in written(file)]
+    later = written("forms_held_out")
+    yield "written later: facts", [text for head, text in later if not head.startswith("bad")]
+    yield "written later: junk", [text for head, text in later if head.startswith("bad")]
+
+
+def written(file: str) -> list[tuple[str, str]]:
+    """(head, text)"""
+    blocks = (ROOT / f"tests/data/{file}.txt").read_text(encoding="utf-8").split("=== ")[1:]
+    return [(head, text.strip("\n")) for head, _, text in (block.partition("\n") for block in blocks)]
 
 
 def is_chinese(file: Path) -> bool:

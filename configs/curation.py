@@ -3,7 +3,10 @@
     python -m data_prep.pipeline --input=RAW --output=OUT --config.shard.tokenizer=/models/Qwen2.5-1.5B
 
 Here stands what differs from the defaults of the jobs; `python -m data_prep.pipeline --help` has all keys, each with
-its default and meaning.  `:plain` leaves out what judges text: it cleans, drops exact duplicates and packs rows.
+its default and meaning.  The domain's catalogue is yours to give: with --config.quality.names=names.txt (names, one a
+line, or JSONL of {"name": ..., "aliases": [...]}) no sentence about a name is too short.
+
+`:plain` leaves out what judges text: it cleans, drops exact duplicates and packs rows.
 """
 
 from ml_collections import ConfigDict

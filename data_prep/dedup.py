@@ -6,8 +6,8 @@
 Same (`exact_duplicate`): but for case, width, blanks and punctuation.  Near (`near_duplicate`): their 5-word shingles
 have a Jaccard similarity of --similarity or more, or a chain of such pairs links them; see signatures.py, buckets.py
 and components.py.  The similarity is estimated: some .995 of such pairs are found, and about half of the pairs up to
-.05 below it.  Documents that differ in title (a field `title`) or in the names of their first sentence both stay, as
-what differs is a fact, unless --any_subject is given; see subjects.py.  --similarity=0 leaves all near-duplicates in.
+.05 below it.  Documents that differ in subject, in title (a field `title`) or in the names of their first sentence both
+stay, as what differs is a fact, unless --any_subject is given; see subjects.py.  --similarity=0 leaves all in.
 
 Of each group stays the document of the highest `quality` (a column of numbers, if there is one), then the longest,
 then of the source that --sources names first, then of the smallest id; of equal ids the first as read.  Its column

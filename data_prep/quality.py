@@ -8,8 +8,11 @@ flag, and the drop reason of documents that break it and no rule before it.  0 s
 
 These are rules for prose.  A text that breaks one is asked for its form (text/forms.py): a list such as a track
 listing, personnel or a roster; a table; verse; notation; a definition such as `Yesterday is a song by the Beatles.`
-It stays if it keeps the thresholds of that form, where --FORM_RULE stands in place of --RULE.  With --names, files of
-names, a sentence that holds one is never too short, and a line that is one counts as an entry of a list.
+It stays if it keeps the thresholds of that form, where --FORM_RULE stands in place of --RULE.  Lists of prices, paths,
+settings, chats and the like are junk, whose thresholds are stricter than those for prose.
+
+--names gives a catalogue: files of names, one a line, or JSONL with name and aliases.  A sentence that says something
+of a name is never too short (`Adele sang Hello.`), and a line that is a name counts as an entry of a list.
 
 Adds the column `quality`, 0..1: a product over the rules.  A rule's factor is 1 where the value is `good` or better,
 0.32 where its default is reached or broken, and in between on the way.  The flags do not change the score, so scores of
@@ -137,16 +140,18 @@ OF_FORMS = {
              "max_symbols": 0.45, "max_bullet_lines": 1, "max_lines": 1, "max_dup_lines": 0.7,
              "max_top_2gram": 0.5, "max_top_4gram": 0.5},
     "table": {"min_word_length": 1.5, "min_stop_words": 0, "min_stop_words_zh": 0, "min_alphabetic": 0.1,
-              "max_digits": 0.7, "max_symbols": 0.5, "max_lines": 0.6},
+              "max_digits": 0.7, "max_symbols": 0.5, "max_lines": 0.6, "max_dup_5gram": 0.85, "max_dup_10gram": 0.8,
+              "max_top_2gram": 0.85, "max_top_4gram": 0.6},
     "verse": {"min_word_length": 1.8, "min_stop_words": 0, "min_stop_words_zh": 0, "max_lines": 0.5,
               "max_dup_lines": 0.85, "max_dup_5gram": 0.9, "max_dup_10gram": 0.85, "max_top_2gram": 0.45,
-              "max_top_4gram": 0.5},
+              "max_top_4gram": 0.7},
     "notation": {"min_word_length": 0, "max_word_length": 40, "min_stop_words": 0, "min_stop_words_zh": 0,
                  "min_alphabetic": 0, "max_digits": 0.8, "max_symbols": 0.95, "max_braces": 0.1, "max_hashes": 1,
                  "max_lines": 1, "max_dup_lines": 0.85, "max_dup_5gram": 0.95, "max_dup_10gram": 0.95,
                  "max_top_2gram": 0.85, "max_top_4gram": 0.85},
     "definition": {"min_words": 5, "min_stop_words": 0, "min_stop_words_zh": 0, "max_top_2gram": 0.6,
                    "max_top_4gram": 0.7},
+    "junk": {"min_stop_words": 0.2, "min_stop_words_zh": 0.1},
 }  # fmt: skip
 
 
@@ -168,10 +173,10 @@ def judge(
             broken[row].append(name)
     for row, rules in enumerate(broken):
         if may_be_excused(rules, bool(names)) if rules else quality[row] < DOUBTFUL:
-            own = own_limits(texts[row], limits, names)
-            excused = own.keys() - {"min_words"}  # a short text says little, whatever its form
-            broken[row] = [name for name in rules if breaks(name, values[name][row], {**limits, **own})]
-            quality[row] = score(np.array([value[row] for name, value in margins.items() if name not in excused]))
+            form = form_of(texts[row], lambda line: catalogue.is_name(line, names))
+            own = {**limits, **own_limits(form, texts[row], limits, names)}
+            broken[row] = [name for name in values if breaks(name, values[name][row], own)]
+            quality[row] = score(np.array([value[row] for name, value in margins.items() if name not in EXCUSED[form]]))
     low = quality < limits["min_quality"]
     return [(*rules, "min_quality" if low[row] else None)[0] for row, rules in enumerate(broken)], quality
 
@@ -181,16 +186,24 @@ def breaks(name: str, value, limits: Mapping[str, float]):
 
 
 def may_be_excused(rules: Sequence[str], named: bool) -> bool:
-    """Whether some form has thresholds of its own for all these rules; a name in a text excuses min_words."""
-    rules = [rule for rule in rules if rule != "min_words"] if named else rules
-    return any(own.keys() >= set(rules) for own in OF_FORMS.values())
+    """Whether some form has thresholds of its own for all these rules; a name in a text excuses that it is short."""
+    left = set(rules) - NAMED.keys() if named else set(rules)
+    return any(own.keys() >= left for own in OF_FORMS.values())
 
 
-def own_limits(text: str, limits: Mapping[str, float], names: tuple[str, ...]) -> dict[str, float]:
+def own_limits(form: str, text: str, limits: Mapping[str, float], names: tuple[str, ...]) -> dict[str, float]:
     """{rule: threshold} where they are not those for prose."""
-    form = form_of(text, lambda line: catalogue.is_name(line, names))
     own = {rule: limits[f"{form}_{rule}"] for rule in OF_FORMS.get(form, ())}
-    return own | ({"min_words": 0} if names and is_statement(text) and catalogue.has_name(text, names) else {})
+    return own | (NAMED if names and is_statement(text) and catalogue.says_of_name(text, names) else {})
+
+
+NAMED = {"min_words": 0.0, "max_lines": 1.0}  # in place of those for prose, where a sentence holds a name
+# Rules that are no part of the score of a text of the form; a short text says little, whatever its form.
+_LIMITS = {rule.name: rule.default for rule in RULES}
+EXCUSED = {"prose": set()} | {
+    form: {rule for rule, limit in own.items() if breaks(rule, limit, _LIMITS)} - {"min_words"}
+    for form, own in OF_FORMS.items()
+}
 
 
 def score(margins: np.ndarray) -> np.ndarray:

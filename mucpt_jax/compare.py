@@ -1,10 +1,13 @@
 """Runs side by side: settings, held-out loss, questions with intervals, paired tests against a baseline.
 
-    python -m mucpt_jax.compare runs/ntp runs/rho1 runs/mucpt [--baseline=runs/ntp] [--split=covered]
-        [--markdown] [--output=table.json] [--plot=questions.svg]
+    python -m mucpt_jax.compare runs/ntp runs/rho1 runs/mucpt [--baseline=runs/ntp] [--page=runs/compared]
+        [--split=covered] [--judge=alias] [--paper] [--markdown] [--output=table.json] [--plot=questions.svg]
 
-A run is the workdir of a train job, an evaluate job or both; what it lacks is "not measured".  Runs that differ in the
-seed alone (and in --by_seed, what goes with a seed) are averaged too, and each is paired with the baseline of its seed.
+A run is a folder: the workdir of a train or evaluate job, or answers of an endpoint with what mucpt_jax.judge made of
+them; verdicts and harness results are looked for in it and in the folders directly below.  What it lacks is "not
+measured".  Runs are paired on the same questions alone: where their questions differ, nothing is compared.  Runs that
+differ in the seed alone (and in --by_seed, what goes with a seed) are averaged too, and each is paired with the
+baseline of its seed.
 """
 
 import argparse
@@ -14,76 +17,118 @@ from pathlib import Path
 
 from mucpt_jax import config
 from mucpt_jax.errors import UserError, exiting
-from mucpt_jax.evaluation import paired, run_files, tables
+from mucpt_jax.evaluation import comparable, paired, paper, run_files, tables
 from mucpt_jax.formats.files import write_json
+from mucpt_jax.page import comparison
 from mucpt_jax.step.objective import OBJECTIVES
+
+SPLIT = ("stratum", "lang", "answer_type")  # fields of data_prep.questions, where the questions have them
 
 
 def main(argv: list[str] | None = None) -> None:
     flags = parser().parse_args(argv)
     with exiting():
-        result = compare(flags.run, flags.baseline, flags.split, list(filter(None, flags.by_seed.split(","))))
+        folders = [os.path.normpath(folder) for folder in flags.run]
+        baseline = os.path.normpath(flags.baseline) if flags.baseline else folders[0]
+        by_seed = list(filter(None, flags.by_seed.split(",")))
+        check_names(folders, baseline, by_seed)
+        runs = {folder: run_files.read(folder) for folder in folders}
+        result = compared(runs, baseline, flags.split, by_seed, flags.judge)
+        titled = tables.of(result) + (paper.tables(result, flags.row) if flags.paper else [])
         if flags.plot:
             tables.plot(result, flags.plot)
         if flags.output:
             write_json(Path(flags.output), result)
+        if flags.page:
+            comparison.write(Path(flags.page), result, runs, titled)
     draw = tables.markdown if flags.markdown else tables.text
-    parts = [f"{'### ' * flags.markdown}{title}\n\n{draw(rows)}\n" for title, rows in tables.of(result)]
-    warned = [f"- warning: {warning}" for warning in result["warnings"]]
-    print("\n".join(parts + warned + [f"- {note}" for note in result["notes"]]))
+    shown = [one for one in titled if flags.split or one[0] not in tables.PARTS]
+    print(tables.report(result, shown, draw, "### " * flags.markdown))
 
 
 def parser() -> argparse.ArgumentParser:
     flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    flags.add_argument("run", nargs="+", help="workdir of a run")
+    flags.add_argument("run", nargs="+", help="folder of a run")
     flags.add_argument("--baseline", help="one of the runs; default: the first")
-    flags.add_argument("--split", metavar="FIELD", help="of the questions: the same for each of its values")
+    flags.add_argument(
+        "--split", metavar="FIELD", action="append",
+        help=f"of the questions: the same for each of its values; may be repeated; of the page: {', '.join(SPLIT)}",
+    )  # fmt: skip
+    flags.add_argument("--judge", help="whose verdicts count, where there are several; default: a model's before alias")
     flags.add_argument(
         "--by_seed", default="init_from", metavar="KEY,...", help="settings that go with a seed; %(default)s"
     )
+    flags.add_argument("--page", metavar="FOLDER", help="writes index.html, compare.json and compare.md there")
     flags.add_argument("--output", metavar="FILE", help="JSON of all of it; null is not measured")
     flags.add_argument("--markdown", action="store_true")
     flags.add_argument("--plot", metavar="FILE", help="SVG of the accuracies")
+    flags.add_argument("--paper", action="store_true", help="also the paper's tables, with its figures beside these")
+    flags.add_argument(
+        "--row", metavar="NAME=RUN", action="append", default=[],
+        help="which run stands for a row of the paper's tables, such as 1.5b/mucpt=runs/qwen1_5b-mucpt",
+    )  # fmt: skip
     return flags
 
 
 def compare(folders: list[str], baseline: str | None, split: str | None, by_seed: list[str]) -> dict:
-    """{"baseline", "differ", "runs", "questions", "pairs", "seeds", "warnings", "notes"}; None: not measured."""
+    """As compared(), of folders; `split` a field or None."""
     folders = [os.path.normpath(folder) for folder in folders]
     baseline = os.path.normpath(baseline) if baseline else folders[0]
     check_names(folders, baseline, by_seed)
     runs = {folder: run_files.read(folder) for folder in folders}
-    groups, parts = run_files.seed_groups(runs, by_seed), paired.strata(runs, split)
-    questions = [
-        {"run": name, "where": paired.where(part)} | paired.grade(runs[name], part) for part in parts for name in runs
-    ]
-    pairs = [
-        {"run": name, "baseline": other, "where": paired.where(part)} | paired.pair(runs, name, other, part)
-        for part in parts
-        for name, other in partners(runs, groups, baseline)
-    ]
-    tested = [pair for pair in pairs if pair["p"] is not None]
-    for pair, p in zip(tested, paired.holm([pair["p"] for pair in tested]), strict=True):
-        pair["p_holm"] = p
+    return compared(runs, baseline, [split] if split else None, by_seed, None)
+
+
+def compared(runs: dict, baseline: str, split: list[str] | None, by_seed: list[str], judge: str | None) -> dict:
+    """{"baseline", "differ", "runs", "questions", "pairs", "judges", "seeds", "warnings", "notes"}.
+
+    None in it: not measured.  questions, pairs: a row for each set of questions, part of it, and run.
+    """
+    groups = run_files.seed_groups(runs, by_seed)
+    sets = comparable.sets(runs, judge)
+    parts = comparable.parts(sets, split, SPLIT)
+    several_sets = len(sets) > 1
+    questions, pairs = [], []
+    for one, stratum in parts:
+        where = {"set": one.name, "judge": one.judge, "where": paired.where(stratum)}
+        where |= {"label": comparable.label(one.name, stratum, several_sets)}
+        answers = {name: paired.chosen(one.answers.get(name, {}), stratum) for name in runs}
+        questions += [{"run": name, **where, **paired.grade(answers[name])} for name in runs]
+        pairs += [
+            {"run": name, "baseline": other, **where, **paired.pair(answers[name], answers.get(other, {}))}
+            for name, other in partners(runs, groups, baseline)
+        ]
+    adjust(pairs)
     differ = run_files.differing([run["settings"] for run in runs.values()])
     described = {name: describe(name, run) for name, run in runs.items()}
     several = [group for group in groups if len(group) > 1]
     keys = [key for key in differ if key not in {"seed", *by_seed}]
-    seeds = [
-        over_seeds(described, group, paired.where(part), questions, pairs, keys) for part in parts for group in several
-    ]
+    labels = list(dict.fromkeys((q["set"], q["label"]) for q in questions)) or [("questions", "all")]
+    seeds = [over_seeds(described, group, label, questions, pairs, keys) for label in labels for group in several]
     return {
         "baseline": baseline,
         "differ": differ,
         "runs": list(described.values()),
         "questions": questions,
         "pairs": pairs,
+        "judges": comparable.judges(runs),
         "seeds": seeds,
-        "warnings": training_warnings(described)
-        + evaluation_warnings(runs, described)
-        + across_seeds(pairs, described),
-        "notes": notes(described, len(tested), bool(several)),
+        "warnings": comparable.training_warnings(described)
+        + comparable.evaluation_warnings(runs, described, sets)
+        + comparable.across_seeds(pairs, described),
+        "notes": notes(described, pairs, bool(several)),
     }
+
+
+def adjust(pairs: list[dict]) -> None:
+    """Holm's p over the tests of a family: all questions of every set, or the parts by one field."""
+    families: dict[str, list[dict]] = {}
+    for pair in pairs:
+        if pair["p"] is not None:
+            families.setdefault(pair["where"].partition("=")[0], []).append(pair)
+    for family in families.values():
+        for pair, p in zip(family, paired.holm([pair["p"] for pair in family]), strict=True):
+            pair["p_holm"] = p
 
 
 def check_names(folders: list[str], baseline: str, by_seed: list[str]) -> None:
@@ -145,19 +190,20 @@ def last_step(sources: list[dict]) -> dict:
     return means
 
 
-def over_seeds(described: dict, group: list[str], part: str, questions: list, pairs: list, keys: list) -> dict:
+def over_seeds(described: dict, group: list[str], part: tuple, questions: list, pairs: list, keys: list) -> dict:
     """Mean, standard deviation and every seed's value of what was measured, over a group's seeds."""
     settings = described[group[0]]["settings"]
     named = [f"{tables.short(key)}={settings[key]}" for key in keys if key in settings]
-    accuracies = {q["run"]: q["accuracy"] for q in questions if q["where"] == part}
-    differences = {pair["run"]: pair["difference"] for pair in pairs if pair["where"] == part}
+    accuracies = {q["run"]: q["accuracy"] for q in questions if (q["set"], q["label"]) == part}
+    differences = {pair["run"]: pair["difference"] for pair in pairs if (pair["set"], pair["label"]) == part}
     heldout = dict.fromkeys(source for name in group for source in described[name]["heldout"])
     return {
         "group": " ".join([settings["loss.kind"], *named]),
-        "where": part,
+        "set": part[0],
+        "where": part[1],
         "runs": group,
         "seeds": [described[name]["seed"] for name in group],
-        "accuracy": spread([accuracies[name] for name in group]),
+        "accuracy": spread([accuracies.get(name) for name in group]),
         "difference": spread([differences.get(name) for name in group]),
         "heldout": {s: spread([described[name]["heldout"].get(s) for name in group]) for s in heldout},
     }
@@ -172,71 +218,23 @@ def spread(values: list[float | None]) -> dict:
     }
 
 
-def training_warnings(described: dict) -> list[str]:
-    """A sentence for each way in which the runs' trainings are not comparable."""
-    sentences = []
-    for seed in dict.fromkeys(run["seed"] for run in described.values() if run["settings"]):
-        mine = [run for run in described.values() if run["settings"] and run["seed"] == seed]
-        starts = {run["run"]: run["settings"]["init_from"] or "random" for run in mine}
-        sentences += unlike(f"start models differ (seed {seed})", starts)
-    budgets = {run["run"]: f"{run['tokens']:,}" for run in described.values() if run["tokens"]}
-    sentences += unlike("token budgets differ", budgets)
-    for run in described.values():
-        if run["step"] and run["steps"] and run["step"] < run["steps"]:
-            sentences.append(f"{run['run']} stopped at step {run['step']:,} of {run['steps']:,}")
-    return sentences
-
-
-def evaluation_warnings(runs: dict, described: dict) -> list[str]:
-    """A sentence for each way in which the runs' evaluations are not comparable."""
-    sentences = []
-    for name, run in runs.items():
-        asked_at, last = run["evaluate"].get("step"), described[name]["step"]
-        if asked_at is not None and last is not None and asked_at != last:
-            sentences.append(f"{name} was evaluated at step {asked_at:,}, its last metrics are of step {last:,}")
-    heldout = {name: heldout_of(run) for name, run in runs.items()}
-    rows = {n: ", ".join(f"{s} {v['tokens']:,} tokens" for s, v in h.items()) for n, h in heldout.items() if h}
-    sentences += unlike("held-out rows differ, their losses do not compare", rows)
-    asked = {name: str(run["asked"]) for name, run in runs.items() if run["asked"] and run["answers"]}
-    sentences += unlike("questions were put differently", asked)
-    sets = {name: set(run["answers"]) for name, run in runs.items() if run["answers"]}
-    shared = set.intersection(*sets.values()) if sets else set()
-    if any(answers != shared for answers in sets.values()):
-        counts = ", ".join(f"{name} {len(answers):,}" for name, answers in sets.items())
-        sentences.append(f"question sets differ ({counts}; {len(shared):,} in all): a pair counts what both answered")
-    models = {name: run["evaluate"].get("params_hash") for name, run in runs.items()}
-    for model in dict.fromkeys(filter(None, models.values())):
-        same = [name for name in models if models[name] == model]
-        if len(same) > 1:
-            sentences.append(f"{' and '.join(same)} were evaluated with the same parameters")
-    return sentences
-
-
-def across_seeds(pairs: list[dict], described: dict) -> list[str]:
-    """[], or one sentence that names the runs whose baseline has another seed, which adds noise to the difference."""
-    named = []
-    for run, baseline in dict.fromkeys((pair["run"], pair["baseline"]) for pair in pairs if pair["baseline"]):
-        seeds = described[run]["seed"], described[baseline]["seed"]
-        if None not in seeds and seeds[0] != seeds[1]:
-            named.append(f"{run} (seed {seeds[0]}) with {baseline} (seed {seeds[1]})")
-    return [f"paired across seeds: {'; '.join(named)}"] if named else []
-
-
-def unlike(what: str, values: dict[str, str]) -> list[str]:
-    """[], or one sentence that names the runs by value."""
-    names = {value: [n for n, v in values.items() if v == value] for value in values.values()}
-    named = "; ".join(f"{value}: {', '.join(those)}" for value, those in names.items())
-    return [f"{what}: {named}"] if len(names) > 1 else []
-
-
-def notes(described: dict, tests: int, several: bool) -> list[str]:
+def notes(described: dict, pairs: list[dict], several: bool) -> list[str]:
     sentences = ["weight and ESS (effective share) of domain tokens, general loss: of the last logged training step"]
-    if tests:
+    tested = [pair for pair in pairs if pair["p"] is not None]
+    if tested:
+        whole = [pair for pair in tested if pair["where"] == "all"]
         sentences.append(
-            "95%: Wilson's interval of an accuracy, Newcombe's of a paired difference; won, lost: questions that only "
-            "the run, only the baseline got right; p: exact McNemar test, two-sided; Holm p: adjusted for the "
-            f"{tests} test{'s'[: tests > 1]} printed"
+            "95%: Wilson's interval of an accuracy, Newcombe's of a paired difference; boot: its bootstrap over "
+            "questions, over entities where questions share them; won, lost: questions that only the run, only the "
+            "baseline got right; p: exact McNemar test, two-sided; Holm p: adjusted for the "
+            f"{len(whole)} test{'s'[: len(whole) > 1]} on all questions, and for those of each field apart"
         )
+        widest = max(pair["smallest"] or 1 for pair in whole) if whole else None
+        if widest:
+            sentences.append(
+                f"smallest: a true difference below it (up to {100 * widest:.1f} points here) is missed more than once "
+                "in five comparisons of as many questions"
+            )
     if several:
         sentences.append(
             "over seeds: mean ± standard deviation (the seeds), a difference within its seed but for pairs across seeds"

@@ -124,6 +124,9 @@ def merged(old: Evaluated, result: dict, predictions: Path) -> dict:
         earlier |= {hash_of(before): {"questions": old["questions"], "asked": before, "predictions": moved.name}}
         if predictions.is_file():
             predictions.replace(moved)
+        # A start after a kill must not take the new answers, which are written first, for those of the old grades.
+        room = {key: value for key, value in old.items() if key not in ("questions", "asked")} | {"earlier": earlier}
+        write_json(predictions.with_name("evaluate.json"), room)
     new["earlier"] = {key: grades for key, grades in earlier.items() if grades["asked"] != result["asked"]}
     return new
 

@@ -228,7 +228,7 @@ def ip(chance: random.Random) -> str:
         )
     while True:  # none of the ranges that are nobody's
         address = ".".join(str(chance.randint(low, 254)) for low in (11, 0, 0, 1))
-        if not ipaddress.ip_address(address).is_private:
+        if ipaddress.ip_address(address).is_global and not ipaddress.ip_address(address).is_multicast:
             return address
 
 

@@ -73,7 +73,7 @@ def test_sides_take_turns_another_first_each_round_and_the_warm_up_is_left_out()
 @pytest.mark.parametrize(
     "script",
     ["train_step", "scoring", "token_loss", "loader", "scaling", "integrity", "evaluation", "curation",
-     "near_duplicates", "decoding", "docs"],
+     "near_duplicates", "decoding", "docs", "harness"],
 )  # fmt: skip
 def test_every_script_tells_its_flags_before_it_imports_jax(script):
     code = (

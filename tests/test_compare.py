@@ -109,7 +109,10 @@ def test_a_question_with_another_answer_or_alias_is_another_question(tmp_path):
     first, second, third = map(json.loads, file.read_text().splitlines())
     edited = [first | {"aliases": ["A"]}, second | {"answer": "b"}, third]
     file.write_text("".join(json.dumps(p) + "\n" for p in edited))
-    assert compare.compare(runs, None, None, BY_SEED)["pairs"][0]["n"] == 1
+    with pytest.raises(
+        UserError, match=r"different questions of questions: 2 with another text, answer or aliases \(0, 1\)"
+    ):
+        compare.compare(runs, None, None, BY_SEED)
 
 
 def test_another_models_sizes_stand_behind_its_name(tmp_path):
@@ -127,13 +130,13 @@ def test_what_was_not_measured_is_said_so(tmp_path):
     for title in ("Held-out loss, nats a token", "Questions", "Against the baseline, on the same questions"):
         cells = rows_of(result, title)[str(base)]
         names = {"run", "baseline"} | ({"questions"} if title != "Held-out loss, nats a token" else set())
-        assert {cell for name, cell in cells.items() if name not in names} == {"not measured"}
+        assert {cell for name, cell in cells.items() if name not in names | {"judge"}} == {"not measured"}
     row = rows_of(result, "Runs")[str(base)]
     assert (row["objective"], row["tokens"], row["ESS"]) == ("not trained", "not measured", "not measured")
     assert all(cell for _, rows in tables.of(result) for row in rows for cell in row)
     # Predictions that evaluate.json does not grade are of an earlier evaluation.
     write_json(tmp_path / "ntp" / "evaluate.json", {"params_hash": "c"})
-    assert run_files.read(ntp)["answers"] is None
+    assert run_files.read(ntp)["measured"] == []
 
 
 def seeds(tmp_path):
@@ -214,7 +217,7 @@ def test_a_seed_twice_or_another_setting_makes_no_group(tmp_path):
     assert run_files.seed_groups(found, [*BY_SEED, "data.domain"]) == [worlds]
 
 
-def test_split_gives_the_same_for_every_value_of_a_field_and_holm_counts_all_tests(tmp_path):
+def test_split_gives_the_same_for_every_value_of_a_field_and_holm_counts_the_tests_of_each_field(tmp_path):
     covered = [True, True, True, True, False, False]
     ntp = write_run(tmp_path / "ntp", "----++", fields=covered, loss={"kind": "ntp"})
     mucpt = write_run(tmp_path / "mucpt", "++++--", fields=covered, loss={"kind": "mucpt"})
@@ -223,8 +226,9 @@ def test_split_gives_the_same_for_every_value_of_a_field_and_holm_counts_all_tes
     assert graded[mucpt, "covered=true"] == (4, 4) and graded[mucpt, "covered=false"] == (0, 2)
     assert graded[mucpt, "all"] == (4, 6)
     p = {pair["where"]: (pair["p"], pair["p_holm"]) for pair in result["pairs"]}
-    assert p["covered=true"] == (0.125, 0.375)  # 2 / 2^4, the smallest of three
-    assert p["covered=false"] == (0.5, 1.0)
+    assert p["covered=true"] == (0.125, 0.25)  # 2 / 2^4, the smaller of two
+    assert p["covered=false"] == (0.5, 0.5)
+    assert p["all"][0] == p["all"][1]  # the one test on all questions
     with pytest.raises(UserError, match=r"no question has the field 'cover' to split by; did you mean covered\?"):
         compare.compare([ntp, mucpt], None, "cover", BY_SEED)
     many = write_run(tmp_path / "many", "+" * 21, fields=list(range(21)))
@@ -233,9 +237,9 @@ def test_split_gives_the_same_for_every_value_of_a_field_and_holm_counts_all_tes
 
 
 def test_runs_that_are_not_comparable_are_named(tmp_path):
-    a = write_run(tmp_path / "a", "++-", ids=[1, 2, 3], init_from="x")
+    a = write_run(tmp_path / "a", "++-", init_from="x")
     heldout = {"music": {"nll": 1.0, "tokens": 8}}
-    b = write_run(tmp_path / "b", "+--", ids=[2, 3, 4], init_from="y", heldout=heldout, step=300, prompt="F: ")
+    b = write_run(tmp_path / "b", "+--", init_from="y", heldout=heldout, step=300, prompt="F: ")
     result = compare.compare([a, b], None, None, BY_SEED)
     assert [sentence.replace(f"{tmp_path}/", "") for sentence in result["warnings"]] == [
         "start models differ (seed 0): x: a; y: b",
@@ -243,10 +247,8 @@ def test_runs_that_are_not_comparable_are_named(tmp_path):
         "b stopped at step 300 of 400",
         "b was evaluated at step 400, its last metrics are of step 300",
         "held-out rows differ, their losses do not compare: music 9 tokens: a; music 8 tokens: b",
-        "questions were put differently: {'prompt': 'Q'}: a; {'prompt': 'F: '}: b",
-        "question sets differ (a 3, b 3; 2 in all): a pair counts what both answered",
+        "questions of questions were put differently: {'prompt': 'Q'}: a; {'prompt': 'F: '}: b",
     ]
-    assert result["pairs"][0]["n"] == 2 and result["pairs"][0]["difference"] == 0.0  # q2 both, q3 none
     same = json.loads((tmp_path / "a" / "evaluate.json").read_text())
     write_json(tmp_path / "b" / "evaluate.json", same | {"questions": None})
     assert "were evaluated with the same parameters" in compare.compare([a, b], None, None, BY_SEED)["warnings"][-1]
@@ -272,7 +274,7 @@ def test_bad_input_is_refused_in_one_sentence(tmp_path, capsys):
         ([a, f"{tmp_path}/link"], "are the same run; name each run once"),
         ([a, "--baseline=b"], "--baseline=b is none of the runs"),
         ([a, "--by_seed=data.domane"], "did you mean data.domain?"),
-        ([a, other], "answered no question in common"),
+        ([a, other], "different questions of questions: 2 only in"),
         ([a, f"--output={tmp_path}/absent/x.json"], "No such file or directory"),
     ):
         with pytest.raises(SystemExit) as stopped:
@@ -289,11 +291,11 @@ def test_the_command_prints_tables_and_writes_json_and_a_picture(tmp_path, capsy
     compare.main([a, b, "--markdown", *files])
     printed = capsys.readouterr().out
     escaped = a.replace("|", "\\|")
-    assert f"| {escaped} | all | 2/4 | 0.5000 | 0.150 .. 0.850 |" in printed
+    assert f"| {escaped} | all | alias | 2/4 | 0.5000 | 0.150 .. 0.850 |" in printed
     assert json.loads((tmp_path / "t.json").read_text())["pairs"][0]["p"] == 1.0
     compare.main([a, b, "--by_seed="])  # nothing goes with a seed
     lines = capsys.readouterr().out.splitlines()
-    assert f"{a}  all        2/4" in "\n".join(lines)
+    assert f"{a}  all        alias  2/4" in "\n".join(lines)
     picture = (tmp_path / "p.svg").read_text(encoding="utf-8")
     words = [e.text for e in ElementTree.fromstring(picture).iter() if e.tag.endswith("text")]
     assert {a, b, "2/4", "3/4"} <= set(words)
@@ -328,3 +330,106 @@ def test_a_recipe_names_the_domain_folder_and_leaves_the_tokens_alone():
     budget = {c.optimizer.steps * c.data.batch_rows * c.data.sequence_length for c in (plain, recipe)}
     assert len(budget) == 1 and abs(budget.pop() / 7e9 - 1) < 1e-4
     assert recipe.loss.kind == "ntp"
+
+
+def write_verdicts(folder, verdicts, *, model=None, questions="music.jsonl", **fields):
+    """A judge's folder by hand: a letter a question, + right, - wrong, . not attempted, ! no verdict."""
+    folder.mkdir(parents=True)
+    words = {"+": "CORRECT", "-": "INCORRECT", ".": "NOT_ATTEMPTED", "!": "ERROR"}
+    lines = [
+        {"id": f"q{i}", "question": f"Who wrote song {i}?", "answer": "A", "aliases": [], "prediction": f"x{i}"}
+        | {"verdict": words[c]} | {name: values[i] for name, values in fields.items()}
+        for i, c in enumerate(verdicts)
+    ]  # fmt: skip
+    (folder / "verdicts.jsonl").write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+    judge = {"kind": "llm", "model": model, "hash": "ab12cd34"} if model else {"kind": "alias"}
+    write_json(folder / "judge.json", {"judge": judge, "questions": f"/sets/{questions}", "n": len(lines)})
+    return str(folder)
+
+
+def write_harness(folder, right):
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = [{"id": f"cmmlu_arts/{i}", "task": "cmmlu_arts", "correct": c == "+"} for i, c in enumerate(right)]
+    (folder / "harness.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    tasks = {"cmmlu_arts": {"k": right.count("+"), "n": len(right), "group": "cmmlu"}}
+    write_json(folder / "harness.json", {"tasks": tasks, "settings": {"num_fewshot": 5}})
+
+
+def test_verdicts_and_harness_results_below_a_run_are_sets_of_their_own(tmp_path):
+    for name, right in (("a", "++-.!"), ("b", "+----")):
+        write_verdicts(tmp_path / name / "judged", right)
+        write_harness(tmp_path / name / "harness", right.replace(".", "-").replace("!", "+"))
+    result = compare.compare([str(tmp_path / "a"), str(tmp_path / "b")], None, None, BY_SEED)
+    counts = {
+        (q["run"][-1], q["label"]): (q["k"], q["n"], q["not_attempted"], q["errors"]) for q in result["questions"]
+    }
+    assert counts["a", "music"] == (2, 5, 1, 1) and counts["a", "cmmlu"] == (3, 5, 0, 0)
+    (f,) = [q["f"] for q in result["questions"] if q["run"][-1] == "a" and q["set"] == "music"]
+    assert f == pytest.approx(2 / (1 / (2 / 5) + 1 / (2 / 3)))  # 2 of 5 asked, 2 of 3 attempted
+    assert [pair["label"] for pair in result["pairs"]] == ["music", "cmmlu"]
+    row = dict(tables.of(result))["Questions"]
+    assert row[0][-3:] == ["not attempted", "errors", "F"] and row[1][-3:-1] == ["1", "1"]
+
+
+def test_runs_are_compared_by_a_judge_that_judged_them_all(tmp_path):
+    write_verdicts(tmp_path / "a" / "alias", "++--")
+    write_verdicts(tmp_path / "a" / "llm", "+++-", model="judge-7b")
+    write_verdicts(tmp_path / "b" / "alias", "+---")
+    runs = [str(tmp_path / "a"), str(tmp_path / "b")]
+    result = compare.compare(runs, None, None, BY_SEED)
+    assert {q["judge"] for q in result["questions"]} == {"alias"}
+    (judged,) = result["judges"]
+    assert judged["judges"] == ["alias", "judge-7b@ab12cd"] and judged["differ"] == ["q2"]
+    assert (judged["agree"], judged["kappa"]) == (0.75, pytest.approx(0.5))  # by chance 2/4 3/4 + 2/4 1/4 = 1/2
+    write_verdicts(tmp_path / "b" / "llm", "++--", model="judge-7b")
+    both = compare.compare(runs, None, None, BY_SEED)
+    assert {(q["run"][-1], q["judge"], q["k"]) for q in both["questions"]} == {
+        ("a", "judge-7b@ab12cd", 3), ("b", "judge-7b@ab12cd", 2),
+    }  # fmt: skip
+    write_verdicts(tmp_path / "c" / "other", "++--", model="judge-72b")
+    with pytest.raises(UserError, match="no judge judged all answers to music"):
+        compare.compare([*runs, str(tmp_path / "c")], None, None, BY_SEED)
+
+
+def test_parts_are_shown_by_the_fields_that_tell_questions_apart(tmp_path):
+    for name, right in (("a", "++--"), ("b", "+---")):
+        fields = {"lang": ["zh", "zh", "en", "en"], "stratum": ["even"] * 4, "entity": ["A", "A", "B", "B"]}
+        write_verdicts(tmp_path / name, right, **fields)
+    result = compare.compare([str(tmp_path / "b"), str(tmp_path / "a")], None, None, BY_SEED)
+    assert [q["label"] for q in result["questions"] if q["run"].endswith("a")] == ["all", "lang=en", "lang=zh"]
+    (whole,) = [pair for pair in result["pairs"] if pair["where"] == "all"]
+    # Two artists: A's questions differ by 1 of 2, B's by none, so a resample gives 0, 1/4 or 1/2.
+    assert (whole["clusters"], whole["cluster_low"], whole["cluster_high"]) == (2, 0.0, 0.5)
+
+
+def test_the_page_holds_every_question_and_nothing_that_an_answer_could_run(tmp_path, capsys):
+    evil = "</script><img src=x onerror=alert(1)>"
+    evidence = {"document": evil, "quote": evil}
+    for name, right in (("a", "++-!"), ("b", "+---")):
+        write_verdicts(tmp_path / name, right, reply=[evil] * 4, evidence=[evidence] * 4)
+    runs = [str(tmp_path / name) for name in "ab"]
+    compare.main([*runs, f"--page={tmp_path}/page", "--paper", f"--row=1.5b/ntp={runs[0]}"])
+    text = (tmp_path / "page" / "index.html").read_text(encoding="utf-8")
+    assert evil not in text and "<img" not in text and text.count("</script>") == 2
+    payload = text.split('id="payload">')[1].split("</script>")[0]
+    (asked,) = json.loads(payload)["sets"]
+    assert [(q["id"], q["differ"]) for q in asked["questions"]] == [("q1", 1), ("q3", 1), ("q0", 0), ("q2", 0)]
+    assert asked["questions"][0]["answers"][0] == {"text": "x1", "verdicts": ["CORRECT"], "reply": evil}
+    assert json.loads((tmp_path / "page" / "compare.json").read_text())["pairs"][0]["n"] == 4
+    markdown = (tmp_path / "page" / "compare.md").read_text()
+    assert "| 1.5b/ntp | 0.4439 | 0.5000 | 0.150 .. 0.850 | 2/4 | music, alias |" in markdown
+    assert "| deepseek-v3 | 0.7539 | not measured |" in markdown and "Paper, table 4" in capsys.readouterr().out
+    for row, sentence in (("x=a", "is no row of the paper's tables"), ("1.5b/ntp=c", "c is none of the runs")):
+        with pytest.raises(SystemExit, match=sentence):
+            compare.main([*runs, "--paper", f"--row={row}"])
+
+
+def test_a_verdict_file_of_another_judgement_is_refused(tmp_path):
+    folder = write_verdicts(tmp_path / "a", "+-")
+    (tmp_path / "a" / "verdicts.jsonl").write_text("")
+    with pytest.raises(UserError, match=r"verdicts\.jsonl has 0 verdicts, judge\.json beside it says 2"):
+        run_files.read(folder)
+    write_harness(tmp_path / "h", "+-")
+    write_json(tmp_path / "h" / "harness.json", {"tasks": {}})
+    with pytest.raises(UserError, match=r"names the task cmmlu_arts, which harness\.json beside it does not"):
+        run_files.read(str(tmp_path / "h"))

@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_prep import decontaminate
+from data_prep.text import contamination
 from mucpt_jax.errors import UserError
 
 REAL = Path(__file__).parents[2] / "shared" / "data"
@@ -26,7 +27,7 @@ def questions(tmp_path):
 
 
 def found(text: str, questions: str):
-    return decontaminate.find(decontaminate.words_of([text])[0], decontaminate.load((questions,)))
+    return contamination.find(contamination.words_of([text])[0], contamination.load((questions,)))
 
 
 def test_a_whole_question_is_found_in_any_dress(questions):
@@ -67,14 +68,14 @@ def test_a_short_question_needs_its_answer(questions):
 )
 def test_answers_are_texts_numbers_or_lists(answer, aliases, words):
     row = {"question": "what is it", "answer": answer, "aliases": aliases}
-    assert [len(found) for found in decontaminate.question_of(row, "x").answers] == words
+    assert [len(found) for found in contamination.question_of(row, "x").answers] == words
 
 
 def test_the_answer_of_a_multiple_choice_is_its_text(tmp_path):
     file = tmp_path / "cmmlu.csv"
     file.write_text("Question,A,B,C,D,Answer\n下列哪一首是示例作曲家的作品,甲曲,乙曲,丙曲,丁曲,C\n", encoding="utf-8")
-    (question,) = decontaminate.load((str(file),)).questions
-    np.testing.assert_array_equal(question.answers[0], decontaminate.words_of(["丙曲"])[0])
+    (question,) = contamination.load((str(file),)).questions
+    np.testing.assert_array_equal(question.answers[0], contamination.words_of(["丙曲"])[0])
 
 
 def test_documents_go_and_the_hits_are_told_without_texts(tmp_path, questions):
@@ -102,9 +103,9 @@ def test_bad_questions_are_one_sentence(tmp_path, text, sentence):
     file = tmp_path / "bad.jsonl"
     file.write_text(text)
     with pytest.raises(UserError, match=sentence):
-        decontaminate.load((str(file),))
+        contamination.load((str(file),))
     with pytest.raises(UserError, match="names no file"):
-        decontaminate.load((str(tmp_path / "none.jsonl"),))
+        contamination.load((str(tmp_path / "none.jsonl"),))
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="real text lies beside the project only where it is developed")
@@ -113,10 +114,10 @@ def test_real_text_holds_no_question_until_one_is_planted():
     asked = [json.loads(line) for line in Path(file).read_text(encoding="utf-8").splitlines()]
     with gzip.open(REAL / "music/music_zh_wiki.jsonl.gz", "rt", encoding="utf-8") as lines:
         texts = [json.loads(line)["text"] for line in lines][: len(asked)]
-    table = decontaminate.load((file,))
-    clean = [decontaminate.find(words, table) for words in decontaminate.words_of(texts)]
+    table = contamination.load((file,))
+    clean = [contamination.find(words, table) for words in contamination.words_of(texts)]
     assert sum(one is not None for one in clean) == 0
     planted = [f"{text[: len(text) // 2]}\n{q['question']}\n{text}" for text, q in zip(texts, asked, strict=False)]
-    hits = [decontaminate.find(words, table) for words in decontaminate.words_of(planted)]
-    long = [len(words) >= decontaminate.WHOLE for words in decontaminate.words_of([q["question"] for q in asked])]
+    hits = [contamination.find(words, table) for words in contamination.words_of(planted)]
+    long = [len(words) >= contamination.WHOLE for words in contamination.words_of([q["question"] for q in asked])]
     assert [hit is not None for hit, is_long in zip(hits, long, strict=False) if is_long].count(False) == 0

@@ -17,14 +17,13 @@ from mucpt_jax.run import lineage
 from mucpt_jax.step import losses, model
 
 
-def write_tokenizer(folder, entries=97):
+def write_tokenizer(folder, entries=97, more=""):
     """A byte-level tokenizer whose ids fit the nano model: single characters only."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=entries, special_tokens=["<|endoftext|>"], initial_alphabet=list("abcdefghijklmnopqrstuvwxyzĠĊ?:QA")
-    )
+    alphabet = list("abcdefghijklmnopqrstuvwxyzĠĊ?:QA" + more)
+    trainer = trainers.BpeTrainer(vocab_size=entries, special_tokens=["<|endoftext|>"], initial_alphabet=alphabet)
     tokenizer.train_from_iterator([], trainer)
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(folder / "tokenizer.json"))
@@ -216,19 +215,22 @@ def test_a_second_evaluation_keeps_what_the_first_has_measured(tmp_path, params)
         of = [kept["asked"] for kept in result["earlier"].values()]
         return sorted((Path(asked["questions"]).name, asked["max_new_tokens"]) for asked in of)
 
+    def answered():
+        return [one.answers.keys() for one in run_files.read(str(run))["measured"]]
+
     first = measure(rows=tmp_path / "a")
     asked = measure(questions=files["a"])
     assert asked["heldout"] == first["heldout"] and asked["questions"]["n"] == 1
     both = measure(rows=tmp_path / "b")
     assert both["questions"] == asked["questions"] and both["asked"]["questions"] == str(files["a"])
     assert both["rows"] == {"music": str(tmp_path / "a"), "web": str(tmp_path / "b")}
-    assert run_files.read(str(run))["answers"].keys() == {("a", "who is a?", "x", ())}
+    assert answered() == [{("a", "who is a?", "x", ())}]
     other = measure(questions=files["b"])
     (kept,) = other["earlier"].values()
     assert (kept["asked"], kept["questions"]) == (asked["asked"], asked["questions"])
     assert other["heldout"] == both["heldout"]
     assert json.loads((run / kept["predictions"]).read_text())["id"] == "a"
-    assert run_files.read(str(run))["answers"].keys() == {("b", "who is b?", "x", ())}
+    assert answered() == [{("b", "who is b?", "x", ())}, {("a", "who is a?", "x", ())}]  # with the earlier ones
     assert asked_before(measure(questions=files["a"])) == [("b.jsonl", 2)]
     # The same questions asked in another way are another measurement.
     longer = measure(questions=files["a"], max_new_tokens=3)
@@ -253,6 +255,18 @@ def test_grades_of_a_version_that_did_not_say_what_was_asked_are_kept_too(tmp_pa
     (kept,) = result["earlier"].values()
     assert (kept["questions"], kept["asked"]) == (GRADES, {})
     assert (tmp_path / kept["predictions"]).read_text() == "the old ones"
+
+
+def test_a_kill_before_the_result_is_written_mixes_no_answers(tmp_path):
+    answers, asked = tmp_path / "predictions.jsonl", [{"questions": "a"}, {"questions": "b"}]
+    answers.write_text("to a")
+    (tmp_path / "evaluate.json").write_text(json.dumps({"params_hash": "p", "questions": GRADES, "asked": asked[0]}))
+    new = {"params_hash": "p", "questions": GRADES, "asked": asked[1]}
+    for _ in range(2):
+        result = evaluate.merged(evaluate.read_before(tmp_path), new, answers)
+        answers.write_text("to b")  # and is killed
+    (kept,) = result["earlier"].values()
+    assert kept["asked"] == asked[0] and (tmp_path / kept["predictions"]).read_text() == "to a"
 
 
 @pytest.mark.parametrize(

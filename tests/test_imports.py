@@ -10,14 +10,14 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ROOMS = {
-    "mucpt_jax": ("formats", "endpoint", "step", "weights", "run", "planning", "evaluation", "page"),
-    "data_prep": ("private", "text", "jobs", "packing", "duplicates", "reporting", "samples"),
+    "mucpt_jax": ("formats", "endpoint", "step", "weights", "run", "planning", "evaluation", "exams", "page"),
+    "data_prep": ("private", "text", "jobs", "packing", "duplicates", "entities", "reporting", "samples"),
 }
 COMMANDS = {
     "mucpt_jax": {"train", "score", "evaluate", "export", "plan", "audit", "compare", "calibration", "convert", "judge",
-                  "answer", "seqio_tasks", "verify"},
+                  "answer", "seqio_tasks", "verify", "harness"},
     "data_prep": {"pipeline", "clean", "boilerplate", "quality", "dedup", "decontaminate", "mask", "shard", "select",
-                  "agree", "overlap", "lookup", "report", "sample_corpus"},
+                  "agree", "overlap", "lookup", "report", "sample_corpus", "questions", "simpleqa", "variants"},
 }  # fmt: skip
 MOVED = {"agreement"}  # of mucpt_jax: a sentence where the old name is used; it is data_prep.agree
 EVERYWHERE = {"config", "checks", "errors", "llm"}

@@ -170,6 +170,55 @@ def test_names_of_their_subject_do_not_make_articles_foreign(text):
     assert "other" not in langs(text)
 
 
+LISTS = {
+    "de": "An die Stille, für Tenor und Klavier (2008)\nWenn die Sonne hinter den Dächern versinkt\n"
+    "Ich bin von Kopf bis Fuß auf Liebe eingestellt",
+    "sv": "När natten faller över havet (1998)\nSå länge du är här hos mig\nAllt jag vill är att du ska komma hem",
+    "it": "Una mattina mi sono svegliato e ho visto il mare\nE se io muoio tu devi cantare\nIl vento e la luna, 1971",
+    "hu": "Szerelmes dal a tengerről és a holdról\nHa elmúlik az éjszaka és jön a hajnal\nGyerekkarok (1951)",
+    "ru": "Песни о тебе и обо мне\nКогда уходит ночь и наступает рассвет\n"
+    "Иванов, А. А. История русской музыки в двух томах. Москва: Музыка, 1998. С. 24.",
+    "el": "Τα τραγούδια της θάλασσας (1974)\nΉλιος και φεγγάρι πάνω από την πόλη\n"
+    "Παπαδόπουλος, Γ. Η μουσική στην Ελλάδα. Αθήνα: Νεφέλη, 1998.",
+    "ja": "夜の海へ行こうと君が言った日\nあなたに会いたくて眠れない夜\nさくらの花が散るころに / モーニング娘。\n"
+    "夢で逢えたら…\n風になりたい、空を飛びたい。",
+    "ko": "그대와 함께 걷던 그 바닷가에서\n사랑한다고 말해 줄래요\n김철수, 『한국 음악의 역사』, 서울: 민음사, 1998.",
+    "tr": "Seni çok seviyorum ama sen beni hiç sevmiyorsun\n"
+    "Kaya, T. (2004). Türk pop müziği ve ben: bir sanatçının hatıraları. İstanbul: Doğan Kitap, s. 45.",
+    "ar": "نسم علينا الهوى من مفرق الوادي\nأنا لحبيبي وحبيبي إلي يا عصفورة بيضا\nزهرة المدائن (1967)",
+}
+INTRODUCTIONS = {
+    "Yuki is a singer.": "en",
+    "Duo Rojo were a Spanish pop duo.": "en",
+    "Anna Berg\n\nAnna Berg is a Swedish singer.\n\nAlbums": "en",
+    "Wolfgang Amadeus Schmidt was an Austrian composer of Lieder.\n== Werke ==": "en",
+    "王小美是日本歌手。": "zh-Hans",
+    "伊萬諾夫，俄羅斯歌手、詞曲作者，生於莫斯科。\n作品": "zh-Hant",
+}
+
+
+@pytest.mark.parametrize("lang", LISTS)
+@pytest.mark.parametrize("introduction", INTRODUCTIONS)
+def test_one_sentence_says_the_language_of_a_biography_with_works(introduction, lang):
+    titles = LISTS[lang]
+    numbered = "\n".join(f"{n}. {title}" for n, title in enumerate(titles.split("\n"), 1))
+    for page in detect([f"{introduction}\n{titles}", f"{introduction}\n{numbered}", f"{introduction}\n{titles}\n" * 3]):
+        assert {*page.lines} == {INTRODUCTIONS[introduction]}
+
+
+@pytest.mark.parametrize("lang", PAGES)
+@pytest.mark.parametrize("prose", ["ru", "ja", "ko"])
+def test_a_sentence_of_another_script_goes_alone_without_the_works_beside_it(prose, lang):
+    (page,) = detect([f"{PAGES[lang]}\n{LISTS[prose]}\n{LISTS[prose]}\n{OTHERS[prose]}"])
+    assert {*page.lines[:-1]} == {lang} and page.lines[-1] == "other"
+
+
+@pytest.mark.parametrize("lang", OTHERS)
+def test_a_sentence_of_english_makes_no_english_of_other_prose(lang):
+    page = f"{OTHERS[lang]}\n{OTHERS[lang]}\n"
+    assert langs(f"She is a singer.\n{page}", f"{page}It is an album.") == ["other", "other"]
+
+
 def test_the_license_below_a_song_does_not_make_it_english():
     song = (
         "Quand la nuit descend sur la ville endormie\nJe pense encore à toi et à nos jours heureux\n"

@@ -42,7 +42,7 @@ def masked(text: str) -> str:
         ("加微信：song_2024，QQ群号：123456789", "加微信：<|wechat|>，QQ群号：<|qq|>"),
         ("地址：北京市海淀区学院路12号3栋502室。", "地址：<|address|>。"),
         ("I live at 12 Elm Grove Road, Apt 4B, Austin, TX 78701.", "I live at <|address|>."),
-        ("来自8.130.22.7的用户，2001:db8::1:2", "来自<|ip|>的用户，<|ip|>"),
+        ("来自8.130.22.7的用户，2a01:4f8::1:2", "来自<|ip|>的用户，<|ip|>"),
         ("听https://music.example.com/song?id=1&userid=456吧", "听<|url|>吧"),
     ],
 )
@@ -60,6 +60,7 @@ def test_private_data_becomes_its_type(text, after):
         "新EP2021，新CD2003",
         "第12.6.2.1节, version 3.10.44.2, version 10.10.10, 127.0.0.1",
         "ip route add 192.168.0.0/24 via 172.16.27.56 # or 10.1.2.200; see 203.0.113.77, 198.51.100.9, fe80::1:2ab:3",
+        "user logged in from 10.0.0.5, 100.64.0.1, 224.0.0.251 or 240.1.2.3; 用户来自192.168.1.5，IP fd12:345::7",
         "server = 192.168.1.115; the IPv6 address 2001:db8:13bb:2::20 is for documentation",
         "https://www.flickr.com/photos/14565158187",
         "歌剧院位于北京市东城区东中街115号，",
@@ -125,6 +126,36 @@ def test_a_home_is_masked_alone_and_from_its_begin(text, home):
 )
 def test_an_address_of_an_institution_stays(text):
     assert masked(text) == text
+
+
+def owned_addresses(split: str) -> dict[tuple[str, str], list[tuple[str, bool]]]:
+    """(whose, language) -> (text, whether masking takes the address in brackets, alone, where a person owns it)."""
+    sentences: dict = {}
+    for line in (planted.DATA / "addresses_owned.tsv").read_text().splitlines():
+        of, whose, language, marked = line.replace("\\n", "\n").split("\t")
+        if of == split:
+            start, end = marked.index("["), marked.index("]") - 1
+            text = marked.replace("[", "").replace("]", "")
+            spans = [hit[:2] for hit in masking.find(text) if hit.type == "address"]
+            right = spans == ([(start, end)] if whose == "person" else [])
+            sentences.setdefault((whose, language), []).append((text, right))
+    return sentences
+
+
+@pytest.mark.parametrize("split", ["seen", "held_out"])
+def test_an_address_is_taken_by_its_owner_in_many_words(split):
+    """In 4 of 159 seen and 1 of 83 held-out sentences of persons and institutions the rules still go wrong."""
+    for kind, sentences in owned_addresses(split).items():
+        wrong = [text for text, right in sentences if not right]
+        assert len(sentences) >= 19 and len(wrong) <= 0.05 * len(sentences), (kind, wrong)
+
+
+def test_a_bare_label_is_of_the_hall_in_the_line_above_it():
+    address = "地址：上海市黄浦区人民大道201号"
+    for before in ("张三\n", "他去过上海博物馆。\n", ""):
+        assert masked(before + address) == before + "地址：<|address|>"
+    for text in (f"上海博物馆\n{address}", f"{address}\n开放时间：9:00", f"Music Museum\n{address}"):
+        assert masked(text) == text and mask_text(text, addresses="all")[1] == {"address": 1}
 
 
 def test_the_switch_masks_public_addresses_too_or_none():
@@ -198,8 +229,8 @@ def test_planted_truth_is_found_in_real_music_text(held_out):
 
 @needs_data
 def test_real_music_text_has_hardly_a_hit():
-    """Read one by one: 3 phones, an e-mail and an IP address in 39 MB of en, one home in 5 MB of zh, and so on."""
-    for name, most in (("music_zh_wiki", 1), ("music_en_wiki", 8)):
+    """Read one by one: 3 homes, 3 phones, an office, an e-mail, an IP address in 39 MB of en; a home in 5 MB of zh."""
+    for name, most in (("music_zh_wiki", 1), ("music_en_wiki", 9)):
         assert sum(len(masking.find(text)) for text in real_texts(name)) <= most
 
 

@@ -38,3 +38,30 @@ def test_holm_multiplies_the_smallest_by_all_and_never_falls():
     assert paired.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert paired.holm([0.6, 0.9]) == [1.0, 1.0]
     assert paired.holm([]) == []
+
+
+def test_the_bootstrap_of_questions_is_the_normal_interval_where_there_are_many():
+    # 40 won, 20 lost of 500: mean .04, variance (60 / 500 - .04^2) / 500 = .0154^2.
+    low, high = paired.bootstrap([1] * 40 + [-1] * 20 + [0] * 440, list(range(500)))
+    assert (low, high) == pytest.approx((0.04 - 1.96 * 0.0154, 0.04 + 1.96 * 0.0154), abs=0.002)
+    assert paired.bootstrap([1] * 9, list(range(9))) == (1.0, 1.0)
+
+
+def test_questions_on_few_artists_make_a_wider_interval():
+    differences = [1] * 10 + [0] * 90
+    alone = paired.bootstrap(differences, list(range(100)))
+    together = paired.bootstrap(differences, [i // 10 for i in range(100)])  # one artist has all that differ
+    assert together[1] - together[0] > 2 * (alone[1] - alone[0])
+
+
+def test_the_smallest_difference_of_500_questions_is_4_to_7_points():
+    points = [100 * paired.smallest_difference(500, discordant) for discordant in (0.1, 0.2, 0.3)]
+    assert points == pytest.approx([4.0, 5.6, 6.8], abs=0.06)
+    assert paired.smallest_difference(10, 0.1) is None and paired.smallest_difference(10, 0.0) is None
+
+
+def test_kappa_of_two_judges():
+    first, second = ({(i,): {"correct": c == "+"} for i, c in enumerate(right)} for right in ("++--", "+---"))
+    agreed = paired.agreement(first, second)
+    assert (agreed["agree"], agreed["differ"]) == (0.75, [(1,)])
+    assert agreed["kappa"] == pytest.approx((0.75 - 0.5) / 0.5)

@@ -14,7 +14,7 @@ from conftest import T, random_row, small_config, write_rows
 
 from mucpt_jax import config, verify
 from mucpt_jax.errors import UserError
-from mucpt_jax.formats import score_sums
+from mucpt_jax.formats import decode, score_sums
 from mucpt_jax.formats.decode import read_json
 from mucpt_jax.formats.files import file_hash, write_json
 from mucpt_jax.formats.manifest import INDEX_SCHEMA, documents_of, read_index, read_manifest, shared_documents
@@ -296,3 +296,12 @@ def test_an_index_of_an_older_manifest_is_read_without_a_hash(tmp_path):
     table = read_index(folder, manifest["shards"][0])
     assert table.schema.names == INDEX_SCHEMA.names and len(table) == 9
     assert manifest["sequence_length"] == T and faults(folder) == []
+
+
+def test_a_line_is_cut_where_it_is_the_start_of_an_object():
+    line = '{"step": 2, "x": -1.5e-05, "t": "é\\u2028", "ok": true, "sources": {"a": {"l": [2.5, {}]}}}'.encode()
+    for end in range(1, len(line)):
+        assert decode.is_cut(line[:end] + b"\n"), line[:end]
+        assert decode.is_cut(line[:end] + line + b"\n"), line[:end]
+    for damaged in (line, line[:-1] + b"|", b"\0" * 90, b"\xff\xfe\x12", line[1:30], b'{"' * 90, b'{"a":' * 90_000):
+        assert not decode.is_cut(damaged + b"\n"), damaged[:90]

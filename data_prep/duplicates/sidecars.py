@@ -43,7 +43,7 @@ class Options:
 
     similarity: float = option(0.8, "least Jaccard similarity of near-duplicates; 0: exact ones only")
     any_subject: bool = option(
-        False, "near-duplicates may differ in title and in the names of their first sentence, see subjects.py"
+        False, "near-duplicates may differ in subject, title and names of their first sentence, see subjects.py"
     )
     sources: tuple[str, ...] = option((), "of equal documents, those of the source named first stay")
     against: tuple[str, ...] = option((), "outputs of earlier runs: what is near them goes")

@@ -23,9 +23,6 @@ _EMAIL = re.compile(
 _IP4 = re.compile(r"(?<![0-9A-Za-z_.-])(?<![A-Za-z0-9]/)(?P<v>(?:[0-9]{1,3}\.){3}[0-9]{1,3})(?![0-9A-Za-z_-]|\.[0-9])")
 _VERSION = re.compile(r"(?i:(?<![a-z])(?:v|ver|versions?|release|firmware|build)|版本|版|固件)[ .:：]*$")
 _IP_WORDS = re.compile("(?<![A-Za-z])[Ii][Pp](?![A-Za-z])")
-_VISITOR = re.compile(
-    r"(?i:(?<![a-z])(?:log(?:ged|in)|posted|user|banned|visitor)(?![a-z])|登[录入錄]|来自|來自|用户|用戶)"
-)
 _IP6 = re.compile(
     r"(?<![0-9A-Za-z_.])(?<![0-9A-Fa-f:]:)(?P<v>[0-9A-Fa-f]{1,4}(?::[0-9A-Fa-f]{0,4}){2,7})(?![0-9A-Za-z_:])"
 )
@@ -40,17 +37,17 @@ def _url(line: str, match: re.Match) -> Span | None:
 
 
 def _ip4(line: str, match: re.Match) -> Span | None:
-    """Not 1.2.3.4, a chapter; not a version, nor an address that every machine has or that manuals show."""
+    """Not 1.2.3.4, a chapter; not a version, nor an address that not all machines can reach."""
     octets = [int(octet) for octet in match["v"].split(".")]
     real = max(octets) <= 255 and octets[0] not in (0, 127, 255) and not said(_VERSION, line, match.start("v"), 10)
-    if not real or not _is_someones(ipaddress.IPv4Address(bytes(octets)), line, match):
+    if not real or not _is_someones(ipaddress.IPv4Address(bytes(octets))):
         return None
     return match.span("v") if (max(octets) > 31 or said(_IP_WORDS, line, match.start("v"), 12)) else None
 
 
-def _is_someones(address: ipaddress.IPv4Address | ipaddress.IPv6Address, line: str, match: re.Match) -> bool:
-    """Private and reserved ranges, and those of documentation, are nobody's, unless a user is said to have one."""
-    return not address.is_private or said(_VISITOR, line, match.start("v"), 20)
+def _is_someones(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    """One that all machines can reach; private, shared and reserved ranges name nobody, in prose as in code."""
+    return address.is_global and not address.is_multicast
 
 
 def _ip6(line: str, match: re.Match) -> Span | None:
@@ -59,7 +56,7 @@ def _ip6(line: str, match: re.Match) -> Span | None:
         address = ipaddress.IPv6Address(value)
     except ValueError:
         return None
-    if not _is_someones(address, line, match):
+    if not _is_someones(address):
         return None
     groups = [group for group in value.split(":") if group]
     return match.span("v") if len(groups) >= 3 and re.search("[0-9]", value) else None

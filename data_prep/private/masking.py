@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from data_prep.private.addresses import MESSENGERS, NET
-from data_prep.private.homes import HOMES
+from data_prep.private.homes import HOMES, is_listed
 from data_prep.private.numbers import BLANK, EDGES, NUMBERS, Kind, Span
 from mucpt_jax.errors import UserError
 from mucpt_jax.formats.decode import own_field
@@ -55,6 +55,7 @@ def find(text: str, addresses: str = OWNED) -> list[Hit]:
         for (start, end), some in lines.items()
         for hit in _find_in_line(text[start:end], some)
         if hit.type
+        and not (addresses == OWNED and hit.type == "address" and is_listed(text, (start, end), start + hit.start))
     )
 
 

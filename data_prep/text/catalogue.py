@@ -55,8 +55,12 @@ def places(text: str, files: tuple[str, ...]) -> Iterator[tuple[int, int]]:
             yield start, end
 
 
-def has_name(text: str, files: tuple[str, ...]) -> bool:
-    return next(places(text, files), None) is not None
+def says_of_name(text: str, files: tuple[str, ...]) -> bool:
+    """Whether text holds a name and words besides names."""
+    spans = list(places(text, files))
+    ends = [0, *(end for _, end in spans)]
+    between = "".join(text[end:start] for end, (start, _) in zip(ends, [*spans, (len(text), 0)], strict=True))
+    return bool(spans) and bool(re.search(r"\w", between))
 
 
 def is_name(text: str, files: tuple[str, ...]) -> bool:

@@ -4,23 +4,27 @@ Rules for prose count function words, ends of lines and repeats; music is also w
 charts, lyrics and tunes, which have few of the first and many of the last.  A form needs signs that menus, link lists,
 keywords and logs lack:
 
-    notation     ABC, LilyPond, tablature, lines of chords, numbered notation between bars
+    notation     ABC with its head or without, LilyPond, tablature, lines of chords, numbered notation between bars
     table        lines of equally many cells, one of them words, one a number
-    list         lines that each state something: a title in quotes, a length, a year, a label and its value, a name
-                 and its role, a number in front; or are names of people
-    verse        short lines without full stops in the words of speech, of which some stand once; or Chinese lines of
-                 five or seven characters in pairs
+    list         lines that each state something.  A strong sign is a title in quotes, a length, a year, a role; a weak
+                 one a label and its value, a name and what it is, a number in front.  Where most signs are weak, the
+                 lines must not all say the same, as keywords do.  Or names of people, or titles in capitals
+    verse        short lines without full stops in the words of speech, of which some stand once; blues (A A B); or
+                 Chinese lines of five or seven characters in pairs
     definition   `Yesterday is a song by the Beatles.`, `《晴天》是周杰伦的歌曲。`
+    junk         half of the lines or more have a sign of pages without content (JUNK): prices, paths, shares, logs,
+                 settings, chats, torrents, telephones, timetables.  Its thresholds are stricter than those for prose
 
 The first of these that fits is the form; all else is prose.  Plain Python over lines, some 3 MB/s: for texts that the
 rules for prose would drop, which are few or short.
 """
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-FORMS = ("notation", "table", "list", "verse", "definition")
+FORMS = ("notation", "table", "list", "verse", "definition", "junk")
 READ = 1 << 14  # characters of a text that are looked at
 LEAST = 3  # lines that state something, or are cells or notation
 
@@ -34,15 +38,33 @@ MARK = re.compile(r"^(?:[-*+•‣–—·▪■◆★☆※#]+\s*)+")  # of an 
 ENTRY = re.compile(r"""[;；、]|(?<=[)）"”》〉])[,，]|[,，](?=\s?["“《〈])|\s(?=\d{1,2}\. )""")
 NUMBERED = re.compile(r"^(?:\(?\d{1,3}[.)．、]|第?[一二三四五六七八九十百]{1,4}[、.．首])\s*(?=\S)")
 
-# Lines of pages that are no content, whatever else they look like.
-NO_FACT = re.compile(
-    r"https?:|www\.|\.(?:html?|php|aspx?|jpe?g|png|gif|css|js)\b|\w/\w+/\w|[{}\\=<>]|[$€£¥]\s?\d|\d\s?[$€£¥元]|©|@"
-    r"|…$|\.\.\.$"
-    r"|\b(?:ago|views?|clicks?|comments?|repl(?:y|ies)|subscribers?|add to cart|in stock|read more|click|log ?in"
-    r"|sign (?:in|up)|copyright|all rights reserved|download|mp3|price|sale|cheap|posted|tagged|joined|posts)\b"
-    r"|下载|下載|点击|點擊|阅读|閱讀|回复|回覆|评论\d|浏览|瀏覽|登录|登錄|注册|註冊|版权|版權|价格|價格|报价|加微|微信|热线",
-    re.I,
-)
+# Lines of pages that are no content, whatever else they look like, by the kind of page.
+JUNK = {
+    "site": r"https?:|www\.|\.(?:html?|php|aspx?|jpe?g|png|gif|css|js)\b|(?:^|\s)/\w+/\w|\w/\w+/\w+/\w|^©"
+    r"|[\w.]@[\w-]+\.\w|…$|\.\.\.$"
+    r"|\b(?:ago|views?|clicks?|comments?|repl(?:y|ies)|subscribers?|read more|click|log ?in|sign (?:in|up)|copyright"
+    r"|all rights reserved|download|posted|tagged|joined|posts|last post)\b|^topic:|^(?:re|fs|wtb): "
+    r"|下载|下載|点击|點擊|阅读|閱讀|回复|回覆|评论\d|浏览|瀏覽|登录|登錄|注册|註冊|版权|版權"
+    r"|^[\[【](?:求助|求购|出售|分享|交易|灌水|水帖|公告|原创|转载|置顶|讨论|悬赏|已解决)[\]】]",
+    "path": r"^(?:home|main page|首页|首頁)\s*[>›»→/|·-]|(?:[^«\"]\s[›»→]\s.*){2}|^(?:[^/\"“(（]+ / ){3}",
+    "shop": r"[$€£¥￥]\s?\d|\d\s?(?:[$€£¥￥元円]|(?-i:EUR|USD|GBP|CNY|RMB|JPY)\b)"
+    r"|\b(?:add to cart|(?:in|out of) stock|price|sale|cheap|sku|free shipping|pack of|warranty|wholesale|discount)\b"
+    r"|^(?:brand|model|colou?r|size|weight|dimensions|stock|material|qty|display|battery|storage|camera|memory)\s?[:：]"
+    r"|^(?:品牌|型号|颜色|重量|库存|产地|保修|规格|材质|尺寸|尺码|屏幕|电池|内存|存储|摄像头|处理器|货号|数量)\s?[:：]"
+    r"|\d\s?(?:mAh|kg|lbs?|dpi|px|GHz|MHz|watts?)\b|\d(?:毫安|万像素|千克|公斤|英寸)"
+    r"|价格|價格|报价|包邮|现货|热卖|促销|批发|厂家|优惠|加微|微信|热线|[（(](?:免费|高清|全集)[）)]",
+    "quote": r"[-+±]?\d[\d.,]*\s?%|[▲▼↑↓]|/(?:USDT?|EUR|GBP|JPY|CNY|BTC)\b|(?<![\w.])[-+]\d+\.\d",
+    "log": r"(?-i:\b(?:INFO|WARN(?:ING)?|ERROR|DEBUG|FATAL|GET|POST|HTTP)\b)|[\[【](?:信息|警告|错误|调试)[\]】]"
+    r"|\b\d{1,3}(?:\.\d{1,3}){3}\b|\d{4}-\d\d-\d\d[ T]?\d\d|\d\d:\d\d:\d\d\b|[{}\\=<>]|\b\w+_\w+\s?[:：=]|\(\s*\d+\): ",
+    "setting": r"^(?-i:[a-z][\w.-]*:(?:\s+(?:true|false|null|[-\d.]+|[a-z][\w./-]*))?)$",
+    "chat": r"^\[\d{1,2}:\d\d|^\d{1,2}:\d\d(?: [ap]m)? - [^:]+:|\d\d:\d\d[)\]）]?\s?[:：]\s?\D|[:：]\s*\+1$",
+    "torrent": r"\d\s?(?:[kMGT]i?B|[kM]bps|320K)\b|\b(?:seeders?|leechers?|torrent|x26[45]|"
+    r"(?:720|1080|2160)p|dvdrip|web-dl)\b|\[(?:flac|mp3|ape|web)\b|网盘|提取码|无损|[整分]轨|种子|迅雷",
+    "contact": r"\b(?:tel|phone|fax|e-?mail)\.?\s?[:：]|\bhotline\b|电话|電話|传真|邮箱|邮编"
+    r"|\b\d{3,5}[ -]\d{3,4}[ -]\d{3,4}\b|\b1[3-9]\d{9}\b",
+    "timetable": r"(?:\b\d{1,2}:\d\d\b.*?){3}",
+}
+NO_FACT = re.compile("|".join(JUNK.values()), re.I)
 STAMP = re.compile(r"\d{4}-\d\d-\d\d|\d\d:\d\d:\d\d\b")  # of a log or a sitemap
 CALENDAR = re.compile(
     r"\b(?:jan|feb|mar|apr|may|june?|july?|aug|sept?|oct|nov|dec|mon|tues?|wed|thu|fri|sat|sun)"
@@ -55,17 +77,29 @@ ROLE = (
     "|composer|lyrics|songwriter|arranger|soprano|alto|tenor|baritone|mezzo|director|主唱|吉他|贝斯|貝斯|鼓手?|键盘|鍵盤"
     "|钢琴|鋼琴|小提琴|大提琴|二胡|琵琶|古筝|古箏|指挥|指揮|作曲|作词|作詞|编曲|編曲|制作人?|製作人?|监制|監製|混音|录音|錄音"
 )
-FACT = re.compile(
+# What a list states its facts by.  Junk has the weak signs too, but says the same of all its lines.
+STRONG = re.compile(
     r"""["“«][^"“”»]{1,90}["”»]|[《〈「『][^》〉」』]{1,60}[》〉」』]"""  # a title
     r"|(?<![\d:])\d{1,2}:[0-5]\d(?![\d:])"  # a length
-    r"|(?<![\d-])(?:1[5-9]|20)\d\d(?![\d-]*\d)"  # a year
-    r"|^\S.{0,70}\S\s?[–—－]\s?\S|^\S.{0,70}\S -{1,2} \S"  # a name and its role
-    r"|^[^:：]{1,40}[:：]\s*\S"  # a label and its value
-    r"|^[^()（）]{1,60}\s?[(（](?!\d+[)）])[^()（）]{2,60}[)）]"  # a name and what it is
-    rf"|[,，(（/]\s*(?:{ROLE})\b",
+    r"|(?<![\d-])(?:1[5-9]|20)\d\d(?![\d-]*\d)|第\s?[\d一二三四五六七八九十]+[届屆]"  # a year, or the year of a prize
+    rf"|[,，(（/:：–—－-]\s*(?:{ROLE})\b|^(?:{ROLE})\s?[:：]",
     re.I,
 )
+WEAK = re.compile(
+    r"^\S.{0,70}\S\s?[–—－]\s?\S|^\S.{0,70}\S -{1,2} \S"  # a name and its role
+    rf"|^[^:：]{{1,40}}[:：]\s*[^\n]*[A-ZÀ-Þ{HAN}]|^[A-ZÀ-Þ]\S+ [A-ZÀ-Þ][^:：]{{1,40}}[:：]\s*\S"  # a label, its value
+    r"|^[^()（）]{1,60}\s?[(（](?!\d+[)）])[^()（）]{2,60}[)）]"  # a name and what it is
+    r"|^(?:[A-Z]{1,2} \d{1,2}|\d{1,2}(?: [A-Z]{1,2})?) [A-ZÀ-Þ]\S+ [A-ZÀ-Þ]"  # GK 1 David Seaman
+    rf"|^(?:[{HAN}]{{2,3}} \d{{1,2}}|\d{{1,2}} [{HAN}]{{2,3}}) [{HAN}]"
+)
+LABEL = re.compile(r"[^:：]{1,40}[:：]")
 RANKED = re.compile(r"^\d{1,3}\.?\s+[^\d\s].*\s\d")  # 1 Pakhtakor 7 6 1
+SIGNS = (STRONG.search, WEAK.match, NUMBERED.match, RANKED.match)
+ROLES = re.compile(rf"\b(?:{ROLE})\b|[词詞曲]", re.I)
+TITLE = re.compile(
+    r"^[A-ZÀ-Þ][\w'’]*,?(?: (?:[A-ZÀ-Þ&\d][\w'’.]*,?|a|an|and|as|at|by|for|from|in|into|of|on|or|the|to|with))*[?!]?$"
+    rf"|^[{HAN}\u3040-\u30ff]{{1,12}}$"
+)
 
 # Words of menus, which names of people and verse hardly begin with.
 _MENU = """
@@ -85,6 +119,10 @@ _SPEECH = """
     das und ich du nicht le la les je tu et que el yo de no mi
 """
 MENU, SPEECH = frozenset(_MENU.split()), frozenset(_SPEECH.split())
+MENU_ZH = re.compile(
+    "首页|关于|联系|公司|产品|服务|案例|招聘|问题|新闻|中心|会员|购物|商城|培训|课程|网站|友情|链接|招商|加盟|客服|售后|支付|配送|帮助"
+    "|活动|专题|排行|推荐|更多|订单|账户|帐户|收藏|足迹|设置|反馈|首頁|關於|聯繫|聯絡|產品|服務|招聘|問題|新聞|會員|購物|網站|連結|客服"
+)
 SPEECH_ZH = frozenset(
     "我你妳她它们們的了是在不这這那就也都着著过過啦哦喔嘿噢耶啊呀吧吗嗎呢把让讓被为為谁誰有没沒还還又再和与與"
 )
@@ -99,7 +137,8 @@ ABC = (re.compile(r"^X: ?\d+", re.M), re.compile(r"^K: ?\S", re.M))
 LILYPOND = re.compile(r"\\(?:relative|time|key|clef|score|tempo|new Staff)\b")
 CHORD = r"[A-G][#b♯♭]?(?:maj|min|m|M|dim|aug|sus|add|\+|°|ø)*\d{0,2}(?:[#b]\d+|sus\d|add\d+)*(?:/[A-G][#b♯♭]?)?"
 NOTATION = re.compile(
-    rf"^\|?\s*{CHORD}(?:[\s|/–-]+(?:{CHORD}|%|N\.?C\.?))+[\s|]*(?:x ?\d)?$"  # C  Am  F  G7
+    r"^(?=(?:[^|]*\|){2})(?=.*[A-Ga-gz][,'\d]*[A-Ga-g])[A-Ga-gxz\d/|:^_=,'()\[\]~. -]+$"  # |:A|d2d fed|cBA ABc|
+    rf"|^\|?\s*{CHORD}(?:[\s|/–-]+(?:{CHORD}|%|N\.?C\.?))+[\s|]*(?:x ?\d)?$"  # C  Am  F  G7
     r"|^[A-Ga-g]?[#b]?\s?[|:‖][-\dhpbx/\\~^|()*. ]*-{2}[-\dhpbx/\\~^|()*. ]*$"  # e|---0---3---|
     r"|^(?=.*\|)(?=(?:\D*\d){3})[-0-7.,'·_()|:~‖#b\s]+$"  # 1 1 5 5 | 6 6 5 - |
 )
@@ -135,12 +174,21 @@ def form_of(text: str, is_name: Callable[[str], bool] = lambda line: False) -> s
     if is_notation(text, lines):
         return "notation"
     if 2 * len(plain) < len(lines):
-        return "prose"
-    if is_table(plain, len(lines)):
+        prose = sum(len(line) for line in lines if is_sentence(line))
+        return "junk" if len(lines) >= LEAST and 4 * prose < len(text) else "prose"
+    if 4 * len(plain) >= 3 * len(lines) and is_table(plain, len(lines)):
         return "table"
-    if is_list(lines, set(plain), is_name):
+    entries = entries_of(lines, len(plain) == len(lines))
+    stated = facts_of(entries, is_name)
+    if len(set(stated)) >= LEAST and 2 * len(stated) >= len(entries):
+        return "list" if 4 * len(plain) >= 3 * len(lines) and are_different(stated, is_name) else "prose"
+    if are_people(entries):
         return "list"
-    if is_verse(lines, len(plain)) or is_classical(text):
+    if is_classical(text) or is_blues(lines):
+        return "verse"
+    if are_titles(entries):
+        return "list"
+    if is_verse(lines, len(plain)):
         return "verse"
     return "definition" if is_definition(text) else "prose"
 
@@ -149,7 +197,7 @@ def is_notation(text: str, lines: Sequence[str]) -> bool:
     if all(pattern.search(text) for pattern in ABC) or len(set(LILYPOND.findall(text))) >= 2:
         return True
     notes = [line for line in lines if len(line) < 200 and NOTATION.match(line)]
-    return len(notes) >= LEAST and len(set(notes)) > 1 and 5 * len(notes) >= 2 * len(lines)
+    return (len(notes) >= LEAST or notes == lines) and len(set(notes)) > 1 and 5 * len(notes) >= 2 * len(lines)
 
 
 def is_table(lines: Sequence[str], of: int) -> bool:
@@ -171,18 +219,54 @@ def cells_of(lines: Sequence[str], between: re.Pattern) -> list[list[str]]:
     return [row for row in rows if len(row) == size] if size else []
 
 
-def is_list(lines: Sequence[str], plain: set[str], is_name: Callable[[str], bool]) -> bool:
-    """Half of the lines that are no sentences state something, of different words; or most are people's names."""
-    if len(lines) <= LEAST and plain.issuperset(lines):
+def entries_of(lines: Sequence[str], plain: bool) -> list[str]:
+    """The lines that are no sentences, without their marks; or the entries of a list in one line."""
+    if len(lines) <= LEAST and plain:
         lines = [entry for line in lines for entry in map(str.strip, ENTRY.split(line)) if entry]
-        plain = set(lines)
-    entries = [(line, MARK.sub("", line)) for line in lines if not is_sentence(line)]
-    facts = [entry for line, entry in entries if (line in plain and states(entry)) or is_name(NUMBERED.sub("", entry))]
-    if len(facts) >= LEAST and 2 * len(facts) >= len(entries) and len(set(facts)) >= LEAST:
+    return [MARK.sub("", line) for line in lines if not is_sentence(line)]
+
+
+def facts_of(entries: Sequence[str], is_name: Callable[[str], bool]) -> list[str]:
+    return [entry for entry in entries
+            if (states(entry) and not NO_FACT.search(entry)) or is_name(NUMBERED.sub("", entry))]  # fmt: skip
+
+
+def are_different(facts: Sequence[str], is_name: Callable[[str], bool]) -> bool:
+    """A third of the lines has a strong sign; or no word and no label stands in most lines, as keywords have them."""
+    weak = [entry for entry in facts if not (STRONG.search(entry) or is_name(NUMBERED.sub("", entry)))]
+    if 3 * len(weak) <= 2 * len(facts):
         return True
-    people = {entry for _, entry in entries if is_person(entry)}
+    labels = [match[0] for match in map(LABEL.match, weak) if match]
+    words = Counter(word for entry in set(weak) for word in contents(entry))
+    return 2 * len(set(labels)) >= len(labels) and 2 * max(words.values(), default=0) <= len(weak) + 2
+
+
+def contents(entry: str) -> set[str]:
+    """Words that are neither roles nor function words; of Chinese, two characters in a row."""
+    words = WORD.findall(ROLES.sub(" ", NUMBERED.sub("", entry).lower()))
+    pairs = {a + b for a, b in itertools.pairwise(words) if len(a) == len(b) == 1 and min(a, b) >= "\u3040"}
+    return pairs | {word for word in words if len(word) > 2 and word not in SPEECH}
+
+
+def are_people(entries: Sequence[str]) -> bool:
+    people = {entry for entry in entries if is_person(entry)}
     firsts = Counter(word for line in people for word in line.split())
     return len(people) >= 5 and 10 * len(people) >= 7 * len(entries) and 4 * max(firsts.values()) <= len(people) + 4
+
+
+def are_titles(entries: Sequence[str]) -> bool:
+    """Short lines in capitals, or Chinese, of different words; a quarter has a function word, none one of menus."""
+    titles = {entry for entry in entries if is_title(entry) and not is_menu(entry)}
+    if len(titles) < 5 or 10 * len(titles) < 8 * len(entries):
+        return False
+    words = Counter(word for entry in titles for word in contents(entry))
+    spoken = sum(not SPEECH_ZH.isdisjoint(entry) or not SPEECH.isdisjoint(entry.lower().split()) for entry in titles)
+    return 4 * spoken >= len(titles) and 4 * max(words.values(), default=0) <= len(titles) + 4
+
+
+def is_title(entry: str) -> bool:
+    """The Long Way to Whitby; 海边的墙"""
+    return bool(TITLE.match(entry)) and len(WORD.findall(entry)) <= 10
 
 
 def is_sentence(line: str) -> bool:
@@ -193,7 +277,7 @@ def is_sentence(line: str) -> bool:
 
 def states(line: str) -> bool:
     """Whether a line of a list states a fact, and does so in words, not in dates alone."""
-    if len(line) > 400 or not (FACT.search(line) or NUMBERED.match(line) or RANKED.match(line)) or STAMP.search(line):
+    if len(line) > 400 or not any(sign(line) for sign in SIGNS) or STAMP.search(line):
         return False
     return bool(LETTERS.search(CALENDAR.sub("", line)))
 
@@ -221,6 +305,16 @@ def is_verse(lines: Sequence[str], plain: int) -> bool:
     )
 
 
+def is_blues(lines: Sequence[str]) -> bool:
+    """Stanzas of three lines, of which the second says the first again, in the words of speech."""
+    said = [tuple(WORD.findall(line.lower())) for line in lines if not TAG.match(line)]
+    stanzas = list(zip(*[iter(said)] * 3, strict=True)) if said and len(said) % 3 == 0 else []
+    if not stanzas or not all(first == second != third for first, second, third in stanzas):
+        return False
+    spoken = sum(word in SPEECH or word in SPEECH_ZH for line in said for word in line)
+    return len({third for _, _, third in stanzas}) == len(stanzas) and spoken > 0.2 * sum(map(len, said))
+
+
 def is_classical(text: str) -> bool:
     """Keywords of five characters have some in common; the lines of a poem hardly do."""
     if not CLASSICAL.fullmatch(text):
@@ -231,8 +325,8 @@ def is_classical(text: str) -> bool:
 
 
 def is_menu(line: str) -> bool:
-    words = line.split()
-    return len(words) < 4 and bool(words) and words[0] in MENU
+    words = line.lower().split()
+    return (len(words) < 4 and bool(words) and words[0] in MENU) or bool(MENU_ZH.search(line))
 
 
 def is_definition(text: str) -> bool:
@@ -242,4 +336,4 @@ def is_definition(text: str) -> bool:
 
 def is_statement(text: str) -> bool:
     """A sentence or two, whatever they say."""
-    return len(text) <= 320 and bool(ENDED.search(text)) and len(WORD.findall(text)) > 3 and not NO_FACT.search(text)
+    return len(text) <= 320 and bool(ENDED.search(text)) and not NO_FACT.search(text)

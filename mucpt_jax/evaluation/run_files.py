@@ -1,17 +1,19 @@
-"""What a run left in its workdir: read, checked, and put beside others.  Plain files: no jax here.
+"""What a run left in its folder: read, checked, and put beside others.  Plain files: no jax here.
 
 config.json and metrics.jsonl are the train job's, evaluate.json, predictions.jsonl and config.evaluate.json the
-evaluate job's; any of them may be missing.
+evaluate job's; judge.json and verdicts.jsonl a judge's, harness.json and harness.jsonl the harness's, in the folder or
+in one directly below it.  Any of them may be missing.
 """
 
 import json
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict
+from typing import Any, NamedTuple, NotRequired, TypedDict
 
 from mucpt_jax import config
 from mucpt_jax.errors import UserError
 from mucpt_jax.formats.decode import read_json, read_lines, read_log
-from mucpt_jax.formats.results import ASKED, Evaluated, Prediction, Step
+from mucpt_jax.formats.questions import Judged
+from mucpt_jax.formats.results import ASKED, Evaluated, Harness, HarnessAnswer, Judgement, Prediction, Step
 from mucpt_jax.step.objective import OBJECTIVES
 
 # What a result depends on; the other sections are speed, logging and other jobs.
@@ -21,6 +23,16 @@ IGNORED = {
     "loss.mean_raw_weight", "loss.rm_hash",  # follow from the data
 }  # fmt: skip
 PUT = [name for name in ASKED if name != "questions"]  # how a question is put
+ALIAS = "alias"  # the judge of the evaluate job
+
+
+class Measured(NamedTuple):
+    """A set of questions that a run answered, and one judge's verdicts."""
+
+    set: str  # stem of the questions' file, or the harness's task
+    judge: str  # alias, a model, or choice: the likeliest option
+    asked: dict[str, Any]  # how the questions were put
+    answers: dict[tuple, dict]  # {what makes a question: its fields, prediction, correct, verdict}
 
 
 class Asked(TypedDict):
@@ -30,9 +42,9 @@ class Asked(TypedDict):
 
 
 def read(folder: str) -> dict:
-    """{"config", "settings", "metrics", "evaluate", "asked", "answers"}, empty or None where a file is missing.
+    """{"config", "settings", "metrics", "evaluate", "measured"}, empty or None where a file is missing.
 
-    answers: {(id, question, answer, aliases): prediction}, so that an edited question is another question.
+    measured: list of Measured, the evaluate job's first.
     """
     path = Path(folder)
     kinds = {"config.json": dict, "evaluate.json": Evaluated, "config.evaluate.json": Asked}
@@ -41,31 +53,57 @@ def read(folder: str) -> dict:
         for name, kind in kinds.items()
     )
     lines = read_log(path / "metrics.jsonl", Step)
-    if not (trained or evaluated or lines):
+    beside = [path, *sorted(f for f in path.glob("*") if f.is_dir())] if path.is_dir() else []
+    judged = [one for place in beside for one in judged_sets(place)] + [
+        one for place in beside for one in harness_sets(place)
+    ]
+    if not (trained or evaluated or lines or judged):
         raise UserError(
-            f"{folder} is no run: it has no config.json, metrics.jsonl or evaluate.json; name the --workdir of a job"
+            f"{folder} is no run: it has no config.json, metrics.jsonl, evaluate.json, judge.json or harness.json; "
+            "name the --workdir of a job, or answers that mucpt_jax.judge has judged"
         )
     saved = config.from_saved(trained, str(path / "config.json"))
     values = config.flat(saved) | config.gone_knobs(trained) if trained else {}
-    graded = evaluated.get("questions")  # where it is missing, predictions are of an earlier evaluation
+    # Older results say how they were asked in the config of the last evaluation alone.
+    put = evaluated.get("asked") or asked.get("evaluate", {})
     return {
         "config": values,
         "settings": settings(values),
         "metrics": next((line for line in reversed(lines) if "sources" in line), None),
         "evaluate": evaluated,
-        # Older results say it in the config of the last evaluation alone.
-        "asked": {k: v for k, v in (evaluated.get("asked") or asked.get("evaluate", {})).items() if k in PUT},
-        "answers": read_answers(path / "predictions.jsonl", graded) if graded else None,
+        "measured": alias_sets(path, evaluated, put) + judged,
     }
+
+
+def alias_sets(path: Path, evaluated: dict, put: dict) -> list[Measured]:
+    """Of the evaluate job: its last questions, and those before, of the same parameters."""
+    sets = []
+    if evaluated.get("questions"):  # where it is missing, predictions are of an earlier evaluation
+        answers = read_answers(path / "predictions.jsonl", evaluated["questions"])
+        sets.append(Measured(stem(put.get("questions")), ALIAS, how(put), answers))
+    for old in (evaluated.get("earlier") or {}).values():
+        answers = read_answers(path / old["predictions"], old["questions"])
+        sets.append(Measured(stem(old["asked"].get("questions")), ALIAS, how(old["asked"]), answers))
+    return sets
+
+
+def how(asked: dict) -> dict:
+    return {key: value for key, value in asked.items() if key in PUT}
+
+
+def stem(questions: str | None) -> str:
+    return Path(questions).stem if questions else "questions"
+
+
+def key_of(question: dict) -> tuple:
+    """What makes a question: one that was edited is another."""
+    return str(question["id"]), question["question"], question["answer"], tuple(question.get("aliases") or [])
 
 
 def read_answers(path: Path, graded: dict) -> dict[tuple, dict]:
     if not path.is_file():
         raise UserError(f"{path} is missing though evaluate.json has grades; run --job=evaluate again")
-    answers = {
-        (str(p["id"]), p["question"], p["answer"], tuple(p.get("aliases") or [])): p
-        for p in read_lines(path, Prediction, "run --job=evaluate again")
-    }
+    answers = {key_of(p): p for p in read_lines(path, Prediction, "run --job=evaluate again")}
     right = sum(p["correct"] for p in answers.values())
     if (right, len(answers)) != (graded.get("k"), graded.get("n")):
         raise UserError(
@@ -73,6 +111,45 @@ def read_answers(path: Path, graded: dict) -> dict[tuple, dict]:
             f"{graded.get('n')}, so they are of two evaluations; run --job=evaluate again"
         )
     return answers
+
+
+def judged_sets(path: Path) -> list[Measured]:
+    """Of mucpt_jax.judge."""
+    if not (path / "judge.json").is_file():
+        return []
+    result = read_json(path / "judge.json", Judgement, "run mucpt_jax.judge again")
+    lines = read_lines(path / "verdicts.jsonl", Judged, "run mucpt_jax.judge again")
+    answers = {key_of(p): p | {"correct": p["verdict"] == "CORRECT"} for p in lines}
+    if len(answers) != result["n"]:
+        raise UserError(
+            f"{path}/verdicts.jsonl has {len(answers)} verdicts, judge.json beside it says {result['n']}; "
+            "run mucpt_jax.judge again"
+        )
+    asked = (result.get("answers") or {}).get("asked") or {}
+    return [Measured(stem(result["questions"]), judge_name(result["judge"]), how(asked), answers)]
+
+
+def judge_name(judge: dict) -> str:
+    """alias, or model@prompt: verdicts of another prompt or temperature are another judge's."""
+    return judge["kind"] if judge["kind"] == ALIAS else f"{judge['model']}@{judge['hash'][:6]}"
+
+
+def harness_sets(path: Path) -> list[Measured]:
+    """Of mucpt_jax.harness: a set for each group of tasks."""
+    if not (path / "harness.json").is_file():
+        return []
+    result = read_json(path / "harness.json", Harness, "run mucpt_jax.harness again")
+    groups: dict[str, dict[tuple, dict]] = {}
+    lines = read_lines(path / "harness.jsonl", HarnessAnswer, "run mucpt_jax.harness again")
+    for line in (line for line in lines if "correct" in line):
+        task = result["tasks"].get(line["task"])
+        if task is None:
+            raise UserError(
+                f"{path}/harness.jsonl names the task {line['task']}, which harness.json beside it does not; "
+                "run mucpt_jax.harness again"
+            )
+        groups.setdefault(task.get("group") or line["task"], {})[line["id"],] = line
+    return [Measured(name, "choice", result.get("settings") or {}, answers) for name, answers in groups.items()]
 
 
 def settings(values: dict) -> dict:

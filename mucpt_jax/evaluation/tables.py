@@ -9,18 +9,26 @@ from mucpt_jax.errors import UserError
 from mucpt_jax.step.objective import OBJECTIVES
 
 NOT_MEASURED = "not measured"
+PARTS = ("Questions by part", "Against the baseline, by part")  # tables that a terminal shows only where asked to
 PATHS = {"init_from", "data.domain", "data.general", "loss.reference"}
 
 
 def of(result: dict) -> list[tuple[str, list[list[str]]]]:
     """(title, head and rows of cells)."""
+    whole, parts = ([q for q in result["questions"] if (q["where"] == "all") == is_all] for is_all in (True, False))
     tables = [
         ("Runs", run_rows(result)),
         ("Held-out loss, nats a token", heldout_rows(result["runs"])),
-        ("Questions", question_rows(result["questions"])),
+        ("Questions", question_rows(whole)),
     ]
     if len(result["runs"]) > 1:
-        tables.append(("Against the baseline, on the same questions", pair_rows(result["pairs"])))
+        pairs = [pair for pair in result["pairs"] if pair["where"] == "all"]
+        tables.append(("Against the baseline, on the same questions", pair_rows(pairs)))
+    if parts:
+        tables.append((PARTS[0], question_rows(parts)))
+        tables.append((PARTS[1], pair_rows([pair for pair in result["pairs"] if pair["where"] != "all"])))
+    if result["judges"]:
+        tables.append(("Where two judges judged the same answers", judge_rows(result["judges"])))
     if result["seeds"]:
         tables.append(("Questions over seeds", seed_rows(result["seeds"], result["baseline"])))
         tables.append(("Held-out loss over seeds", heldout_seed_rows(result["seeds"])))
@@ -67,22 +75,38 @@ def heldout_rows(runs: list[dict]) -> list[list[str]]:
 
 
 def question_rows(questions: list[dict]) -> list[list[str]]:
-    rows = [["run", "questions", "right", "accuracy", "95%"]]
+    rows = [["run", "questions", "judge", "right", "accuracy", "95%", "not attempted", "errors", "F"]]
     for q in questions:
         right = f"{q['k']:,}/{q['n']:,}" if q["n"] else NOT_MEASURED
-        rows.append([q["run"], q["where"], right, cell(q["accuracy"], ".4f"), interval(q, ".3f")])
-    return rows
+        counts = [f"{q[name]:,}" if q["n"] else NOT_MEASURED for name in ("not_attempted", "errors")]
+        measures = [right, cell(q["accuracy"], ".4f"), interval(q, ".3f"), *counts, cell(q["f"], ".4f")]
+        rows.append([q["run"], q["label"], q["judge"], *measures])
+    plain = not any(q["not_attempted"] or q["errors"] for q in questions)
+    return [row[:6] for row in rows] if plain else rows
 
 
 def pair_rows(pairs: list[dict]) -> list[list[str]]:
-    rows = [["run", "baseline", "questions", "n", "difference", "95%", "won", "lost", "p", "Holm p"]]
+    rows = [
+        ["run", "baseline", "questions", "n", "difference", "95%", "boot", "won", "lost", "p", "Holm p", "smallest"]
+    ]
     for q in pairs:
         known = q["difference"] is not None
         counts = [f"{q[name]:,}" if known else NOT_MEASURED for name in ("n", "only_run", "only_baseline")]
-        difference = [cell(q["difference"], "+.4f"), interval(q, "+.3f")]
+        by = "cluster" if q["clusters"] else "boot"
+        boot = interval({"low": q[f"{by}_low"], "high": q[f"{by}_high"]}, "+.3f")
+        difference = [cell(q["difference"], "+.4f"), interval(q, "+.3f"), boot]
         tests = [p_cell(q[name]) for name in ("p", "p_holm")]
-        names = [q["run"], q["baseline"] or NOT_MEASURED, q["where"]]
-        rows.append([*names, counts[0], *difference, *counts[1:], *tests])
+        smallest = "none seen" if known and q["smallest"] is None else cell(q["smallest"], ".3f")
+        names = [q["run"], q["baseline"] or NOT_MEASURED, q["label"]]
+        rows.append([*names, counts[0], *difference, *counts[1:], *tests, smallest])
+    return rows
+
+
+def judge_rows(judges: list[dict]) -> list[list[str]]:
+    rows = [["run", "questions", "judges", "n", "agree", "kappa", "differ"]]
+    for q in judges:
+        counts = [f"{q['n']:,}", cell(q["agree"], ".4f"), cell(q["kappa"], ".3f"), f"{len(q['differ']):,}"]
+        rows.append([q["run"], q["set"], " and ".join(q["judges"]), *counts])
     return rows
 
 
@@ -97,7 +121,7 @@ def seed_rows(seeds: list[dict], baseline: str) -> list[list[str]]:
 
 
 def heldout_seed_rows(seeds: list[dict]) -> list[list[str]]:
-    groups = [group for group in seeds if group["where"] == "all"]
+    groups = list({group["group"]: group for group in reversed(seeds)}.values())[::-1]  # the same losses in every part
     sources = list(dict.fromkeys(source for group in groups for source in group["heldout"])) or ["all"]
     rows = [
         [group["group"], *(spread_cell(group["heldout"].get(s), ".4f", each=False) for s in sources)]
@@ -132,6 +156,13 @@ def short(key: str) -> str:
     return key if key.startswith(("model.", "data.")) else key.rpartition(".")[2]
 
 
+def report(result: dict, titled: list[tuple[str, list[list[str]]]], draw, mark: str = "") -> str:
+    """All tables, then warnings and notes, as text for a terminal or Markdown; `draw` is text() or markdown()."""
+    parts = [f"{mark}{title}\n\n{draw(rows)}\n" for title, rows in titled]
+    warned = [f"- warning: {warning}" for warning in result["warnings"]]
+    return "\n".join(parts + warned + [f"- {note}" for note in result["notes"]])
+
+
 def text(rows: list[list[str]]) -> str:
     """Aligned columns; Chinese characters are two wide."""
     rows = [list(map(one_line, row)) for row in rows]
@@ -153,7 +184,8 @@ def one_line(cell: str) -> str:
 
 def plot(result: dict, file: str) -> None:
     """SVG: the accuracy of every run with its interval, and the baseline's as a line."""
-    shown = [q for q in result["questions"] if q["where"] == "all" and q["n"]][::-1]  # the first on top
+    first = next((q["set"] for q in result["questions"] if q["n"]), None)
+    shown = [q for q in result["questions"] if q["where"] == "all" and q["n"] and q["set"] == first][::-1]
     if not shown:
         raise UserError("no run has answered questions, so there is nothing to plot; run --job=evaluate with them")
     import matplotlib  # half a second that the tables do not need

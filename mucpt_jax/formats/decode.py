@@ -8,6 +8,7 @@ Decoding is msgspec's, which is strict: no NaN, no half characters, no newlines 
 Lines end at \n alone: U+2028 and its like may stand in strings.
 """
 
+import codecs
 import json
 import logging
 import re
@@ -57,9 +58,19 @@ def read_log(path: str | Path, kind: Any = dict) -> list:
 
 
 def is_cut(line: bytes) -> bool:
-    """Has a log's line no end, or in its place the line that the next start has written?"""
-    later = [line[match.start() :] for match in re.finditer(rb'\{"', line) if match.start()]
-    return not line.rstrip().endswith(b"}") or any(map(is_object, later))
+    """Is a log's line the start of an object, alone or with the line behind it that the next start has written?"""
+    behind = [match.start() for match in re.finditer(rb'\{"', line) if match.start()]
+    return is_start(line) or any(is_start(line[:end]) and is_object(line[end:]) for end in behind)
+
+
+def is_start(text: bytes) -> bool:
+    """Of a JSON object that has no end; the rest of a character or of a number that was cut is left out."""
+    try:
+        whole = codecs.getincrementaldecoder("utf-8")().decode(text.rstrip())
+        msgspec.json.decode(re.sub(r"(?:(?<=\d)[.eE][-+]?|-)\Z", "0", whole))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        return text.startswith(b"{") and "truncated" in str(error)
+    return False
 
 
 def is_object(text: bytes) -> bool:

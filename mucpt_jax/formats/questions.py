@@ -5,13 +5,16 @@ answers.jsonl     --job=evaluate, mucpt_jax.answer          id, prediction; appe
 verdicts.jsonl    mucpt_jax.judge                           the question's fields, prediction, verdict
 """
 
+import json
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 from msgspec import Meta
 
 from mucpt_jax.errors import UserError
 from mucpt_jax.formats.decode import Count, Number, read_lines
-from mucpt_jax.formats.files import text_hash
+from mucpt_jax.formats.files import text_hash, write_text
 from mucpt_jax.formats.ranges import NotNegative
 from mucpt_jax.formats.version import Writer
 
@@ -85,6 +88,10 @@ def read_questions(path: str, way_out: str = "mend it, or name another JSONL fil
         problem = "the same id twice" if questions else "no question"
         raise UserError(f"{path} holds {problem}; each needs an id of its own")
     return questions
+
+
+def write_questions(path: str | Path, questions: Iterable[dict]) -> None:
+    write_text(path, "".join(json.dumps(question, ensure_ascii=False) + "\n" for question in questions))
 
 
 def set_hash(questions: list[dict]) -> str:

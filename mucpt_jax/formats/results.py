@@ -1,6 +1,6 @@
 """What jobs leave in a workdir, as types: each file is written by one room and read by several.  Losses are in nats."""
 
-from typing import Any, NotRequired, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 from mucpt_jax.formats.decode import Count, Number
 from mucpt_jax.formats.version import Writer
@@ -86,6 +86,46 @@ class Prediction(TypedDict):
     aliases: NotRequired[list[str] | None]
     prediction: str
     correct: bool
+
+
+class Judge(TypedDict):
+    """Who gave verdicts."""
+
+    kind: Literal["alias", "llm"]
+    model: NotRequired[str | None]
+    hash: NotRequired[str | None]  # of prompts, model and parameters
+
+
+class Judgement(TypedDict):
+    """judge.json, beside verdicts.jsonl"""
+
+    judge: Judge
+    questions: str  # their file
+    n: Count
+    answers: NotRequired[dict[str, Any] | None]  # the answers.json that was judged
+
+
+class Task(TypedDict):
+    """A task of lm-eval."""
+
+    k: Count  # right
+    n: Count
+    group: NotRequired[str | None]
+
+
+class Harness(TypedDict):
+    """harness.json, beside harness.jsonl"""
+
+    tasks: dict[str, Task]
+    settings: NotRequired[dict[str, Any] | None]  # shots, delimiter, ...: what a number depends on
+
+
+class HarnessAnswer(TypedDict):
+    """A line of harness.jsonl: a question of a task."""
+
+    id: str  # TASK/NUMBER
+    task: str
+    correct: NotRequired[bool]  # of a question that has a right answer
 
 
 class SourceStep(TypedDict):

@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data_prep import decontaminate, pipeline, report
+from data_prep import pipeline, report
 from data_prep.jobs import notes
+from data_prep.text import contamination
 from mucpt_jax import compare, config, evaluate, export, score
 from mucpt_jax.evaluation import answers, cards, run_files, tables
 from mucpt_jax.formats import questions, score_sums
@@ -142,7 +143,7 @@ KINDS = (
     Kind("scored/scoring.json", of_scoring),
     Kind("scored/parts/songs-00000-of-00001.array_record.json", of_note, 2),
     Kind("questions.jsonl", lambda: (questions.read_questions("questions.jsonl"),
-                                     list(decontaminate.read_questions("questions.jsonl")))),
+                                     list(contamination.read_questions("questions.jsonl")))),
     Kind("out/stages.json", of_stages),
     Kind("out/counts.json", of_report),
     Kind("out/config.json", of_report),
