@@ -110,8 +110,8 @@ def without_answer(question: dict, kind: str, text: str) -> dict:
 
 def invented(question: dict, others: list[dict], known: set[str], pick: random.Random) -> str | None:
     """The begin of one name and the end of another, where nobody has that name."""
-    name = question.get("entity") or ""
-    if not name or name not in question["question"]:
+    name = named_once(question)
+    if not name:
         return None
     halves = [half for q in others if (half := split(q["entity"]))]
     for _ in range(20 if len(halves) > 1 else 0):
@@ -120,6 +120,12 @@ def invented(question: dict, others: list[dict], known: set[str], pick: random.R
         if f"{begin}{blank}{end}".casefold() not in known:
             return question["question"].replace(name, f"{begin}{blank}{end}")
     return None
+
+
+def named_once(question: dict) -> str | None:
+    """The entity, where the question names it once, and not as part of a title."""
+    name, text = question.get("entity") or "", question["question"]
+    return name if name and text.count(name) == 1 and not any(name in title for title in titles_of(text)) else None
 
 
 def split(name: str) -> tuple[str, str] | None:
@@ -131,12 +137,13 @@ def split(name: str) -> tuple[str, str] | None:
 
 def namesake(question: dict, others: list[dict], known: set[str], pick: random.Random) -> str | None:
     """Another artist in place of the title's own: one whose questions do not name the title."""
-    name, titles = question.get("entity") or "", titles_of(question["question"])
-    if not name or not titles or name not in question["question"] or name in titles:
+    name, titles = named_once(question), titles_of(question["question"])
+    if not name or not titles:
         return None
     linked = {q["entity"] for q in others if any(title in said_of(q) for title in titles)}
-    free = sorted({q["entity"] for q in others if q["entity"] not in linked and not titles_of(f"《{name}》") & titles})
-    free = [other for other in free if other not in question["question"] and split(other)]
+    free = sorted(
+        {q["entity"] for q in others if q["entity"] not in linked and q["entity"] not in question["question"]}
+    )
     return question["question"].replace(name, pick.choice(free)) if free else None
 
 

@@ -55,7 +55,8 @@ def build(out: Path, data: Path) -> list[Path]:
             "data_prep.questions", f"--input={data}/music/*_*.jsonl.gz", f"--output={out / 'questions'}",
             f"--catalogue={data}/entities/*.tsv", f"--catalogue={data}/music/kdconv/*.json",
         )  # fmt: skip
-    command("data_prep.variants", f"--questions={own}", f"--output={none}")
+    names = f"--names={data}/entities/meetups_people.tsv"
+    command("data_prep.variants", f"--questions={own}", f"--output={none}", names)
     files = [f"{data}/eval/simpleqa/simple_qa_test_set.csv", f"{data}/eval/chinese_simpleqa/chinese_simpleqa.jsonl"]
     command("data_prep.simpleqa", *files, f"--output={published}")
     return [none, published, own]

@@ -43,6 +43,12 @@ def test_a_title_goes_to_an_artist_who_has_nothing_to_do_with_it(tmp_path):
     assert not alias.is_correct("1984", asked["1~namesake"]["answer"], asked["1~namesake"]["aliases"])
 
 
+def test_a_name_inside_a_title_stays():
+    of = {"id": 9, "lang": "en", "entity": "Ann Bell", "answer": "x", "aliases": []}
+    assert variants.named_once(of | {"question": 'Who wrote "Ann Bell Gold"?'}) is None
+    assert variants.named_once(of | {"question": 'Who wrote "Gold" for Ann Bell?'}) == "Ann Bell"
+
+
 def test_an_invented_name_is_nobodys(tmp_path):
     (tmp_path / "names.tsv").write_text("name\tborn\nAnn Dunn\t1950\nAnn Fox\t1960\n")
     asked = made(tmp_path, f"--names={tmp_path}/names.tsv")
