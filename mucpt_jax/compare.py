@@ -229,7 +229,7 @@ def notes(described: dict, pairs: list[dict], several: bool) -> list[str]:
             "baseline got right; p: exact McNemar test, two-sided; Holm p: adjusted for the "
             f"{len(whole)} test{'s'[: len(whole) > 1]} on all questions, and for those of each field apart"
         )
-        widest = max(pair["smallest"] or 1 for pair in whole) if whole else None
+        widest = max((pair["smallest"] for pair in whole if pair["smallest"]), default=None)
         if widest:
             sentences.append(
                 f"smallest: a true difference below it (up to {100 * widest:.1f} points here) is missed more than once "
