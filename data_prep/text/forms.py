@@ -37,6 +37,7 @@ MARK = re.compile(r"^(?:[-*+•‣–—·▪■◆★☆※#]+\s*)+")  # of an 
 # Entries of a list in one line.
 ENTRY = re.compile(r"""[;；、]|(?<=[)）"”》〉])[,，]|[,，](?=\s?["“《〈])|\s(?=\d{1,2}\. )""")
 NUMBERED = re.compile(r"^(?:\(?\d{1,3}[.)．、]|第?[一二三四五六七八九十百]{1,4}[、.．首])\s*(?=\S)")
+WRITERS = re.compile(r"\s*[(（][^()（）]*[)）]$")  # behind a numbered title
 
 # Lines of pages that are no content, whatever else they look like, by the kind of page.
 JUNK = {
@@ -242,8 +243,13 @@ def are_different(facts: Sequence[str], is_name: Callable[[str], bool]) -> bool:
 
 
 def contents(entry: str) -> set[str]:
-    """Words that are neither roles nor function words; of Chinese, two characters in a row."""
-    words = WORD.findall(ROLES.sub(" ", NUMBERED.sub("", entry).lower()))
+    """Words that are neither roles nor function words; of Chinese, two characters in a row.
+
+    A numbered title is its title alone: one hand may have written all songs of an album.
+    """
+    number = NUMBERED.match(entry)
+    title = WRITERS.sub("", entry[number.end() :]) if number else entry
+    words = WORD.findall(ROLES.sub(" ", title.lower()))
     pairs = {a + b for a, b in itertools.pairwise(words) if len(a) == len(b) == 1 and min(a, b) >= "\u3040"}
     return pairs | {word for word in words if len(word) > 2 and word not in SPEECH}
 
