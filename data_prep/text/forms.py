@@ -66,6 +66,11 @@ JUNK = {
     "timetable": r"(?:\b\d{1,2}:\d\d\b.*?){3}",
 }
 NO_FACT = re.compile("|".join(JUNK.values()), re.I)
+# A numbered title and its length: `4. Sale of the Century (3:45)`.  It may say what junk says, but in words alone.
+TRACK = re.compile(
+    r"^(?:\(?\d{1,3}[.)．、]|0\d)\s*(?=\D*[^\W\d_])(?!.*(?:\.\w{3}|\b(?:post(?:ed)?|views|replies|stock)\b))"
+    r"[^:\\/@$€£¥￥%=<>{}]+[\s–—(（-]\d{1,2}:[0-5]\d[)）]?$", re.I
+)  # fmt: skip
 STAMP = re.compile(r"\d{4}-\d\d-\d\d|\d\d:\d\d:\d\d\b")  # of a log or a sitemap
 CALENDAR = re.compile(
     r"\b(?:jan|feb|mar|apr|may|june?|july?|aug|sept?|oct|nov|dec|mon|tues?|wed|thu|fri|sat|sun)"
@@ -143,12 +148,8 @@ NOTATION = re.compile(
     r"|^[A-Ga-g]?[#b]?\s?[|:‖][-\dhpbx/\\~^|()*. ]*-{2}[-\dhpbx/\\~^|()*. ]*$"  # e|---0---3---|
     r"|^(?=.*\|)(?=(?:\D*\d){3})[-0-7.,'·_()|:~‖#b\s]+$"  # 1 1 5 5 | 6 6 5 - |
 )
-CELLS = {
-    "|": re.compile(r"\s*\|{1,2}\s*"),
-    "\t": re.compile(r"\t"),
-    "!!": re.compile(r"\s*!!\s*"),
-    "  ": re.compile(r" {2,}"),
-}
+_CELLS = {"|": r"\s*\|{1,2}\s*", "\t": r"\t", "!!": r"\s*!!\s*", "  ": r" {2,}"}
+CELLS = {sign: re.compile(between) for sign, between in _CELLS.items()}
 RULE = re.compile(r"^[|\s:+=-]+$")  # below the head of a table
 NUMBER = re.compile(r"^[#№]?\d[\d.,:%–/-]*\*?$|^[–—-]$")
 TAG = re.compile(r"^[\[(【（].{1,40}[\])】）]:?$")  # [Chorus]
@@ -171,7 +172,7 @@ def form_of(text: str, is_name: Callable[[str], bool] = lambda line: False) -> s
     """One of FORMS, or prose.  `is_name` knows lines that are names of a catalogue: such a line states something."""
     text = text[:READ].strip()
     lines = [line for line in map(str.strip, BREAK.split(text)) if line]
-    plain = [line for line in lines if not NO_FACT.search(line)]
+    plain = [line for line in lines if not is_junk(line)]
     if is_notation(text, lines):
         return "notation"
     if 2 * len(plain) < len(lines):
@@ -192,6 +193,10 @@ def form_of(text: str, is_name: Callable[[str], bool] = lambda line: False) -> s
     if is_verse(lines, len(plain)):
         return "verse"
     return "definition" if is_definition(text) else "prose"
+
+
+def is_junk(line: str) -> bool:
+    return bool(NO_FACT.search(line)) and not TRACK.match(line)
 
 
 def is_notation(text: str, lines: Sequence[str]) -> bool:
@@ -229,7 +234,7 @@ def entries_of(lines: Sequence[str], plain: bool) -> list[str]:
 
 def facts_of(entries: Sequence[str], is_name: Callable[[str], bool]) -> list[str]:
     return [entry for entry in entries
-            if (states(entry) and not NO_FACT.search(entry)) or is_name(NUMBERED.sub("", entry))]  # fmt: skip
+            if (states(entry) and not is_junk(entry)) or is_name(NUMBERED.sub("", entry))]  # fmt: skip
 
 
 def are_different(facts: Sequence[str], is_name: Callable[[str], bool]) -> bool:
@@ -243,13 +248,9 @@ def are_different(facts: Sequence[str], is_name: Callable[[str], bool]) -> bool:
 
 
 def contents(entry: str) -> set[str]:
-    """Words that are neither roles nor function words; of Chinese, two characters in a row.
-
-    A numbered title is its title alone: one hand may have written all songs of an album.
-    """
-    number = NUMBERED.match(entry)
-    title = WRITERS.sub("", entry[number.end() :]) if number else entry
-    words = WORD.findall(ROLES.sub(" ", title.lower()))
+    """Words that are neither roles nor function words; of Chinese, two characters in a row."""
+    title = WRITERS.sub("", entry) if NUMBERED.match(entry) else entry
+    words = WORD.findall(ROLES.sub(" ", NUMBERED.sub("", title).lower()))
     pairs = {a + b for a, b in itertools.pairwise(words) if len(a) == len(b) == 1 and min(a, b) >= "\u3040"}
     return pairs | {word for word in words if len(word) > 2 and word not in SPEECH}
 
