@@ -213,10 +213,13 @@ _HALL = (
     "|building|tower|plaza|park)(?![a-z])"
 )
 _PUBLIC = re.compile(
-    rf"(?<![A-Za-z])(?:(?:[A-Z][A-Za-z'’&.-]*|of|the)[ ](?i:{_HALL})|(?=[A-Z])(?i:{_HALL})[ ][A-Z])"
+    rf"(?<![A-Za-z])(?:(?:[A-Z][A-Za-z'’&.-]*|&|of|the)[ ](?i:{_HALL})|(?=[A-Z])(?i:{_HALL})[ ][A-Z])"
     r"(?:[^.!?;:\n]|(?<=Ltd)\.|(?<=Inc)\.|(?<=Co)\.)*(?i:[(]?address[ ]?[:：][ ]?)?$"
     rf"|(?i:(?<![a-z])(?:the|an?)[ ](?:[a-z]{{1,12}}[ ]){{0,2}}(?<!fan[ ]){_HALL}"
     r"(?:,|[ ](?:[a-z]{1,12}[ ]){1,3}(?:at|in|on|to))[ ]$)"
+    r"|(?:(?:^|[.;(|][ ]?)(?i:(?:record[ ])?(?:label|publisher|distributor)s?[ ]?[:：])"
+    r"|(?<![A-Za-z])(?i:(?:publish|releas|issu|distribut|manufactur|press)ed[ ]by))"
+    r"(?:[ ](?:[A-Z0-9][A-Za-z0-9'’&.-]*|&|and|of|the))+,[ ]$"  # a maker of records or books
     r"|(?<![A-Za-z])The[ ][A-Z][A-Za-z'’&.-]*(?:[ ][A-Z][A-Za-z'’&.-]*)*,?[ ][(]?(?i:address:[ ]?)?$"
 )
 _ADDRESS_IS = re.compile(r"(?i:(?<![a-z])address(?:[ ]is)?[ ]?[:：]?[ ]?$)")
