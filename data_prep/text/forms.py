@@ -83,6 +83,8 @@ ROLE = (
     "|composer|lyrics|songwriter|arranger|soprano|alto|tenor|baritone|mezzo|director|主唱|吉他|贝斯|貝斯|鼓手?|键盘|鍵盤"
     "|钢琴|鋼琴|小提琴|大提琴|二胡|琵琶|古筝|古箏|指挥|指揮|作曲|作词|作詞|编曲|編曲|制作人?|製作人?|监制|監製|混音|录音|錄音"
 )
+PLAYED = f"{ROLE}|piccolo|oboe|cor anglais|horn|(?:contra)?bassoon|cornet|tuba|timpani|celli|bass(?:es)?|celesta"
+PLAYED += "|[短长長]笛|[双雙单單]簧管|[大圆圓]管|[圆小长大]号|[圓小長大]號|定音鼓|中提琴|低音提琴|[竖豎]琴|弦[乐樂]"
 # What a list states its facts by.  Junk has the weak signs too, but says the same of all its lines.
 STRONG = re.compile(
     r"""["“«][^"“”»]{1,90}["”»]|[《〈「『][^》〉」』]{1,60}[》〉」』]"""  # a title
@@ -96,6 +98,8 @@ WEAK = re.compile(
     rf"|^[^:：]{{1,40}}[:：]\s*[^\n]*[A-ZÀ-Þ{HAN}]|^[A-ZÀ-Þ]\S+ [A-ZÀ-Þ][^:：]{{1,40}}[:：]\s*\S"  # a label, its value
     r"|^[^()（）]{1,60}\s?[(（](?!\d+[)）])[^()（）]{2,60}[)）]"  # a name and what it is
     r"|^(?:[A-Z]{1,2} \d{1,2}|\d{1,2}(?: [A-Z]{1,2})?) [A-ZÀ-Þ]\S+ [A-ZÀ-Þ]"  # GK 1 David Seaman
+    rf"|^\d{{1,2}} (?i:(?:[a-z]+ )?(?:{PLAYED})s?\b)"  # 2 flutes, 2支长笛, 长笛2支
+    rf"|^(?:[\d两兩二三四]{{1,2}} ?[支把件台架]?(?:{PLAYED})|(?:{PLAYED}) ?[\d两兩二三四]{{1,2}}[支把件台架]?$)"
     rf"|^(?:[{HAN}]{{2,3}} \d{{1,2}}|\d{{1,2}} [{HAN}]{{2,3}}) [{HAN}]"
 )
 LABEL = re.compile(r"[^:：]{1,40}[:：]")
