@@ -37,7 +37,7 @@ MARK = re.compile(r"^(?:[-*+•‣–—·▪■◆★☆※#]+\s*)+")  # of an 
 # Entries of a list in one line.
 ENTRY = re.compile(r"""[;；、]|(?<=[)）"”》〉])[,，]|[,，](?=\s?["“《〈])|\s(?=\d{1,2}\. )""")
 NUMBERED = re.compile(r"^(?:\(?\d{1,3}[.)．、]|第?[一二三四五六七八九十百]{1,4}[、.．首])\s*(?=\S)")
-WRITERS = re.compile(r"\s*[(（][^()（）]*[)）]$")  # behind a numbered title
+WRITERS = re.compile(rf"\s*[(（][A-ZÀ-Þ{HAN}][^()（）]*[)）]$")  # behind a numbered title
 
 # Lines of pages that are no content, whatever else they look like, by the kind of page.
 JUNK = {
