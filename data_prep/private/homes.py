@@ -24,7 +24,7 @@ _DOOR = (
 _ESTATE = rf"[{_HAN}]{{1,8}}?(?:花园|花園|家园|苑|小区|小區|社区|公寓|新村|大厦|大廈|广场|中心|园|城)"
 _STREET_HINT = re.compile("[路街道巷弄里村段园園苑寓厦廈城庄坊条條同区區][ \u00a0\u3000]?[0-9一二三四五六七八九十百]")
 _ZH = re.compile(
-    rf"(?:[路街巷弄里村段园園苑寓厦廈城庄坊条條]|(?<![国國省县縣市乡鄉府都])道|胡同|[小社][区區]){SPACE}?"
+    rf"(?:[路街巷弄里村段园園苑寓厦廈城庄坊条條]|(?<![国國省县縣市乡鄉府都])道|(?<=成都)道|胡同|[小社][区區]){SPACE}?"
     rf"(?P<first>{_DIGITS}(?:[-之][0-9]{{1,4}}){{0,3}}{SPACE}?(?:号楼|號樓|号院|号|號|弄|栋|棟|幢|座|单元|單元|楼|樓|室)"
     rf"|{_NUMERALS}{SPACE}?(?:号|號|弄)|[0-9]{{1,4}}(?:-[0-9]{{1,4}}){{2}})(?![线線])"
     rf"(?P<door>(?:(?:{_ESTATE})?{SPACE}?{_DOOR}){{0,6}})"
@@ -64,7 +64,7 @@ _MAILED = (
 )
 _NAMED = (
     rf"(?:{_ONE}(?:的?家)?|{_SURNAME}家|家[庭里裡中属屬]|[老新]家|居住|[联聯][系繫络絡]人?|[联聯]絡|通[讯信訊]|[收取退寄发發][货貨件信]人?|[邮郵]寄|寄送|快[递遞]"
-    r"|配送|派送|送[货貨]|投[递遞]|回[邮郵]|上[门門]|[户戶][籍口]|身份[证證]|[暂暫]住)[上里裡]?的?(?:地址|住址)"
+    r"|配送|派送|送[货貨]|投[递遞]|回[邮郵]|上[门門]|[户戶][籍口]|身份[证證]|[暂暫]住)[上里裡]?的?新?(?:地址|住址)"
     r"|住址|住[处處](?!理)|(?<!公司)(?<!公司的)(?<!企业)住所(?![长長])|居所|[户戶][籍口](?:所在)?地?|[暂暫现現居常]住地|通[讯信訊][处處]"
     r"|(?:上[门門])?[取收][件货貨](?=[:：])"
 )
@@ -76,11 +76,15 @@ _ENDS_OWNED = re.compile(f"(?:{_OWNER.pattern})(?:是|为|為|在)?{_CLOSED}")
 _PARTY = re.compile(
     rf"(?:[寄收发發][件货貨信]人|[联聯][系繫络絡]人|[户戶]主|房[东東])[ ]?[:：]?[ ]?[{_HAN}]{{2,4}}[，,、 ]{{1,2}}\Z"
 )
+_MOVED = re.compile(
+    rf"(?:{_ONE}|[全举舉]家|一家人?)[^，。店馆館院團团校司社会會局厂廠厅廳部台行吧室所]{{0,6}}?[搬迁遷]了?新?家?了?[，,。！!；;]\Z"
+)
+_NEW_ADDRESS = re.compile("[新现現]?[地住]址")  # behind _MOVED
 _POST_CODE = re.compile(r"[邮郵][编編][ ]?[:：]?[ ]?[0-9]{6}[，,;； ]{1,2}\Z")
 _LABEL = re.compile(rf"(?<![{_HAN}A-Za-z])(?:[详詳][细細]|具[体體]|[现現新])?地址[\"']?[ ]?[:：][ ]?[(（\[\"']?\Z")
 _FOR_SOMEONE = re.compile(rf"的?{_ONE}的?家|[，, ]?[{_HAN}]{{2,4}}[（(]?收[）)]?(?![{_HAN}])")
 _LED = re.compile(
-    "(?:地?址|地(?=[是为為：:]))?(?:就|都|也|一直|[现現目]前?在?(?=[在住])|从?[去今前]年起?(?=[在住]))?"
+    "(?:[新现現]?[地住]?址|地(?=[是为為：:]))?(?:就|都|也|一直|[现現目]前?在?(?=[在住])|从?[去今前]年起?(?=[在住]))?"
     "[在于於到至是为為了：: ]{0,3}"
 )
 _ASIDE = re.compile(r".*(?:[的旁]|附近|对面|對面|隔壁)")
@@ -108,6 +112,8 @@ def _zh_owned(line: str, match: re.Match) -> Span | None:
             return None if elsewhere else _without_aside(line, owners[-1].end(), match)
     introduced = line[start - 1 : start] in _MARKS
     if introduced and any(said(words, line, start, 14) for words in (_ENDS_OWNED, _PARTY)):
+        return _without_aside(line, start, match)
+    if _NEW_ADDRESS.match(line, start) and said(_MOVED, line, start, 14):
         return _without_aside(line, start, match)
     if _FOR_SOMEONE.match(line, match.end()):
         return _begin(line, start, match), match.end()
@@ -207,10 +213,13 @@ _HALL = (
     "|building|tower|plaza|park)(?![a-z])"
 )
 _PUBLIC = re.compile(
-    rf"(?<![A-Za-z])(?:(?:[A-Z][A-Za-z'’&.-]*|of|the)[ ](?i:{_HALL})|(?=[A-Z])(?i:{_HALL})[ ][A-Z])"
+    rf"(?<![A-Za-z])(?:(?:[A-Z][A-Za-z'’&.-]*|&|of|the)[ ](?i:{_HALL})|(?=[A-Z])(?i:{_HALL})[ ][A-Z])"
     r"(?:[^.!?;:\n]|(?<=Ltd)\.|(?<=Inc)\.|(?<=Co)\.)*(?i:[(]?address[ ]?[:：][ ]?)?$"
     rf"|(?i:(?<![a-z])(?:the|an?)[ ](?:[a-z]{{1,12}}[ ]){{0,2}}(?<!fan[ ]){_HALL}"
     r"(?:,|[ ](?:[a-z]{1,12}[ ]){1,3}(?:at|in|on|to))[ ]$)"
+    r"|(?:(?:^|[.;(|][ ]?)(?i:(?:record[ ])?(?:label|publisher|distributor)s?[ ]?[:：])"
+    r"|(?<![A-Za-z])(?i:(?:publish|releas|issu|distribut|manufactur|press)ed[ ]by))"
+    r"(?:[ ](?:[A-Z0-9][A-Za-z0-9'’&.-]*|&|and|of|the))+,[ ]$"  # a maker of records or books
     r"|(?<![A-Za-z])The[ ][A-Z][A-Za-z'’&.-]*(?:[ ][A-Z][A-Za-z'’&.-]*)*,?[ ][(]?(?i:address:[ ]?)?$"
 )
 _ADDRESS_IS = re.compile(r"(?i:(?<![a-z])address(?:[ ]is)?[ ]?[:：]?[ ]?$)")

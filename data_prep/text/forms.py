@@ -37,6 +37,7 @@ MARK = re.compile(r"^(?:[-*+•‣–—·▪■◆★☆※#]+\s*)+")  # of an 
 # Entries of a list in one line.
 ENTRY = re.compile(r"""[;；、]|(?<=[)）"”》〉])[,，]|[,，](?=\s?["“《〈])|\s(?=\d{1,2}\. )""")
 NUMBERED = re.compile(r"^(?:\(?\d{1,3}[.)．、]|第?[一二三四五六七八九十百]{1,4}[、.．首])\s*(?=\S)")
+WRITERS = re.compile(rf"\s*[(（][A-ZÀ-Þ{HAN}][^()（）]*[)）]$")  # behind a numbered title
 
 # Lines of pages that are no content, whatever else they look like, by the kind of page.
 JUNK = {
@@ -65,6 +66,11 @@ JUNK = {
     "timetable": r"(?:\b\d{1,2}:\d\d\b.*?){3}",
 }
 NO_FACT = re.compile("|".join(JUNK.values()), re.I)
+# A numbered title and its length: `4. Sale of the Century (3:45)`.  It may say what junk says, but in words alone.
+TRACK = re.compile(
+    r"^(?:\(?\d{1,3}[.)．、]|0\d)\s*(?=\D*[^\W\d_])(?!.*(?:\.\w{3}|\b(?:post(?:ed)?|views|replies|stock)\b))"
+    r"[^:\\/@$€£¥￥%=<>{}]+[\s–—(（-]\d{1,2}:[0-5]\d[)）]?$", re.I
+)  # fmt: skip
 STAMP = re.compile(r"\d{4}-\d\d-\d\d|\d\d:\d\d:\d\d\b")  # of a log or a sitemap
 CALENDAR = re.compile(
     r"\b(?:jan|feb|mar|apr|may|june?|july?|aug|sept?|oct|nov|dec|mon|tues?|wed|thu|fri|sat|sun)"
@@ -77,6 +83,8 @@ ROLE = (
     "|composer|lyrics|songwriter|arranger|soprano|alto|tenor|baritone|mezzo|director|主唱|吉他|贝斯|貝斯|鼓手?|键盘|鍵盤"
     "|钢琴|鋼琴|小提琴|大提琴|二胡|琵琶|古筝|古箏|指挥|指揮|作曲|作词|作詞|编曲|編曲|制作人?|製作人?|监制|監製|混音|录音|錄音"
 )
+PLAYED = f"{ROLE}|piccolo|oboe|cor anglais|horn|(?:contra)?bassoon|cornet|tuba|timpani|celli|bass(?:es)?|celesta"
+PLAYED += "|[短长長]笛|[双雙单單]簧管|[大圆圓]管|[圆小长大]号|[圓小長大]號|定音鼓|中提琴|低音提琴|[竖豎]琴|弦[乐樂]"
 # What a list states its facts by.  Junk has the weak signs too, but says the same of all its lines.
 STRONG = re.compile(
     r"""["“«][^"“”»]{1,90}["”»]|[《〈「『][^》〉」』]{1,60}[》〉」』]"""  # a title
@@ -90,6 +98,8 @@ WEAK = re.compile(
     rf"|^[^:：]{{1,40}}[:：]\s*[^\n]*[A-ZÀ-Þ{HAN}]|^[A-ZÀ-Þ]\S+ [A-ZÀ-Þ][^:：]{{1,40}}[:：]\s*\S"  # a label, its value
     r"|^[^()（）]{1,60}\s?[(（](?!\d+[)）])[^()（）]{2,60}[)）]"  # a name and what it is
     r"|^(?:[A-Z]{1,2} \d{1,2}|\d{1,2}(?: [A-Z]{1,2})?) [A-ZÀ-Þ]\S+ [A-ZÀ-Þ]"  # GK 1 David Seaman
+    rf"|^\d{{1,2}} (?i:(?:[a-z]+ )?(?:{PLAYED})s?\b)"  # 2 flutes, 2支长笛, 长笛2支
+    rf"|^(?:[\d两兩二三四]{{1,2}} ?[支把件台架]?(?:{PLAYED})|(?:{PLAYED}) ?[\d两兩二三四]{{1,2}}[支把件台架]?$)"
     rf"|^(?:[{HAN}]{{2,3}} \d{{1,2}}|\d{{1,2}} [{HAN}]{{2,3}}) [{HAN}]"
 )
 LABEL = re.compile(r"[^:：]{1,40}[:：]")
@@ -142,12 +152,8 @@ NOTATION = re.compile(
     r"|^[A-Ga-g]?[#b]?\s?[|:‖][-\dhpbx/\\~^|()*. ]*-{2}[-\dhpbx/\\~^|()*. ]*$"  # e|---0---3---|
     r"|^(?=.*\|)(?=(?:\D*\d){3})[-0-7.,'·_()|:~‖#b\s]+$"  # 1 1 5 5 | 6 6 5 - |
 )
-CELLS = {
-    "|": re.compile(r"\s*\|{1,2}\s*"),
-    "\t": re.compile(r"\t"),
-    "!!": re.compile(r"\s*!!\s*"),
-    "  ": re.compile(r" {2,}"),
-}
+_CELLS = {"|": r"\s*\|{1,2}\s*", "\t": r"\t", "!!": r"\s*!!\s*", "  ": r" {2,}"}
+CELLS = {sign: re.compile(between) for sign, between in _CELLS.items()}
 RULE = re.compile(r"^[|\s:+=-]+$")  # below the head of a table
 NUMBER = re.compile(r"^[#№]?\d[\d.,:%–/-]*\*?$|^[–—-]$")
 TAG = re.compile(r"^[\[(【（].{1,40}[\])】）]:?$")  # [Chorus]
@@ -170,7 +176,7 @@ def form_of(text: str, is_name: Callable[[str], bool] = lambda line: False) -> s
     """One of FORMS, or prose.  `is_name` knows lines that are names of a catalogue: such a line states something."""
     text = text[:READ].strip()
     lines = [line for line in map(str.strip, BREAK.split(text)) if line]
-    plain = [line for line in lines if not NO_FACT.search(line)]
+    plain = [line for line in lines if not is_junk(line)]
     if is_notation(text, lines):
         return "notation"
     if 2 * len(plain) < len(lines):
@@ -191,6 +197,10 @@ def form_of(text: str, is_name: Callable[[str], bool] = lambda line: False) -> s
     if is_verse(lines, len(plain)):
         return "verse"
     return "definition" if is_definition(text) else "prose"
+
+
+def is_junk(line: str) -> bool:
+    return bool(NO_FACT.search(line)) and not TRACK.match(line)
 
 
 def is_notation(text: str, lines: Sequence[str]) -> bool:
@@ -228,7 +238,7 @@ def entries_of(lines: Sequence[str], plain: bool) -> list[str]:
 
 def facts_of(entries: Sequence[str], is_name: Callable[[str], bool]) -> list[str]:
     return [entry for entry in entries
-            if (states(entry) and not NO_FACT.search(entry)) or is_name(NUMBERED.sub("", entry))]  # fmt: skip
+            if (states(entry) and not is_junk(entry)) or is_name(NUMBERED.sub("", entry))]  # fmt: skip
 
 
 def are_different(facts: Sequence[str], is_name: Callable[[str], bool]) -> bool:
@@ -243,7 +253,8 @@ def are_different(facts: Sequence[str], is_name: Callable[[str], bool]) -> bool:
 
 def contents(entry: str) -> set[str]:
     """Words that are neither roles nor function words; of Chinese, two characters in a row."""
-    words = WORD.findall(ROLES.sub(" ", NUMBERED.sub("", entry).lower()))
+    title = WRITERS.sub("", entry) if NUMBERED.match(entry) else entry
+    words = WORD.findall(ROLES.sub(" ", NUMBERED.sub("", title).lower()))
     pairs = {a + b for a, b in itertools.pairwise(words) if len(a) == len(b) == 1 and min(a, b) >= "\u3040"}
     return pairs | {word for word in words if len(word) > 2 and word not in SPEECH}
 
