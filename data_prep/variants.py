@@ -53,6 +53,8 @@ def parser():
 
 def run(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
+    if args.each < 1:
+        raise UserError(f"--each={args.each} must be at least 1")
     questions = read_questions(args.questions)
     names = set(itertools.chain.from_iterable(map(read_names, args.names)))
     kept, counts = [], collections.Counter()
@@ -118,8 +120,15 @@ def invented(question: dict, others: list[dict], known: set[str], pick: random.R
         (begin, _), (_, end) = pick.choice(halves), pick.choice(halves)
         blank = " " if lang_of(question) == "en" else ""
         if f"{begin}{blank}{end}".casefold() not in known:
-            return question["question"].replace(name, f"{begin}{blank}{end}")
+            return renamed(question["question"], name, f"{begin}{blank}{end}")
     return None
+
+
+def renamed(text: str, name: str, other: str) -> str:
+    """With the other name's own genitive: Plies' album -> Ann Bell's album."""
+    if name.endswith("s") and not other.endswith("s"):
+        text = re.sub(re.escape(name) + "(['’])(?!s)", lambda match: f"{name}{match[1]}s", text)
+    return text.replace(name, other)
 
 
 def named_once(question: dict) -> str | None:
@@ -144,7 +153,7 @@ def namesake(question: dict, others: list[dict], known: set[str], pick: random.R
     free = sorted(
         {q["entity"] for q in others if q["entity"] not in linked and q["entity"] not in question["question"]}
     )
-    return question["question"].replace(name, pick.choice(free)) if free else None
+    return renamed(question["question"], name, pick.choice(free)) if free else None
 
 
 def titles_of(text: str) -> set[str]:

@@ -70,6 +70,17 @@ def test_the_same_seed_makes_the_same_file_and_each_bounds_a_kind(tmp_path):
     assert len([q for q in made(tmp_path, "--each=1").values() if q["stratum"] == "invented"]) == 1
 
 
+def test_a_genitive_follows_the_new_name():
+    assert variants.renamed("Plies' third album", "Plies", "Ann Bell") == "Ann Bell's third album"
+    assert variants.renamed("Plies' third album", "Plies", "Al Jones") == "Al Jones' third album"
+    assert variants.renamed("Eve's album by Plies", "Plies", "Ann Bell") == "Eve's album by Ann Bell"
+
+
+def test_less_than_one_question_of_a_kind_is_refused(tmp_path):
+    with pytest.raises(UserError, match="--each=-1 must be at least 1"):
+        made(tmp_path, "--each=-1")
+
+
 def test_questions_without_entities_and_years_are_refused(tmp_path):
     (tmp_path / "q.jsonl").write_text('{"id": 1, "question": "Who?", "answer": "A"}\n')
     with pytest.raises(UserError, match=r"q\.jsonl gives no variant"):
