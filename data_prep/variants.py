@@ -118,10 +118,15 @@ def invented(question: dict, others: list[dict], known: set[str], pick: random.R
     halves = [half for q in others if (half := split(q["entity"]))]
     for _ in range(20 if len(halves) > 1 else 0):
         (begin, _), (_, end) = pick.choice(halves), pick.choice(halves)
-        blank = " " if lang_of(question) == "en" else ""
-        if f"{begin}{blank}{end}".casefold() not in known:
-            return renamed(question["question"], name, f"{begin}{blank}{end}")
+        other = f"{begin}{end}" if is_chinese(begin) else f"{begin} {end}"
+        # Two characters are the name of many a person; a name of two scripts is none.
+        if other.casefold() not in known and is_chinese(begin) == is_chinese(end) and len(other) > 2:
+            return renamed(question["question"], name, other)
     return None
+
+
+def is_chinese(text: str) -> bool:
+    return "\u4e00" <= text[0] <= "\u9fff"
 
 
 def renamed(text: str, name: str, other: str) -> str:

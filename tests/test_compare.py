@@ -419,6 +419,19 @@ def test_sets_and_parameters_that_do_not_belong_together_are_said(tmp_path):
     ]
 
 
+def test_judges_of_other_answers_do_not_agree_or_differ(tmp_path):
+    write_verdicts(tmp_path / "a" / "alias", "++--")
+    file = Path(write_verdicts(tmp_path / "a" / "llm", "+-+-", model="judge-7b")) / "verdicts.jsonl"
+    file.write_text(file.read_text().replace('"x1"', '"an earlier answer"'))
+    result = compare.compare([str(tmp_path / "a")], None, None, BY_SEED)
+    (judged,) = result["judges"]
+    assert (judged["n"], judged["differ"]) == (3, ["q2"])
+    assert result["warnings"] == [
+        f"{tmp_path}/a: alias and judge-7b@ab12cd judged different answers to 1 questions of music; judge the last "
+        "ones again"
+    ]
+
+
 def test_the_papers_fourth_table_finds_a_comparison_of_one_set(tmp_path):
     for name in "ab":
         write_harness(tmp_path / name, "++--")

@@ -138,7 +138,7 @@ def evaluation_warnings(runs: dict, described: dict, sets: list[Set]) -> list[st
     for one in sets:
         asked = {name: str(by_judge(runs[name], one.name)[one.judge].asked) for name in one.answers}
         sentences += unlike(f"questions of {one.name} were put differently", asked)
-    sentences += of_two_models(runs) + several_of_a_name(runs) + two_names(sets)
+    sentences += of_two_models(runs) + several_of_a_name(runs) + other_answers(runs) + two_names(sets)
     models = {name: run["evaluate"].get("params_hash") for name, run in runs.items()}
     for model in dict.fromkeys(filter(None, models.values())):
         same = [name for name in models if models[name] == model]
@@ -167,6 +167,27 @@ def several_of_a_name(runs: dict) -> list[str]:
             if first.setdefault((one.set, one.judge), one.answers).keys() != one.answers.keys():
                 sentences.append(f"{name} has several sets named {one.set} by {one.judge}: the first counts")
     return list(dict.fromkeys(sentences))
+
+
+def other_answers(runs: dict) -> list[str]:
+    """A sentence where two judges of a run judged different answers to the same questions."""
+    sentences = []
+    for name, run in runs.items():
+        for title in dict.fromkeys(one.set for one in run["measured"]):
+            first, *others = list(by_judge(run, title).values())[::-1]
+            for other in others:
+                shared = first.answers.keys() & other.answers.keys()
+                differ = [q for q in shared if said(first.answers[q]) != said(other.answers[q])]
+                if differ:
+                    sentences.append(
+                        f"{name}: {first.judge} and {other.judge} judged different answers to {len(differ):,} "
+                        f"questions of {title}; judge the last ones again"
+                    )
+    return sentences
+
+
+def said(answer: dict) -> str | None:
+    return answer.get("prediction")
 
 
 def two_names(sets: list[Set]) -> list[str]:
