@@ -73,6 +73,8 @@ def run(argv: list[str] | None = None) -> None:
 def drop_reason(question: dict, topics: set[str], any_word: bool) -> str | None:
     if question["topic"] not in topics:
         return "other topic"
+    if not question["question"] or not question["answer"]:
+        return "empty"
     text = question["question"] + question["answer"]
     chinese = question["lang"] == "zh" and not any_word
     return "no word of music" if chinese and (STAGE.search(text) or not MUSIC.search(text)) else None

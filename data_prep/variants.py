@@ -53,6 +53,8 @@ def parser():
 
 def run(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
+    if args.each < 1:
+        raise UserError(f"--each={args.each} must be at least 1")
     questions = read_questions(args.questions)
     names = set(itertools.chain.from_iterable(map(read_names, args.names)))
     kept, counts = [], collections.Counter()
@@ -116,10 +118,22 @@ def invented(question: dict, others: list[dict], known: set[str], pick: random.R
     halves = [half for q in others if (half := split(q["entity"]))]
     for _ in range(20 if len(halves) > 1 else 0):
         (begin, _), (_, end) = pick.choice(halves), pick.choice(halves)
-        blank = " " if lang_of(question) == "en" else ""
-        if f"{begin}{blank}{end}".casefold() not in known:
-            return question["question"].replace(name, f"{begin}{blank}{end}")
+        other = f"{begin}{end}" if is_chinese(begin) else f"{begin} {end}"
+        # Two characters are the name of many a person; a name of two scripts is none.
+        if other.casefold() not in known and is_chinese(begin) == is_chinese(end) and len(other) > 2:
+            return renamed(question["question"], name, other)
     return None
+
+
+def is_chinese(text: str) -> bool:
+    return "\u4e00" <= text[0] <= "\u9fff"
+
+
+def renamed(text: str, name: str, other: str) -> str:
+    """With the other name's own genitive: Plies' album -> Ann Bell's album."""
+    if name.endswith("s") and not other.endswith("s"):
+        text = re.sub(re.escape(name) + "(['’])(?!s)", lambda match: f"{name}{match[1]}s", text)
+    return text.replace(name, other)
 
 
 def named_once(question: dict) -> str | None:
@@ -144,7 +158,7 @@ def namesake(question: dict, others: list[dict], known: set[str], pick: random.R
     free = sorted(
         {q["entity"] for q in others if q["entity"] not in linked and q["entity"] not in question["question"]}
     )
-    return question["question"].replace(name, pick.choice(free)) if free else None
+    return renamed(question["question"], name, pick.choice(free)) if free else None
 
 
 def titles_of(text: str) -> set[str]:

@@ -13,6 +13,7 @@ command finds it again: after a kill it goes on with the next task.
 import dataclasses
 import importlib.metadata
 import importlib.util
+import inspect
 import json
 import logging
 import math
@@ -40,6 +41,11 @@ from mucpt_jax.formats.tokenizer import tokenizer_hash
 from mucpt_jax.formats.version import written_by
 
 SEED = 0  # of random and numpy, which a task's own code may draw from
+ASKED = (
+    "description", "doc_to_text", "doc_to_choice", "doc_to_target", "num_fewshot", "target_delimiter",
+    "fewshot_delimiter", "gen_prefix", "output_type", "generation_kwargs", "process_results", "metric_list",
+    "filter_list", "repeats",
+)  # of a task's config, what its result depends on beside its questions  # fmt: skip
 EVERY = 10.0  # seconds between two lines of progress
 
 
@@ -225,9 +231,20 @@ def key_of(task: Loaded, settings: Settings, about: dict) -> str:
     asked, config = task.task, task.task.config
     docs = [asked.eval_docs[i] for i in range(questions(task, settings))]
     shots = list(asked.fewshot_docs() or []) if config.num_fewshot else []
-    texts = [config.description, config.doc_to_text, config.doc_to_choice, config.doc_to_target, config.num_fewshot,
-             config.target_delimiter, config.fewshot_delimiter]  # fmt: skip
-    return text_hash(repr([about["params_hash"], about["settings"], asked.VERSION, docs, shots, list(map(str, texts))]))
+    texts = [spelled(getattr(config, name)) for name in ASKED]
+    return text_hash(repr([about["params_hash"], about["settings"], asked.VERSION, docs, shots, texts]))
+
+
+def spelled(value: Any) -> Any:
+    """With the source of functions, whose repr is another at each start."""
+    if isinstance(value, dict):
+        return {name: spelled(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [spelled(one) for one in value]
+    try:
+        return inspect.getsource(value) if inspect.isfunction(value) else str(value)
+    except OSError:
+        return value.__qualname__
 
 
 def part_of(output: Path, name: str) -> Path:

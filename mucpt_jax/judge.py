@@ -123,14 +123,14 @@ def read_answers(name: str) -> tuple[dict[str, str], dict]:
         path = next((file for file in files if file.is_file()), files[0])
     if not path.is_file():
         raise UserError(f"{path} is missing; name by --answers a folder with answers.jsonl, or such a file")
-    if path.name == "predictions.jsonl":  # of an evaluate job, which has the questions too
+    if path.name.startswith("predictions"):  # of an evaluate job, which has the questions too
         lines = read_lines(path, Prediction, "evaluate again")
         about = {
             "set": set_hash([line | {"id": str(line["id"]), "aliases": line.get("aliases") or []} for line in lines])
         }
     else:
-        lines, file = read_log(path, Answer), path.with_name("answers.json")
-        beside = path.name == "answers.jsonl" and file.is_file()
+        lines, file = read_log(path, Answer), path.with_suffix(".json")
+        beside = path.name.startswith("answers") and file.is_file()  # answers-HASH too, of an earlier set
         about = read_json(file, About, "answer again") if beside else {}
     if not lines:
         raise UserError(f"{path} holds no answer; answer the questions first")

@@ -273,7 +273,7 @@ def test_a_chat_endpoint_gets_the_request_as_a_message(tmp_path, monkeypatch):
         )
     assert read_lines(tmp_path / "out/answers.jsonl")[0]["prediction"] == "Question: who 0?"
     monkeypatch.setattr(sys, "argv", flags(tmp_path, "", "--endpoint="))
-    with pytest.raises(SystemExit, match="name a model by --endpoint=URL"):
+    with pytest.raises(SystemExit, match="--model=m needs --endpoint=URL"):
         answer.main()
 
 

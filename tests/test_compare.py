@@ -8,7 +8,7 @@ from conftest import one_device_mesh, small_config, write_rows
 
 from mucpt_jax import checks, compare, evaluate, train
 from mucpt_jax.errors import UserError
-from mucpt_jax.evaluation import answers, run_files, tables
+from mucpt_jax.evaluation import answers, paper, run_files, tables
 from mucpt_jax.formats.files import write_json
 
 BY_SEED = ["init_from"]
@@ -389,6 +389,56 @@ def test_runs_are_compared_by_a_judge_that_judged_them_all(tmp_path):
     write_verdicts(tmp_path / "c" / "other", "++--", model="judge-72b")
     with pytest.raises(UserError, match="no judge judged all answers to music"):
         compare.compare([*runs, str(tmp_path / "c")], None, None, BY_SEED)
+
+
+def test_a_judge_is_named_as_tables_name_it_and_one_that_is_not_there_is_refused(tmp_path):
+    for name in "ab":
+        write_verdicts(tmp_path / name / "alias", "++--")
+        write_verdicts(tmp_path / name / "llm", "+++-", model="judge-7b")
+    runs = {name: run_files.read(str(tmp_path / name)) for name in "ab"}
+    for judge, k in (("alias", 2), ("judge-7b", 3), ("judge-7b@ab12cd", 3)):
+        result = compare.compared(runs, "a", None, BY_SEED, judge)
+        assert {q["k"] for q in result["questions"]} == {k}, judge
+    with pytest.raises(UserError, match=r"--judge=gpt-9 judged no run here; there is alias, judge-7b@ab12cd"):
+        compare.compared(runs, "a", None, BY_SEED, "gpt-9")
+
+
+def test_sets_and_parameters_that_do_not_belong_together_are_said(tmp_path):
+    write_verdicts(tmp_path / "a", "++--")
+    write_verdicts(tmp_path / "b", "+---", questions="copy.jsonl")
+    write_verdicts(tmp_path / "b" / "other", "++---", questions="copy.jsonl")
+    for place, word in (("b", "aaaa"), ("b/other", "bbbb")):
+        file = tmp_path / place / "judge.json"
+        write_json(file, json.loads(file.read_text()) | {"answers": {"params_hash": word}})
+    a, b = str(tmp_path / "a"), str(tmp_path / "b")
+    assert compare.compare([a, b], None, None, BY_SEED)["warnings"] == [
+        f"{b} has results of different parameters (judge.json aaaa, other/judge.json bbbb); measure or judge it again",
+        f"{b} has several sets named copy by alias: the first counts",
+        "music and copy have 4 questions in common, but a set is known by the name of its file or task: runs are "
+        "paired within one",
+    ]
+
+
+def test_judges_of_other_answers_do_not_agree_or_differ(tmp_path):
+    write_verdicts(tmp_path / "a" / "alias", "++--")
+    file = Path(write_verdicts(tmp_path / "a" / "llm", "+-+-", model="judge-7b")) / "verdicts.jsonl"
+    file.write_text(file.read_text().replace('"x1"', '"an earlier answer"'))
+    result = compare.compare([str(tmp_path / "a")], None, None, BY_SEED)
+    (judged,) = result["judges"]
+    assert (judged["n"], judged["differ"]) == (3, ["q2"])
+    assert result["warnings"] == [
+        f"{tmp_path}/a: alias and judge-7b@ab12cd judged different answers to 1 questions of music; judge the last "
+        "ones again"
+    ]
+
+
+def test_the_papers_fourth_table_finds_a_comparison_of_one_set(tmp_path):
+    for name in "ab":
+        write_harness(tmp_path / name, "++--")
+    runs = {str(tmp_path / name): run_files.read(str(tmp_path / name)) for name in "ab"}
+    result = compare.compared(runs, str(tmp_path / "a"), None, BY_SEED, None)
+    rows = dict(paper.tables(result, [f"32b/mucpt={tmp_path}/b/../b/"]))[paper.GENERAL]
+    assert rows[2] == ["32b/mucpt", "see the paper", "not measured", "see the paper", "0.5000"]
 
 
 def test_parts_are_shown_by_the_fields_that_tell_questions_apart(tmp_path):

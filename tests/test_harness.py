@@ -1,7 +1,9 @@
 """General ability by lm-eval on our model: scores, local data, results.  (Its hf model speaks in test_parity.py.)"""
 
+import inspect
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -316,6 +318,49 @@ def test_generated_answers_and_whole_texts_are_measured_too(tmp_path, folder, pa
     perplexity = np.exp(-sum(line["lls"][0] for line in lines) / 6)  # two words a line
     assert result["measures"]["sung"]["metrics"]["word_perplexity,none"] == pytest.approx(perplexity)
     assert result["micro"] is None
+
+
+def test_a_multiple_choice_of_ones_own_as_the_manual_shows_it(tmp_path, folder, monkeypatch):
+    manual = (Path(__file__).parents[1] / "docs/evaluation.md").read_text(encoding="utf-8")
+    lines = manual.split("    task: ziqi\n")[1].split("\n\n")[0].splitlines()
+    text = "\n".join(["task: ziqi", *(line[4:] for line in lines)])
+    monkeypatch.chdir(tmp_path)
+    Path("ziqi").mkdir()
+    table = "Question,A,B,C,D,Answer\nwho is a?,NA,None,,a,D\nwho is b?,b,c,d,0.50,A\n"
+    Path("ziqi/test.csv").write_text(table)
+    Path("ziqi.yaml").write_text(text)
+    (loaded,) = tasks.load(["ziqi.yaml"], [], None)
+    asked = loaded.task.doc_to_text(loaded.task.eval_docs[0])
+    assert asked == "who is a?\nA. NA\nB. None\nC. \nD. a\nAnswer:"
+    result, lines = run(tmp_path, folder, "ziqi.yaml")
+    assert [line["answer"] for line in lines] == [3, 0] and result["tasks"]["ziqi"]["n"] == 2
+    # Another metric is another result; the same file is the same one.
+    parts = tmp_path / "run/harness/parts/ziqi.json"
+    first = json.loads(parts.read_text())
+    run(tmp_path, folder, "ziqi.yaml")
+    assert json.loads(parts.read_text()) == first
+    Path("ziqi.yaml").write_text(f"{text}\nmetric_list: [{{metric: acc, aggregation: mean, higher_is_better: true}}]\n")
+    run(tmp_path, folder, "ziqi.yaml")
+    assert json.loads(parts.read_text())["key"] != first["key"]
+    for changed, sentence in (
+        (table.replace(",A\n", ",\n"), r"ziqi: question 2 has none of its options as answer \(.*not in list"),
+        (table.replace(",D\n", ",E\n"), r"ziqi: its data \(csv\) .* mend them, or data_files in the task's YAML file"),
+    ):
+        Path("ziqi/test.csv").write_text(changed)
+        with pytest.raises(UserError, match=sentence):
+            tasks.load(["ziqi.yaml"], [], None)
+    Path("ziqi/test.csv").write_text(table.replace(",A\n", ",F\n"))
+    Path("ziqi.yaml").write_text(re.sub("doc_to_target.*", 'doc_to_target: "{{Answer}}"', text))
+    with pytest.raises(UserError, match=r"ziqi: question 2 has none of its options as answer \('F'\); mend its files"):
+        tasks.load(["ziqi.yaml"], [], None)
+
+
+def test_a_function_of_a_task_has_the_same_key_at_each_start():
+    def metric(x):
+        return x
+
+    assert harness.spelled([{"metric": metric}]) == [{"metric": inspect.getsource(metric)}]
+    assert "0x" not in str(harness.spelled({"f": metric, "g": None, "h": 1}))
 
 
 def test_the_chat_template_wraps_what_is_asked(tmp_path, folder, data, monkeypatch):

@@ -162,6 +162,11 @@ def test_alias_verdicts(prediction, answer, margin, verdict):
     assert alias.verdict({"answer": answer, "margin": margin}, prediction) == verdict
 
 
+@pytest.mark.parametrize("text", ["一亿" * 3000, "亿" * 3000, "九" * 5000])
+def test_an_answer_that_repeats_itself_is_wrong_and_no_end_of_the_judge(text):
+    assert alias.verdict({"answer": "1998"}, text) == "INCORRECT"
+
+
 def test_numbers_and_dates_are_read_whole_or_not_at_all():
     numbers = {
         "二百零五": 205,
@@ -288,6 +293,26 @@ def test_answers_and_questions_that_do_not_belong_together_are_refused_by_their_
     (tmp_path / "nothing").mkdir()
     with pytest.raises(UserError, match=r"answers\.jsonl is missing"):
         run(questions, str(tmp_path / "nothing"), tmp_path / "out")
+
+
+def test_a_file_of_verdicts_is_a_file_of_questions_and_its_verdicts_do_not_count(tmp_path):
+    old = {"verdict": "CORRECT", "reply": "x", "judge": "me", "retried": "no", "prompt_tokens": "many"}
+    questions, answers = write(tmp_path, questions=[q | old for q in QUESTIONS])
+    for _ in range(2):  # the second start finds verdicts of the first
+        assert run(questions, answers, tmp_path / "out")["accuracy"]["k"] == 2
+    assert verdicts(tmp_path / "out")["a"] == "INCORRECT"
+
+
+def test_answers_to_an_earlier_set_have_their_own_answers_json(tmp_path):
+    questions, answers = write(tmp_path)
+    moved = Path(answers) / "answers-0123abcd.jsonl"
+    (Path(answers) / "answers.jsonl").rename(moved)
+    of = {"set": set_hash([q | {"aliases": []} for q in QUESTIONS])}
+    moved.with_suffix(".json").write_text(json.dumps(of))
+    assert run(questions, str(moved), tmp_path / "out")["answers"] == of
+    moved.with_suffix(".json").write_text(json.dumps({"set": "another"}))
+    with pytest.raises(UserError, match="answers another set"):
+        run(questions, str(moved), tmp_path / "out")
 
 
 def test_the_predictions_of_an_evaluate_job_are_judged_too(tmp_path):

@@ -268,6 +268,7 @@ def test_options_become_settings_and_bad_ones_a_sentence():
     assert of(*at, "--budget=2", "--price_in=0.5", '--extra={"a": 1}').extra == {"a": 1}
     for flags, words in {
         ("--endpoint=http://h/v1",): "needs --model=NAME",
+        ("--model=m",): "--model=m needs --endpoint=URL",
         (*at, "--concurrency=0"): "concurrency=0 must be",
         (*at, "--timeout=nan"): "timeout=nan must be",
         (*at, "--budget=2"): "needs price_in and price_out",

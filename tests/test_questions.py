@@ -125,6 +125,7 @@ def test_a_chinese_song_and_singer():
         ("American rock band Ten Hours to Dawn", "Ten Hours to Dawn"),
         ("the Pale Ferries", "The Pale Ferries"), ("American rapper T.J. It was", "T.J."),
         ("American singer Nia Mo and British singer Al Ro", ""), ("Rain, Hail & Snow", ""), ("Quayside Records", ""),
+        ("Eric Clapton", "Eric Clapton"), ("Bachman–Turner Overdrive. It was", ""), ("Spanish Harlem Orchestra", ""),
         ("Funk, Inc., released", ""), ("singer and songwriter Dora Quill", "Dora Quill"),
     ],
 )  # fmt: skip

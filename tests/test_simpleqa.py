@@ -47,6 +47,14 @@ def test_a_name_in_brackets_behind_a_chinese_name_is_an_alias_and_a_titles_brack
     assert simpleqa.aliases("Kiss Me (Again)") == []
 
 
+def test_a_question_without_an_answer_goes(tmp_path, capsys):
+    files = write(tmp_path)
+    with open(files[1], "a", encoding="utf-8") as file:
+        file.write('{"id": "f", "question": "这首歌是谁唱的？", "answer": " ", "secondary_category": "音乐"}\n')
+    simpleqa.run([*files, f"--output={tmp_path}/q.jsonl"])
+    assert "empty 1" in capsys.readouterr().out and len(read_questions(f"{tmp_path}/q.jsonl")) == 3
+
+
 def test_files_of_another_kind_are_refused(tmp_path):
     files = write(tmp_path)
     (tmp_path / "bad.csv").write_text("metadata,problem,answer\n__import__('os'),q,a\n")

@@ -1,6 +1,7 @@
 """Questions without an answer, made from ones that have one."""
 
 import json
+import re
 
 import pytest
 
@@ -53,9 +54,18 @@ def test_an_invented_name_is_nobodys(tmp_path):
     (tmp_path / "names.tsv").write_text("name\tborn\nAnn Dunn\t1950\nAnn Fox\t1960\n")
     asked = made(tmp_path, f"--names={tmp_path}/names.tsv")
     names = {q["question"] for name, q in asked.items() if name.endswith("~invented")}
-    assert len(names) >= 3
+    assert len(names) >= 2  # two characters are the name of many a person
     known = {"Ann Bell", "Carl Dunn", "Eve Fox", "林一", "周山", "Ann Dunn", "Ann Fox"}
     assert not [name for name in known for text in names if name in text]
+
+
+def test_an_invented_chinese_name_has_one_script_and_three_characters():
+    names = ["周冠楠", "Red Velvet", "C AllStar", "陈英", "黄安"]
+    asked = [{"id": i, "lang": "zh", "question": f"{name}出生于哪年？", "entity": name} for i, name in enumerate(names)]
+    asked = [q | {"answer": "1999", "aliases": []} for q in asked]
+    made = {q["question"].removesuffix("出生于哪年？") for s in range(20)
+            for q in variants.variants("invented", asked, set(), s)}  # fmt: skip
+    assert made and all(re.fullmatch("[\u4e00-\u9fff]{3,}|[A-Za-z]+ [A-Za-z]+", name) for name in made)
 
 
 def test_to_deny_is_right_and_to_invent_is_wrong(tmp_path):
@@ -68,6 +78,17 @@ def test_to_deny_is_right_and_to_invent_is_wrong(tmp_path):
 def test_the_same_seed_makes_the_same_file_and_each_bounds_a_kind(tmp_path):
     assert made(tmp_path) == made(tmp_path)
     assert len([q for q in made(tmp_path, "--each=1").values() if q["stratum"] == "invented"]) == 1
+
+
+def test_a_genitive_follows_the_new_name():
+    assert variants.renamed("Plies' third album", "Plies", "Ann Bell") == "Ann Bell's third album"
+    assert variants.renamed("Plies' third album", "Plies", "Al Jones") == "Al Jones' third album"
+    assert variants.renamed("Eve's album by Plies", "Plies", "Ann Bell") == "Eve's album by Ann Bell"
+
+
+def test_less_than_one_question_of_a_kind_is_refused(tmp_path):
+    with pytest.raises(UserError, match="--each=-1 must be at least 1"):
+        made(tmp_path, "--each=-1")
 
 
 def test_questions_without_entities_and_years_are_refused(tmp_path):

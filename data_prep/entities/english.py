@@ -36,6 +36,13 @@ PLACE = (
     r"[A-ZÀ-Þ][\w.'’-]+(?: (?:[A-ZÀ-Þ][\w.'’-]+|upon|de|la|on|of)){0,3}, [A-ZÀ-Þ][\w.'’-]+(?: [A-ZÀ-Þ][\w.'’-]+){0,2}"
 )
 NATION = r"[A-Z][a-zé]+(?:ish|ese|ian|ean|can|an|ch|ch-Canadian|i|ic|ek|ss|utch|ino)(?:[-–/][A-Z]\w+)?"
+DEMONYM = (
+    "(?:African|American|Argentine|Australian|Austrian|Belgian|Brazilian|British|Bulgarian|Canadian|Chilean|Chinese|"
+    "Colombian|Croatian|Cuban|Czech|Danish|Dutch|English|Estonian|Filipino|Finnish|French|German|Greek|Hungarian|"
+    "Icelandic|Indian|Indonesian|Iranian|Irish|Israeli|Italian|Jamaican|Japanese|Korean|Latvian|Lithuanian|Malaysian|"
+    "Mexican|Nigerian|Norwegian|Polish|Portuguese|Romanian|Russian|Scottish|Serbian|Slovak|Slovenian|Spanish|Swedish|"
+    "Swiss|Taiwanese|Thai|Turkish|Ukrainian|Welsh)"
+)
 BRACKETS = r"\((?:[^()]|\([^()]*\))*\)"
 COVER = (
     r"\bcover(?:ed|s)?\b|\bremake\b|\boriginally (?:recorded|performed|sung|written)|\bre-?record|"
@@ -263,7 +270,8 @@ def artist_of(phrase: str) -> str:
     if re.search(r"\b(?:DJ|MC)\s$", ahead):  # American DJ Nia Mo; Swiss singer DJ Bolo
         role = re.search(rf"\b{BEFORE_NAME} (DJ|MC) $", ahead)
         name = f"{role[1]} {name}" if role else ""
-    name = name if before else re.sub(rf"^(?:the )?{NATION} (?=[A-Z].* |[A-Z]\w+$)", "", name)
+    if not before and re.match(rf"(?:the )?{DEMONYM}\b", name):
+        return ""  # American Lil Baby is not named so, Spanish Harlem Orchestra is
     name = re.sub(r"(?<=\.)\s(?:It|This|The|In|He|She|They|On|Its)$", "", name.strip())  # T.J. It was
     name = name if re.search(r"\b[A-Z]\.[A-Z]\.$|[JS]r\.$", name) else name.rstrip(".")
     name = re.sub(r"^the (?=[A-Z])", "The ", name.rstrip("'’"))

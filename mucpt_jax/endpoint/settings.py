@@ -61,6 +61,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def settings_of(flags: argparse.Namespace) -> Settings | None:
     """None without --endpoint."""
     if not flags.endpoint:
+        if flags.model:  # an alias judge would take its place, unsaid
+            raise UserError(f"--model={flags.model} needs --endpoint=URL, where it answers")
         return None
     if not flags.model:
         raise UserError("--endpoint needs --model=NAME, as the server calls it")

@@ -19,6 +19,9 @@ class Set(NamedTuple):
 def sets(runs: dict, judge: str | None) -> list[Set]:
     """In the order in which runs have them; UserError where runs answered different questions."""
     names = dict.fromkeys(one.set for run in runs.values() for one in run["measured"])
+    there = dict.fromkeys(one.judge for run in runs.values() for one in run["measured"])
+    if judge and not any(is_named(one, judge) for one in there):
+        raise UserError(f"--judge={judge} judged no run here; there is {', '.join(there) or 'none'}")
     chosen = []
     for name in names:
         measured = {run: by_judge(values, name) for run, values in runs.items()}
@@ -38,13 +41,18 @@ def by_judge(run: dict, name: str) -> dict:
 def choose(name: str, measured: dict[str, dict], judge: str | None) -> str:
     """The judge whose verdicts count: of those that judged every run a model before the alias judge."""
     known = list(dict.fromkeys(one for of in measured.values() for one in of))
-    if judge and any(one.partition("@")[0] == judge for one in known):
-        known = [one for one in known if one.partition("@")[0] == judge]
+    if judge and any(is_named(one, judge) for one in known):
+        known = [one for one in known if is_named(one, judge)]
     shared = [one for one in known if all(one in of for of in measured.values())]
     if not shared:
         of = "; ".join(f"{run}: {', '.join(judges)}" for run, judges in measured.items())
         raise UserError(f"no judge judged all answers to {name} ({of}); judge all alike by mucpt_jax.judge")
     return min(shared, key=lambda one: one == run_files.ALIAS)
+
+
+def is_named(one: str, judge: str) -> bool:
+    """model@prompt, as tables write it, or the model alone."""
+    return judge in (one, one.rpartition("@")[0])
 
 
 def check_same(name: str, answers: dict[str, dict]) -> None:
@@ -130,12 +138,66 @@ def evaluation_warnings(runs: dict, described: dict, sets: list[Set]) -> list[st
     for one in sets:
         asked = {name: str(by_judge(runs[name], one.name)[one.judge].asked) for name in one.answers}
         sentences += unlike(f"questions of {one.name} were put differently", asked)
+    sentences += of_two_models(runs) + several_of_a_name(runs) + other_answers(runs) + two_names(sets)
     models = {name: run["evaluate"].get("params_hash") for name, run in runs.items()}
     for model in dict.fromkeys(filter(None, models.values())):
         same = [name for name in models if models[name] == model]
         if len(same) > 1:
             sentences.append(f"{' and '.join(same)} were evaluated with the same parameters")
     return sentences
+
+
+def of_two_models(runs: dict) -> list[str]:
+    """A sentence for each run whose results are of several parameters: trained on, and not all measured again."""
+    sentences = []
+    for name, run in runs.items():
+        known = {file: word for file, word in run["parameters"].items() if word}
+        if len(set(known.values())) > 1:
+            named = ", ".join(f"{file} {word[:8]}" for file, word in known.items())
+            sentences.append(f"{name} has results of different parameters ({named}); measure or judge it again")
+    return sentences
+
+
+def several_of_a_name(runs: dict) -> list[str]:
+    """A sentence where a run's sets of one name hold different questions: they are files of one name."""
+    sentences = []
+    for name, run in runs.items():
+        first: dict[tuple, dict] = {}
+        for one in run["measured"]:
+            if first.setdefault((one.set, one.judge), one.answers).keys() != one.answers.keys():
+                sentences.append(f"{name} has several sets named {one.set} by {one.judge}: the first counts")
+    return list(dict.fromkeys(sentences))
+
+
+def other_answers(runs: dict) -> list[str]:
+    """A sentence where two judges of a run judged different answers to the same questions."""
+    sentences = []
+    for name, run in runs.items():
+        for title in dict.fromkeys(one.set for one in run["measured"]):
+            first, *others = list(by_judge(run, title).values())[::-1]
+            for other in others:
+                shared = first.answers.keys() & other.answers.keys()
+                differ = [q for q in shared if said(first.answers[q]) != said(other.answers[q])]
+                if differ:
+                    sentences.append(
+                        f"{name}: {first.judge} and {other.judge} judged different answers to {len(differ):,} "
+                        f"questions of {title}; judge the last ones again"
+                    )
+    return sentences
+
+
+def said(answer: dict) -> str | None:
+    return answer.get("prediction")
+
+
+def two_names(sets: list[Set]) -> list[str]:
+    """A sentence for each two sets with questions in common: runs that answered a copy are not paired."""
+    keys = [(one.name, next(iter(one.answers.values())).keys()) for one in sets]
+    return [
+        f"{first} and {second} have {len(a & b):,} questions in common, but a set is known by the name of its file or "
+        "task: runs are paired within one"
+        for i, (first, a) in enumerate(keys) for second, b in keys[i + 1 :] if a & b
+    ]  # fmt: skip
 
 
 def across_seeds(pairs: list[dict], described: dict) -> list[str]:

@@ -169,8 +169,11 @@ def holm(p: list[float]) -> list[float]:
 
 
 def agreement(first: dict[tuple, dict], second: dict[tuple, dict]) -> dict:
-    """Of two judges on the same answers: {"n", "agree", "kappa", "differ": keys}; kappa: Cohen 1960."""
-    keys = [q for q in first if q in second]
+    """Of two judges on the same answers: {"n", "agree", "kappa", "differ": keys}; kappa: Cohen 1960.
+
+    Other answers to the same questions, as of an earlier step, do not count.
+    """
+    keys = [q for q in first if q in second and first[q].get("prediction") == second[q].get("prediction")]
     a, b = ([side[q]["correct"] for q in keys] for side in (first, second))
     differ = [q for q, x, y in zip(keys, a, b, strict=True) if x != y]
     n = len(keys)

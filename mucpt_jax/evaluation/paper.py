@@ -3,6 +3,8 @@
 A figure is None where only the paper's PDF has it.  A row's name is what `compare --row NAME=RUN` takes.
 """
 
+import os
+
 from mucpt_jax.errors import UserError
 from mucpt_jax.evaluation.tables import NOT_MEASURED, cell, interval
 
@@ -34,7 +36,7 @@ def named(row: str) -> tuple[str, str]:
     name, equals, run = row.partition("=")
     if not equals or name not in ROWS:
         raise UserError(f"--row={row} is no row of the paper's tables; it takes NAME=RUN with one of {', '.join(ROWS)}")
-    return name, run.rstrip("/")
+    return name, os.path.normpath(run)
 
 
 def music_rows(rows: dict, runs: dict, result: dict) -> list[list[str]]:
@@ -52,9 +54,9 @@ def music_rows(rows: dict, runs: dict, result: dict) -> list[list[str]]:
 def ability(runs: dict, result: dict) -> list[list[str]]:
     cells = [["row", *(f"{task}, {whose}" for task in TASKS for whose in ("paper", "ours"))]]
     for row, figure in ABILITY.items():
-        ours = []
+        mine, ours = [q for q in result["questions"] if (q["run"], q["where"]) == (runs.get(row), "all")], []
         for names in TASKS.values():
-            q = next((q for q in result["questions"] if q["run"] == runs.get(row) and q["label"] in names), None)
+            q = next((q for q in mine if q["set"] in names), None)
             ours += [paper_cell(figure), cell(q and q["accuracy"], ".4f")]
         cells.append([row, *ours])
     return cells

@@ -42,9 +42,9 @@ class Asked(TypedDict):
 
 
 def read(folder: str) -> dict:
-    """{"config", "settings", "metrics", "evaluate", "measured"}, empty or None where a file is missing.
+    """{"config", "settings", "metrics", "evaluate", "measured", "parameters"}, empty or None where a file is missing.
 
-    measured: list of Measured, the evaluate job's first.
+    measured: list of Measured, the evaluate job's first; parameters: as parameters().
     """
     path = Path(folder)
     kinds = {"config.json": dict, "evaluate.json": Evaluated, "config.evaluate.json": Asked}
@@ -72,7 +72,19 @@ def read(folder: str) -> dict:
         "metrics": next((line for line in reversed(lines) if "sources" in line), None),
         "evaluate": evaluated,
         "measured": alias_sets(path, evaluated, put) + judged,
+        "parameters": {"evaluate.json": evaluated.get("params_hash")} | parameters(path, beside),
     }
+
+
+def parameters(path: Path, places: list[Path]) -> dict[str, str | None]:
+    """{file of results: params_hash of the model that it is of}"""
+    known = {}
+    for place in places:
+        if (file := place / "judge.json").is_file():
+            known[str(file.relative_to(path))] = (read_json(file, Judgement).get("answers") or {}).get("params_hash")
+        if (file := place / "harness.json").is_file():
+            known[str(file.relative_to(path))] = read_json(file, Harness).get("params_hash")
+    return known
 
 
 def alias_sets(path: Path, evaluated: dict, put: dict) -> list[Measured]:

@@ -35,6 +35,7 @@ MANY = {
 }
 DIGITS = {digit: value for value, digits in enumerate(("零〇", "一", "二两", *"三四五六七八九")) for digit in digits}
 STEPS = {"十": 10, "百": 100, "千": 1000}
+LONGEST = 60  # characters of a number: a model may repeat 亿 without end
 COUNTED = "[年首张部个次岁人周种座项位名期集场届天支枚]"  # measure words, which an answer may have or lack
 WORDS = rf"(?:{'|'.join(TENS)})(?: (?:{'|'.join(ONES[1:10])}))?|{'|'.join(ONES[::-1])}"
 NUMBER = rf"(-?\d+(?:\.\d+)?|[{''.join(DIGITS)}十百千万亿]+|{WORDS}) ?({'|'.join(MANY)}) ?{COUNTED}?( [a-z]+|%)?"
@@ -59,7 +60,7 @@ def month_or_number(text: str) -> int:
 
 def number(text: str) -> tuple[float, str] | None:
     """(value, unit): the unit is an English word behind the number or %, measure words are none."""
-    match = re.fullmatch(NUMBER, text)
+    match = re.fullmatch(NUMBER, text) if len(text) <= LONGEST else None
     value = match and value_of(match[1])
     return None if value is None else (value * MANY[match[2]], (match[3] or "").strip())
 

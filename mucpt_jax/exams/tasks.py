@@ -38,6 +38,7 @@ LAYOUTS = {  # dataset_path of the task
     ),
 }
 LETTERS = "ABCD"
+FORMATS = ("csv", "json", "parquet", "text", "arrow")  # dataset_path of files that the task names itself
 
 
 class Loaded(NamedTuple):
@@ -134,13 +135,18 @@ def loaded(group: str | None, config: dict, folders: list[str], num_fewshot: int
     except UserError:
         raise
     except Exception as error:  # whatever datasets, the hub or a task's own code raises
+        way_out = f"copy them to FOLDER/{source} and name --data=FOLDER"
+        if source in FORMATS:
+            way_out = f"mend them, or data_files in the task's YAML file, which are looked for from {Path.cwd()}"
         raise UserError(
             f"{config['task']}: its data ({source}) are not here, or cannot be read ({type(error).__name__}: "
-            f"{one_line(error)}); copy them to FOLDER/{source} and name --data=FOLDER"
+            f"{one_line(error)}); {way_out}"
         ) from error
     for sign, what in (("UNSAFE_CODE", "runs code that the model writes"), ("MULTIMODAL", "shows images or sounds")):
         if getattr(task, sign, False):
             raise UserError(f"{config['task']} {what}, which this command does not; leave it out of --tasks")
+    if source in FORMATS and config.get("output_type") == "multiple_choice":
+        check_answers(config["task"], task)
     if num_fewshot is not None and task.get_config("num_fewshot") != 0:
         task.set_config("num_fewshot", num_fewshot)
     elif task.get_config("num_fewshot") is None:
@@ -148,6 +154,20 @@ def loaded(group: str | None, config: dict, folders: list[str], num_fewshot: int
     task.set_fewshot_seed(1234)  # lm-eval's default
     where = place["custom_dataset"].args[0] if "custom_dataset" in place else place.get("dataset_path", source)
     return Loaded(config["task"], group, task, str(where))
+
+
+def check_answers(name: str, task) -> None:
+    """UserError where a question of one's own has none of the options as its answer: lm-eval looks at the first alone,
+    and counts the others as wrong."""
+    for number, doc in enumerate(task.eval_docs, 1):
+        try:
+            given, options = task.doc_to_target(doc), task.doc_to_choice(doc)
+            known = all(one in (options if isinstance(one, str) else range(len(options)))
+                        for one in (given if isinstance(given, list) else [given]))  # fmt: skip
+        except Exception as error:  # of the task's own template
+            given, known = one_line(error), False
+        if not known:
+            raise UserError(f"{name}: question {number} has none of its options as answer ({given!r}); mend its files")
 
 
 # Where their data are

@@ -21,6 +21,9 @@ from mucpt_jax.formats.version import Writer
 Text = Annotated[str, Meta(min_length=1)]
 Verdict = Literal["CORRECT", "INCORRECT", "NOT_ATTEMPTED", "ERROR"]  # ERROR: the judge gave no verdict
 
+RESULTS = {"prediction", "correct", "verdict", "judge", "reply", "retried", "error", "served",
+           "prompt_tokens", "completion_tokens"}  # what answers and verdicts add to a question  # fmt: skip
+
 
 class Evidence(TypedDict):
     """Where the answer stands."""
@@ -81,8 +84,9 @@ class Judged(TypedDict):
 
 
 def read_questions(path: str, way_out: str = "mend it, or name another JSONL file") -> list[dict]:
-    """The questions with id as text and aliases as a list; other fields are carried along."""
-    lines = read_lines(path, Question, way_out)
+    """The questions with id as text and aliases as a list; other fields are carried along, but for those of results: a
+    file of verdicts may be asked again."""
+    lines = [{k: v for k, v in line.items() if k not in RESULTS} for line in read_lines(path, Question, way_out)]
     questions = [line | {"id": str(line["id"]), "aliases": line.get("aliases") or []} for line in lines]
     if len({q["id"] for q in questions}) < len(questions) or not questions:
         problem = "the same id twice" if questions else "no question"

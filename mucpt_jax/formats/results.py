@@ -117,6 +117,7 @@ class Harness(TypedDict):
     """harness.json, beside harness.jsonl"""
 
     tasks: dict[str, Task]
+    params_hash: NotRequired[str | None]
     settings: NotRequired[dict[str, Any] | None]  # shots, delimiter, ...: what a number depends on
 
 
