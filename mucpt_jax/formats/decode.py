@@ -26,6 +26,7 @@ Size = Annotated[int, Meta(ge=1, le=2**53)]
 Positive = Annotated[float, Meta(gt=0, le=2.0**62)]
 Number = Annotated[float, Meta(ge=-(2.0**62), le=2.0**62)]  # finite; as an integer it fits in 64 bits
 MARK = b"\xef\xbb\xbf"
+OBJECTS = 2_000
 DEEPEST = 200  # lists and objects in each other: whatever walks through a value, or writes it again, gets to its end
 
 
@@ -60,7 +61,9 @@ def read_log(path: str | Path, kind: Any = dict) -> list:
 def is_cut(line: bytes) -> bool:
     """Is a log's line the start of an object, alone or with the line behind it that the next start has written?"""
     behind = [match.start() for match in re.finditer(rb'\{"', line) if match.start()]
-    return is_start(line) or any(is_start(line[:end]) and is_object(line[end:]) for end in behind)
+    if len(behind) > OBJECTS:  # of a log's line; each is tried, which costs the square of their number
+        return False
+    return is_start(line) or any(is_object(line[end:]) and is_start(line[:end]) for end in behind)
 
 
 def is_start(text: bytes) -> bool:
