@@ -11,7 +11,7 @@ from transformers import AutoTokenizer
 
 from data_prep import pipeline, sample_corpus
 from demo import noise, report, results
-from mucpt_jax import config, evaluate, export, score, train
+from mucpt_jax import compare, config, evaluate, export, score, train
 from mucpt_jax.formats.files import write_json
 from mucpt_jax.formats.manifest import read_manifest
 from mucpt_jax.formats.rows import read_shard
@@ -76,6 +76,8 @@ def test_the_whole_road(run):
     for name in ("base", "reference", *objectives):
         evaluate.evaluate(config_of(run, evaluate=asked), mesh, run / name)
 
+    folders = [str(run / name) for name in ("base", "reference", *objectives)]
+    compare.main([*folders, f"--baseline={run / 'ntp'}", f"--page={run / 'compared'}"])
     table = results.collect(run, json.loads((run / "raw/corpus.json").read_text()), objectives, 60.0)
     report.write(run, table)
     rows = {row["objective"]: row for row in table["rows"]}
