@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, NotRequired, TypedDict
 from mucpt_jax import config
 from mucpt_jax.errors import UserError
 from mucpt_jax.formats.decode import read_json, read_lines, read_log
+from mucpt_jax.formats.files import bare_name
 from mucpt_jax.formats.questions import Judged
 from mucpt_jax.formats.results import ASKED, Evaluated, Harness, HarnessAnswer, Judgement, Prediction, Step
 from mucpt_jax.step.objective import OBJECTIVES
@@ -94,7 +95,7 @@ def alias_sets(path: Path, evaluated: dict, put: dict) -> list[Measured]:
         answers = read_answers(path / "predictions.jsonl", evaluated["questions"])
         sets.append(Measured(stem(put.get("questions")), ALIAS, how(put), answers))
     for old in (evaluated.get("earlier") or {}).values():
-        answers = read_answers(path / old["predictions"], old["questions"])
+        answers = read_answers(path / bare_name(old["predictions"], path / "evaluate.json"), old["questions"])
         sets.append(Measured(stem(old["asked"].get("questions")), ALIAS, how(old["asked"]), answers))
     return sets
 
@@ -143,7 +144,9 @@ def judged_sets(path: Path) -> list[Measured]:
 
 def judge_name(judge: dict) -> str:
     """alias, or model@prompt: verdicts of another prompt or temperature are another judge's."""
-    return judge["kind"] if judge["kind"] == ALIAS else f"{judge['model']}@{judge['hash'][:6]}"
+    if judge["kind"] == ALIAS:
+        return ALIAS
+    return f"{judge.get('model') or 'unnamed'}@{(judge.get('hash') or 'unknown')[:6]}"
 
 
 def harness_sets(path: Path) -> list[Measured]:

@@ -92,8 +92,15 @@ class Judge(TypedDict):
     """Who gave verdicts."""
 
     kind: Literal["alias", "llm"]
-    model: NotRequired[str | None]
+    model: NotRequired[str | None]  # none: the alias judge
     hash: NotRequired[str | None]  # of prompts, model and parameters
+
+
+class JudgedAnswers(TypedDict, total=False):
+    """Of the answers.json that was judged; answers of old evaluations have none."""
+
+    asked: dict[str, Any] | None
+    params_hash: str | None
 
 
 class Judgement(TypedDict):
@@ -102,7 +109,7 @@ class Judgement(TypedDict):
     judge: Judge
     questions: str  # their file
     n: Count
-    answers: NotRequired[dict[str, Any] | None]  # the answers.json that was judged
+    answers: NotRequired[JudgedAnswers | None]
 
 
 class Task(TypedDict):

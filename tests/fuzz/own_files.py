@@ -72,7 +72,8 @@ def of_best() -> None:
 def of_run() -> None:
     result = compare.compare(["run"], None, None, ["init_from"])
     assert [tables.text(rows) + tables.markdown(rows) for _, rows in tables.of(result)]
-    evaluate.merged(evaluate.read_before(Path("run")), MEASURED, Path("run/absent.jsonl"))
+    Path("beside").mkdir(exist_ok=True)  # what is merged is written there
+    evaluate.merged(evaluate.read_before(Path("run")), MEASURED, Path("beside/predictions.jsonl"))
     export.results(Path("run"), run_files.read("run")["evaluate"].get("params_hash", ""))
     cards.probes(Path("run"), run_files.read("run")["evaluate"].get("params_hash", ""))
 
@@ -140,6 +141,10 @@ KINDS = (
     Kind("run/config.evaluate.json", of_run),
     Kind("run/evaluate.json", of_run, 2),
     Kind("run/predictions.jsonl", of_run),
+    Kind("run/judged/judge.json", of_run),
+    Kind("run/judged/verdicts.jsonl", of_run),
+    Kind("run/harness/harness.json", of_run),
+    Kind("run/harness/harness.jsonl", of_run),
     Kind("scored/scoring.json", of_scoring),
     Kind("scored/parts/songs-00000-of-00001.array_record.json", of_note, 2),
     Kind("questions.jsonl", lambda: (questions.read_questions("questions.jsonl"),
@@ -242,6 +247,13 @@ def write_run(run: Path, questions: Path) -> None:
         },
     )
     write_json(run / "config.evaluate.json", {"evaluate": {"prompt": "Q", "stop": "\n", "max_new_tokens": 3}})
+    for name in ("judged", "harness"):
+        (run / name).mkdir()
+    lines(run / "judged/verdicts.jsonl", [q | {"prediction": "x|y", "verdict": "CORRECT"} for q in asked])
+    judge = {"kind": "llm", "model": "m", "hash": "ab12cd34"}
+    write_json(run / "judged/judge.json", {"judge": judge, "questions": "q.jsonl", "n": 3, "answers": {"asked": {}}})
+    lines(run / "harness/harness.jsonl", [{"id": f"arts/{i}", "task": "arts", "correct": i > 0} for i in range(3)])
+    write_json(run / "harness/harness.json", {"tasks": {"arts": {"k": 2, "n": 3, "group": "cmmlu"}}, "settings": {}})
 
 
 def write_pipeline(out: Path, pieces: Path) -> None:
