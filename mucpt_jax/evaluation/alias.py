@@ -7,8 +7,7 @@ apart: sharps and flats, minus signs, marks between digits, signs that are the w
 import functools
 import re
 import unicodedata
-
-import opencc
+from typing import Any
 
 from mucpt_jax.evaluation import typed
 from mucpt_jax.formats.questions import Verdict
@@ -48,7 +47,9 @@ REFUSALS = {"i don t know", "i do not know", "i m not sure", "not sure", "unknow
 
 
 @functools.cache
-def simplified() -> opencc.OpenCC:
+def simplified() -> Any:
+    import opencc  # the checks of a config load this module, also where seqio's tasks run, which have no opencc
+
     return opencc.OpenCC("t2s")
 
 
