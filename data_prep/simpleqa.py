@@ -13,12 +13,12 @@ question, answer, primary_category, secondary_category); both may be downloaded 
 
 import ast
 import collections
-import csv
 import re
 from collections.abc import Iterator
 from typing import Any, NotRequired, TypedDict
 
 from data_prep.jobs import job, options
+from data_prep.text.contamination import csv_rows
 from mucpt_jax.errors import UserError, one_line
 from mucpt_jax.formats.decode import checked, read_lines
 from mucpt_jax.formats.files import text_hash
@@ -83,7 +83,7 @@ def drop_reason(question: dict, topics: set[str], any_word: bool) -> str | None:
 def read(file: str) -> Iterator[dict]:
     """Questions with their topic."""
     if file.endswith(".csv"):
-        for number, row in enumerate(csv_rows(file), 1):
+        for number, row in enumerate(csv_rows(file, WAY_OUT), 1):
             where = f"{file} question {number}"
             about = checked(metadata(row, where), Metadata, where, WAY_OUT)
             kind = about.get("answer_type", "").lower() or None
@@ -106,14 +106,6 @@ def aliases(answer: str) -> list[str]:
     inner = re.fullmatch(r"([\u4e00-\u9fff·]+)\s*[(（]([^()（）\u4e00-\u9fff]+)[)）]", answer)
     given = [*(inner.groups() if inner else ()), re.sub("[《》〈〉「」]", "", answer)]
     return list(dict.fromkeys(one.strip() for one in given if one.strip() and one.strip() != answer))
-
-
-def csv_rows(file: str) -> Iterator[dict]:
-    try:
-        with open(file, encoding="utf-8-sig", newline="") as lines:
-            yield from csv.DictReader(lines)
-    except (OSError, ValueError, csv.Error) as error:
-        raise UserError(f"{file} cannot be read ({one_line(error)}); {WAY_OUT}") from error
 
 
 def metadata(row: dict, where: str) -> Any:

@@ -72,13 +72,14 @@ def answer(run: Path, out: Path, name: str, size: str, tokenizer: str, sets: lis
 
 
 def judge(out: Path, questions: Path) -> None:
-    """By aliases and by the stand-in: the page shows where two judges of the same answers differ."""
+    """By the stand-in; by aliases the evaluate job has judged them, and the page shows where the two differ."""
     with stand_in() as url:
         for name in MODELS:
-            to = [f"--questions={questions}", f"--answers={out / name}"]
-            command("mucpt_jax.judge", *to, f"--output={out / name / 'alias'}")
-            own = [f"--endpoint={url}", "--model=stand-in", f"--cache={out / 'replies.sqlite'}"]
-            command("mucpt_jax.judge", *to, f"--output={out / name / 'stand-in'}", *own)
+            command(
+                "mucpt_jax.judge", f"--questions={questions}", f"--answers={out / name}",
+                f"--output={out / name / 'stand-in'}", f"--endpoint={url}", "--model=stand-in",
+                f"--cache={out / 'replies.sqlite'}",
+            )  # fmt: skip
 
 
 @contextlib.contextmanager

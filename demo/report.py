@@ -98,19 +98,14 @@ def group(names: list[str], right: tuple[bool, ...], answered: list[list[dict]],
 
 
 def question_row(names: list[str], answered: list[dict]) -> str:
-    asked = f"{bdi(answered[0]['question'])}<small>right: {bdi(answered[0]['answer'])}</small>"
+    asked = f"{pages.bdi(answered[0]['question'][:200])}<small>right: {pages.bdi(answered[0]['answer'][:200])}</small>"
     answers = "".join(
         f'<td data-label="{name}" class="{"right" if a["correct"] else "wrong"}">'
         f'<b role="img" aria-label="{"right" if a["correct"] else "wrong"}">{"✓" if a["correct"] else "✗"}</b>'
-        f"{bdi(a['prediction'].strip()) or '<em>no answer</em>'}</td>"
+        f"{pages.bdi(a['prediction'].strip()[:200]) or '<em>no answer</em>'}</td>"
         for name, a in zip(names, answered, strict=True)
     )
     return f"<tr><td>{asked}</td>{answers}</tr>"
-
-
-def bdi(text: str) -> str:
-    """HTML of a text that may be in any script; one that turns the writing direction turns nothing else."""
-    return f"<bdi>{html.escape(text[:200])}</bdi>" if text else ""
 
 
 # Tables

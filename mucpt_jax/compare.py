@@ -28,11 +28,8 @@ SPLIT = ("stratum", "lang", "answer_type")  # fields of data_prep.questions, whe
 def main(argv: list[str] | None = None) -> None:
     flags = parser().parse_args(argv)
     with exiting():
-        folders = [os.path.normpath(folder) for folder in flags.run]
-        baseline = os.path.normpath(flags.baseline) if flags.baseline else folders[0]
         by_seed = list(filter(None, flags.by_seed.split(",")))
-        check_names(folders, baseline, by_seed)
-        runs = {folder: run_files.read(folder) for folder in folders}
+        runs, baseline = read(flags.run, flags.baseline, by_seed)
         result = compared(runs, baseline, flags.split, by_seed, flags.judge)
         titled = tables.of(result) + (paper.tables(result, flags.row) if flags.paper else [])
         if flags.plot:
@@ -72,11 +69,16 @@ def parser() -> argparse.ArgumentParser:
 
 def compare(folders: list[str], baseline: str | None, split: str | None, by_seed: list[str]) -> dict:
     """As compared(), of folders; `split` a field or None."""
+    runs, baseline = read(folders, baseline, by_seed)
+    return compared(runs, baseline, [split] if split else None, by_seed, None)
+
+
+def read(folders: list[str], baseline: str | None, by_seed: list[str]) -> tuple[dict[str, dict], str]:
+    """({folder: what it holds}, the baseline)."""
     folders = [os.path.normpath(folder) for folder in folders]
     baseline = os.path.normpath(baseline) if baseline else folders[0]
     check_names(folders, baseline, by_seed)
-    runs = {folder: run_files.read(folder) for folder in folders}
-    return compared(runs, baseline, [split] if split else None, by_seed, None)
+    return {folder: run_files.read(folder) for folder in folders}, baseline
 
 
 def compared(runs: dict, baseline: str, split: list[str] | None, by_seed: list[str], judge: str | None) -> dict:

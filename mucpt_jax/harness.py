@@ -130,7 +130,7 @@ def measure(settings: Settings, cfg: Config, mesh, workdir: Path) -> None:
     # Both are read when the libraries are loaded.
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a benchmark that changes with the network is none
     os.environ.setdefault("TQDM_DISABLE", "1")  # a bar for each task and step; progress() tells of all
-    from mucpt_jax.evaluation import answers
+    from mucpt_jax.evaluation import answers, prompts
     from mucpt_jax.exams import adapter, scoring
     from mucpt_jax.run import checkpoint, lineage, tokenizers
     from mucpt_jax.weights import hf
@@ -144,7 +144,7 @@ def measure(settings: Settings, cfg: Config, mesh, workdir: Path) -> None:
     tokenizers.check(folder, lineage.folders(cfg, workdir))
     tokenizer = answers.load_tokenizer(cfg)
     if settings.chat:
-        tokenizer.chat_template = adapter.chat_template(folder)
+        tokenizer.chat_template = prompts.chat_template([folder], "leave --chat away, which base models need not")
     tasks = load(split(settings.tasks), split(settings.data), settings.num_fewshot)
     params = lineage.load_params(cfg, mesh, workdir)
     longest = settings.max_length or cfg.model.max_position_embeddings

@@ -31,7 +31,7 @@ from mucpt_jax.formats.decode import read_json, read_lines, read_log
 from mucpt_jax.formats.files import locked, text_hash, writable, write_json, write_text
 from mucpt_jax.formats.questions import Answer, Judged, Text, read_questions, set_hash
 from mucpt_jax.formats.ranges import NotNegative
-from mucpt_jax.formats.results import Prediction
+from mucpt_jax.formats.results import JudgedAnswers, Prediction
 from mucpt_jax.formats.version import written_by
 
 ALIAS = {
@@ -42,13 +42,6 @@ PARTS = ("stratum", "lang", "answer_type")  # fields of a question by which the 
 WHOSE = ("question", "answer", "aliases", "margin", "prediction")  # what a verdict is about
 AGAIN = "the same command asks them again"
 Judge = Callable[[list[dict], Callable[[dict], None]], llm.Spent]
-
-
-class About(TypedDict):
-    """answers.json"""
-
-    set: NotRequired[str | None]  # hash of the questions
-    questions: NotRequired[str | None]  # their file
 
 
 class Labelled(TypedDict):
@@ -131,7 +124,7 @@ def read_answers(name: str) -> tuple[dict[str, str], dict]:
     else:
         lines, file = read_log(path, Answer), path.with_suffix(".json")
         beside = path.name.startswith("answers") and file.is_file()  # answers-HASH too, of an earlier set
-        about = read_json(file, About, "answer again") if beside else {}
+        about = read_json(file, JudgedAnswers, "answer again") if beside else {}
     if not lines:
         raise UserError(f"{path} holds no answer; answer the questions first")
     return {str(line["id"]): line["prediction"] for line in lines}, about
@@ -273,12 +266,12 @@ def summed(lines: list[dict]) -> dict:
     for field in PARTS:
         for value in sorted({str(line[field]) for line in lines if line.get(field)}):
             part = [line for line in lines if str(line.get(field)) == value]
-            strata.setdefault(field, {})[value] = accuracy(sum(p["verdict"] == "CORRECT" for p in part), len(part))
+            strata.setdefault(field, {})[value] = alias.grades(sum(p["verdict"] == "CORRECT" for p in part), len(part))
     tokens = {name: sum(line.get(name, 0) for line in lines) for name in ("prompt_tokens", "completion_tokens")}
     return {
         "n": len(lines),
         "counts": counts,
-        "accuracy": accuracy(right, len(lines)),
+        "accuracy": alias.grades(right, len(lines)),
         "correct_given_attempted": right / attempted if attempted else None,
         "f": 2 * right / (len(lines) + attempted),
         "strata": strata,
@@ -289,11 +282,6 @@ def summed(lines: list[dict]) -> dict:
         "tokens": tokens,
         "calibration": None,
     }
-
-
-def accuracy(k: int, n: int) -> dict:
-    low, high = alias.wilson(k, n)
-    return {"k": k, "n": n, "accuracy": k / n, "low": low, "high": high}
 
 
 def as_text(result: dict) -> str:

@@ -71,7 +71,7 @@ def test_a_set_of_stop_texts_is_a_json_list_and_all_else_is_one_text():
 def test_the_chat_template_is_that_of_the_models_folder(tmp_path):
     folder = write_tokenizer(tmp_path / "instruct")
     asked = small_config(tokenizer=folder, evaluate={"style": "chat"})
-    with pytest.raises(UserError, match=r"style=chat needs a chat template, and .*instruct has neither"):
+    with pytest.raises(UserError, match=r"instruct has no chat template, .* use --config\.evaluate\.style=few_shot"):
         answers.asker(asked, one_device_mesh(), tmp_path, [])
     (tmp_path / "instruct/tokenizer_config.json").write_text(json.dumps({"chat_template": TEMPLATE}))
     at = answers.asker(asked, one_device_mesh(), tmp_path, [])
@@ -79,7 +79,10 @@ def test_the_chat_template_is_that_of_the_models_folder(tmp_path):
     assert text == "<user>who?<model>"
     named = [{"name": "tool_use", "template": "x"}, {"name": "default", "template": TEMPLATE}]
     (tmp_path / "instruct/tokenizer_config.json").write_text(json.dumps({"chat_template": named}))
-    assert prompts.chat_template([folder]) == TEMPLATE
+    assert prompts.chat_template([folder], "") == TEMPLATE
+    (tmp_path / "instruct/chat_template.jinja").write_text("{% for m in %}")
+    with pytest.raises(UserError, match=r"the chat template in .*instruct cannot be read"):
+        prompts.chat_template([folder], "")
     (tmp_path / "instruct/chat_template.jinja").write_text("{{ raise_exception('no') }}")
     at = answers.asker(asked, one_device_mesh(), tmp_path, [])
     with pytest.raises(UserError, match=r"the chat template of .*instruct cannot be used \(no\)"):

@@ -68,12 +68,12 @@ def read_questions(file: str) -> Iterator[Question]:
         yield question_of({str(key).lower(): value for key, value in row.items()}, f"{file} {number}")
 
 
-def csv_rows(file: str) -> Iterator[dict]:
+def csv_rows(file: str, way_out: str = QUESTIONS) -> Iterator[dict]:
     try:
         with open(file, encoding="utf-8-sig", newline="") as lines:
             yield from csv.DictReader(lines)
     except (OSError, ValueError, csv.Error) as error:
-        raise UserError(f"{file} cannot be read as questions ({one_line(error)}); {QUESTIONS}") from error
+        raise UserError(f"{file} cannot be read as questions ({one_line(error)}); {way_out}") from error
 
 
 def question_of(row: dict, where: str) -> Question:

@@ -125,6 +125,12 @@ def denied(before: str, after: str) -> bool:
     return bool(re.search(DENIED_BEFORE, before) or re.match(DENIED_AFTER, after))
 
 
+def grades(k: int, n: int) -> dict:
+    """Accuracy of k right answers of n, with Wilson's 95% interval."""
+    low, high = wilson(k, n)
+    return {"k": k, "n": n, "accuracy": k / max(n, 1), "low": low, "high": high}
+
+
 def wilson(k: int, n: int) -> tuple[float, float]:
     """95% Wilson score interval of k successes in n trials (Wilson 1927)."""
     from scipy.stats import binomtest  # a second of imports

@@ -25,6 +25,7 @@ from mucpt_jax.run import data, lineage
 from mucpt_jax.run import tokenizers as own_tokenizers
 from mucpt_jax.weights import hf
 
+BASE = "use --config.evaluate.style=few_shot"
 WAY_OUT = "mend it, or name another JSONL file by --config.evaluate.questions"
 
 
@@ -118,7 +119,7 @@ class Asker(NamedTuple):
 def asker(cfg: Config, mesh, workdir: Path, questions: list[dict]) -> Asker:
     tokenizer = load_tokenizer(cfg)
     prompts.check_shots(questions, cfg.evaluate.style)
-    template = prompts.chat_template(folders(cfg, workdir)) if cfg.evaluate.style == "chat" else None
+    template = prompts.chat_template(folders(cfg, workdir), BASE) if cfg.evaluate.style == "chat" else None
     return Asker(cfg, mesh, tokenizer, template, end_ids(tokenizer, cfg, workdir))
 
 
@@ -210,9 +211,7 @@ def graded(questions: list[dict], predictions: dict[str, str]) -> list[dict]:
 
 
 def grade(predictions: list[dict]) -> dict:
-    k, n = sum(p["correct"] for p in predictions), len(predictions)
-    low, high = alias.wilson(k, n)
-    return {"k": k, "n": n, "accuracy": k / max(n, 1), "low": low, "high": high}
+    return alias.grades(sum(p["correct"] for p in predictions), len(predictions))
 
 
 def while_training(cfg: Config, mesh, workdir: Path) -> Callable[[dict], dict] | None:

@@ -113,23 +113,33 @@ class Settings(TypedDict, total=False):
     chat_template: str | list[dict[str, str]] | None
 
 
-def chat_template(folders: list[str]) -> str:
+def chat_template(folders: list[str], way_out: str) -> str:
     """Of the first folder that has one: chat_template.jinja, or in tokenizer_config.json."""
     for folder in map(Path, folders):
         check_sums(folder, present(folder, "chat_template.jinja", "tokenizer_config.json"))
-        if (folder / "chat_template.jinja").is_file():
-            return (folder / "chat_template.jinja").read_text(encoding="utf-8")
+        if (own := folder / "chat_template.jinja").is_file():
+            return parsed(own.read_text(encoding="utf-8"), folder)
         path = folder / "tokenizer_config.json"
         known = read_json(path, Settings).get("chat_template") if path.is_file() else None
         named = known if isinstance(known, list) else [{"name": "default", "template": known or ""}]
         template = next((one.get("template", "") for one in named if one.get("name") == "default"), "")
         if template:
-            return template
+            return parsed(template, folder)
     raise UserError(
-        f"evaluate.style=chat needs a chat template, and {' and '.join(folders)} has neither chat_template.jinja nor "
-        "chat_template in tokenizer_config.json; name an instruct model's folder with --config.tokenizer, or use "
-        "--config.evaluate.style=few_shot"
+        f"{' and '.join(folders)} has no chat template, neither chat_template.jinja nor chat_template in "
+        f"tokenizer_config.json; name an instruct model's folder with --config.tokenizer, or {way_out}"
     )
+
+
+def parsed(template: str, folder: Path) -> str:
+    """The template, if it can be used at all: found out before hours of answering."""
+    import jinja2  # the checks of a config load this module, also where no template is needed
+
+    try:
+        jinja2.Environment().parse(template)
+    except jinja2.TemplateError as error:
+        raise UserError(f"the chat template in {folder} cannot be read ({error}); copy it again") from error
+    return template
 
 
 def in_template(text: str, tokenizer, template: str) -> str:

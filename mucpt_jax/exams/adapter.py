@@ -7,9 +7,7 @@ for with more lm-eval would hand each host requests of its own (and import torch
 import functools
 import logging
 from collections.abc import Callable
-from pathlib import Path
 
-import jinja2
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import TemplateLM
 from lm_eval.models.utils import normalize_gen_kwargs
@@ -19,7 +17,6 @@ from mucpt_jax.errors import UserError
 from mucpt_jax.evaluation import generate
 from mucpt_jax.exams import scoring
 from mucpt_jax.formats import tokenizer as tokenizers
-from mucpt_jax.formats.decode import read_json
 
 PROMPTS = 32  # decoded together
 NEW = 256  # tokens of an answer, where a task does not say
@@ -115,17 +112,3 @@ def before(text: str, stops: list[str]) -> str:
     for stop in filter(None, stops):
         text = text.partition(stop)[0]
     return text
-
-
-def chat_template(folder: str) -> str:
-    """The template of a tokenizer's folder; UserError where it has none that works."""
-    own, settings = Path(folder) / "chat_template.jinja", Path(folder) / "tokenizer_config.json"
-    values = read_json(settings) if settings.is_file() else {}
-    template = own.read_text(encoding="utf-8") if own.is_file() else values.get("chat_template")
-    if not isinstance(template, str):
-        raise UserError(f"{folder} has no chat template; leave --chat away, which base models need not")
-    try:
-        jinja2.Environment().parse(template)
-    except jinja2.TemplateError as error:
-        raise UserError(f"the chat template in {folder} cannot be read ({error}); copy it again") from error
-    return template

@@ -16,7 +16,7 @@ def of_task(name: str, samples: list[dict], values: dict, about: dict) -> dict:
         line = {"id": f"{name}/{sample['doc_id']}", "task": name}
         line |= {"correct": bool(sample[metric])} if metric else {}
         lines.append(line | answer_of(sample))
-    entry = grades(sum(line["correct"] for line in lines), len(lines)) if metric else {"n": len(lines)}
+    entry = alias.grades(sum(line["correct"] for line in lines), len(lines)) if metric else {"n": len(lines)}
     numbers = {key: value for key, value in values.items() if isinstance(value, int | float) and "stderr" not in key}
     return {"task": entry | {"metric": metric, "metrics": numbers} | about, "lines": lines}
 
@@ -37,12 +37,6 @@ def answer_of(sample: dict) -> dict:
     return {"lls": lls, "choice": int(np.argmax(lls)), "answer": sample["target"]} if others else {"lls": lls}
 
 
-def grades(k: int, n: int) -> dict:
-    """Accuracy with Wilson's 95% interval."""
-    low, high = alias.wilson(k, n)
-    return {"k": k, "n": n, "accuracy": k / n, "low": low, "high": high}
-
-
 def averages(tasks: list[dict]) -> dict:
     """micro: all questions alike, with Wilson's interval; macro: all tasks alike, its interval from those of the tasks.
 
@@ -51,7 +45,7 @@ def averages(tasks: list[dict]) -> dict:
     mean = sum(task["accuracy"] for task in tasks) / len(tasks)
     half = math.hypot(*((task["high"] - task["low"]) / 2 for task in tasks)) / len(tasks)
     macro = {"accuracy": mean, "low": max(mean - half, 0.0), "high": min(mean + half, 1.0), "tasks": len(tasks)}
-    return {"micro": grades(sum(t["k"] for t in tasks), sum(t["n"] for t in tasks)), "macro": macro}
+    return {"micro": alias.grades(sum(t["k"] for t in tasks), sum(t["n"] for t in tasks)), "macro": macro}
 
 
 def summary(entries: dict[str, dict]) -> dict:

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import html
 import re
 from pathlib import Path
 
@@ -40,6 +41,11 @@ svg { display: block; width: 100%; height: auto }
 :focus-visible { outline: 2px solid var(--mark); outline-offset: 2px; border-radius: 3px }
 @media print { * { -webkit-print-color-adjust: exact; print-color-adjust: exact } body { background: none } }
 """
+
+
+def bdi(text: str) -> str:
+    """HTML of a text in any script: one that turns the writing direction turns nothing else.  Of no text nothing."""
+    return f"<bdi>{html.escape(text)}</bdi>" if text else ""
 
 
 def page(template: Path, script: str = "", **parts: str) -> str:

@@ -101,6 +101,8 @@ class JudgedAnswers(TypedDict, total=False):
 
     asked: dict[str, Any] | None
     params_hash: str | None
+    set: str | None  # hash of the questions
+    questions: str | None  # their file
 
 
 class Judgement(TypedDict):

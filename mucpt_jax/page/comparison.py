@@ -107,8 +107,9 @@ def forest_row(q: dict, pair: dict | None, base: dict | None, ends: tuple[float,
         )
     errors = f", {q['errors']:,} errors" if q["errors"] else ""
     return (
-        f'<li style="--own:{colour}"><span class="name">{bdi(q["run"])}<small>{q["k"]:,} of {q["n"]:,}{errors}</small>'
-        f'</span><span class="track" role="img" aria-label="{100 * q["accuracy"]:.1f}%, {100 * q["low"]:.1f} to '
+        f'<li style="--own:{colour}"><span class="name">{pages.bdi(q["run"])}'
+        f"<small>{q['k']:,} of {q['n']:,}{errors}</small></span>"
+        f'<span class="track" role="img" aria-label="{100 * q["accuracy"]:.1f}%, {100 * q["low"]:.1f} to '
         f'{100 * q["high"]:.1f}">{line}'
         f'<u style="left:{at(q["low"]):.2f}%;width:{at(q["high"]) - at(q["low"]):.2f}%"></u>'
         f'<i style="left:{at(q["accuracy"]):.2f}%"></i></span>'
@@ -116,15 +117,10 @@ def forest_row(q: dict, pair: dict | None, base: dict | None, ends: tuple[float,
     )
 
 
-def bdi(text: str) -> str:
-    """HTML of a text in any script; one that turns the writing direction turns nothing else."""
-    return f"<bdi>{html.escape(text)}</bdi>"
-
-
 def table(rows: list[list[str]]) -> str:
     head = "".join(f'<th scope="col">{html.escape(cell)}</th>' for cell in rows[0])
     body = "".join(
-        f'<tr><th scope="row">{bdi(first)}</th>{"".join(f"<td>{html.escape(cell)}</td>" for cell in others)}</tr>'
+        f'<tr><th scope="row">{pages.bdi(first)}</th>{"".join(f"<td>{html.escape(cell)}</td>" for cell in others)}</tr>'
         for first, *others in rows[1:]
     )
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
