@@ -1,8 +1,10 @@
 """The client against a server that fails in every way that real ones do."""
 
 import argparse
+import gc
 import json
 import logging
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -287,13 +289,15 @@ def test_a_limit_of_the_rate_loses_no_prompt_while_others_are_answered():
         assert asked(server, 2, retries=1)[1].failed == 2
 
 
-def test_an_interruption_ends_the_run_as_a_stop():
+def test_an_interruption_ends_the_run_as_a_stop_and_leaves_no_call_behind(caplog):
     def interrupted(number, reply):
-        raise KeyboardInterrupt
+        signal.raise_signal(signal.SIGINT)  # Ctrl-C, which asyncio takes
 
     with serving() as server:
         spent = llm.ask(prompts(40), settings(server), interrupted)
     assert (spent.stopped, spent.status) == ("interrupted", 130)
+    gc.collect()
+    assert not [record for record in caplog.records if record.name == "asyncio"]
 
 
 def test_progress_tells_how_long_it_will_take():
